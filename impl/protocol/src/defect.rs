@@ -1,0 +1,121 @@
+//! Planted defects: one or more for each rule, to prove that the checks can fail.
+//!
+//! Without the feature `defects` the set is always empty and the compiler removes every branch. No binary enables the
+//! feature. `specs/invariants.md` says which property catches which defect, at which scope.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! defects {
+    ($($(#[$doc:meta])* $name:ident = $slug:literal, $rule:literal;)*) => {
+        /// A way to get the protocol wrong.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        pub enum Defect {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Defect {
+            /// Every defect.
+            pub const ALL: &'static [Defect] = &[$(Defect::$name),*];
+
+            /// Its name on the command line and in the tables.
+            pub fn slug(self) -> &'static str {
+                match self { $(Defect::$name => $slug,)* }
+            }
+
+            /// The rule that it breaks.
+            pub fn rule(self) -> &'static str {
+                match self { $(Defect::$name => $rule,)* }
+            }
+        }
+    };
+}
+
+defects! {
+    /// A segment acknowledges when it starts the append, not when it is durable.
+    AckBeforeDurable = "ack-before-durable", "R-WRITE-2";
+    /// A segment acknowledges its last record even when its chain has a hole.
+    AckOverHole = "ack-over-hole", "R-WRITE-3";
+    /// The writer takes three acknowledgements for a quorum.
+    WriteQuorumThree = "write-quorum-three", "R-QUORUM-1";
+    /// Recovery seals two segments only.
+    ReadQuorumTwo = "read-quorum-two", "R-QUORUM-2";
+    /// A sealed segment still takes writes of older volume epochs.
+    NoFence = "no-fence", "R-FENCE-1";
+    /// A segment answers `Seal` before its promise is durable.
+    SealBeforeDurable = "seal-before-durable", "R-FENCE-2";
+    /// A segment promises the same volume epoch to two candidates.
+    EpochGrantedTwice = "epoch-granted-twice", "R-FENCE-3";
+    /// A segment answers `Install` before it is durable.
+    InstallBeforeDurable = "install-before-durable", "R-RECOVER-3";
+    /// Recovery takes the longest tail, whichever volume epoch wrote it.
+    TailByLength = "tail-by-length", "R-RECOVER-1";
+    /// Recovery serves before its tail is on a write quorum.
+    TailNotBroughtToFour = "tail-not-brought-to-four", "R-RECOVER-4";
+    /// Recovery installs on a read quorum only.
+    InstallOnThree = "install-on-three", "R-RECOVER-3";
+    /// A segment forgets its truncation ranges in a restart.
+    TruncationForgotten = "truncation-forgotten", "R-TRUNCATE-2";
+    /// A segment keeps annulled records when it installs.
+    TruncationNotApplied = "truncation-not-applied", "R-TRUNCATE-1";
+    /// A segment accepts annulled records by gossip.
+    GossipResurrects = "gossip-resurrects", "R-TRUNCATE-3";
+    /// The new writer allocates directly above the VDL, inside the truncation range.
+    LsnReused = "lsn-reused", "R-ALLOC-2";
+    /// VDL is taken to be VCL, CPL or not.
+    VdlNotAtCpl = "vdl-not-at-cpl", "R-VDL-2";
+    /// VCL is taken to be the highest PGCL.
+    VclIsMaxPgcl = "vcl-is-max-pgcl", "R-VDL-1";
+    /// VCL is taken to be the lowest PGCL.
+    VclIsMinPgcl = "vcl-is-min-pgcl", "R-VDL-1";
+    /// The writer allocates without a limit.
+    NoAllocationLimit = "no-allocation-limit", "R-ALLOC-1";
+    /// A segment serves a read point above its SCL.
+    ReadAboveScl = "read-above-scl", "R-READ-1";
+    /// The read point is compared with SCL without translating it to the group.
+    ReadNotTranslated = "read-not-translated", "R-READ-2";
+    /// A segment applies records above the read point.
+    ReadIgnoresReadPoint = "read-ignores-read-point", "R-READ-3";
+    /// The writer reads at VCL.
+    ReadPointAboveVdl = "read-point-above-vdl", "R-READ-4";
+    /// A segment coalesces everything that it has.
+    CollectAbovePgmrpl = "collect-above-pgmrpl", "R-COLLECT-1";
+    /// The writer's PGMRPL ignores reads that are still under way.
+    PgmrplIgnoresReads = "pgmrpl-ignores-reads", "R-COLLECT-2";
+    /// A segment that lost its log boots as if it were new.
+    AmnesiaCounts = "amnesia-counts", "R-REJOIN-1";
+    /// A segment that lost its log counts again before its chain has caught up.
+    RejoinBeforeCaughtUp = "rejoin-before-caught-up", "R-REJOIN-2";
+}
+
+/// The defects planted in a configuration. Always empty without the feature `defects`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Defects {
+    #[cfg(feature = "defects")]
+    planted: Option<Defect>,
+}
+
+impl Defects {
+    /// None: the protocol as it is meant.
+    pub const NONE: Defects = Defects {
+        #[cfg(feature = "defects")]
+        planted: None,
+    };
+
+    /// Plants one.
+    #[cfg(feature = "defects")]
+    pub const fn plant(defect: Defect) -> Defects {
+        Defects { planted: Some(defect) }
+    }
+
+    /// Whether `defect` is planted.
+    #[inline]
+    pub fn has(self, defect: Defect) -> bool {
+        #[cfg(feature = "defects")]
+        return self.planted == Some(defect);
+        #[cfg(not(feature = "defects"))]
+        {
+            let _ = defect;
+            false
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Identities and positions. Each is its own type, so that one can't be taken for another.
+
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(self, f)
+            }
+        }
+    };
+}
+
+number! {
+    /// Log sequence number: a position in the volume's one log (18 §2.1). Allocated by the writer, consecutive within
+    /// one volume epoch; zero is "before the first record".
+    Lsn(u64), ""
+}
+number! {
+    /// A volume: one database's storage, a row of protection groups.
+    VolumeId(u64), "v"
+}
+number! {
+    /// A protection group: six segments that keep the same part of the volume.
+    PgId(u16), "pg"
+}
+number! {
+    /// One process's claim to be a volume's writer. Fresh (random) for every start, so two writers never share one.
+    WriterId(u64), "w"
+}
+number! {
+    /// Fences old writers: raised by every recovery, on a write quorum of each protection group (18 §2.4).
+    VolumeEpoch(u64), "e"
+}
+number! {
+    /// Version of one protection group's quorum set: raised by each step of a membership change (18 §4.1).
+    MembershipEpoch(u64), "m"
+}
+number! {
+    /// Microseconds on the driver's monotonic clock. Machines never read a clock: they are told. The model says zero.
+    Micros(u64), "t"
+}
+
+/// A member of a protection group: `A` to `F` at first, `G` and on for replacements. Range 0..=15.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct MemberId(pub u8);
+
+impl fmt::Debug for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", (b'A' + self.0) as char)
+    }
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl Lsn {
+    /// Before the first record of every volume.
+    pub const ZERO: Lsn = Lsn(0);
+
+    /// The LSN directly after this one.
+    #[must_use]
+    pub fn next(self) -> Lsn {
+        Lsn(self.0 + 1)
+    }
+}
+
+impl VolumeEpoch {
+    /// No writer has been installed yet.
+    pub const NONE: VolumeEpoch = VolumeEpoch(0);
+
+    /// The volume epoch directly above this one.
+    #[must_use]
+    pub fn next(self) -> VolumeEpoch {
+        VolumeEpoch(self.0 + 1)
+    }
+}
+
+/// A segment: one copy of one protection group of one volume.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SegmentId {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The protection group within the volume.
+    pub pg: PgId,
+    /// Which of the group's members.
+    pub member: MemberId,
+}
+
+impl fmt::Debug for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.volume, self.pg, self.member)
+    }
+}
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A page of the volume's sparse space: `block` is in units of the page size (8 KiB in production).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct PageId {
+    /// The file; what a file is, is the file system's business (`impl/pagefs`).
+    pub inode: u64,
+    /// The block within the file.
+    pub block: u64,
+}
+
+impl fmt::Debug for PageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.inode, self.block)
+    }
+}
+
+/// Who sends or receives a message.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Party {
+    /// A segment.
+    Segment(SegmentId),
+    /// A writer of a volume.
+    Writer(VolumeId, WriterId),
+}
+
+impl fmt::Debug for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Party::Segment(id) => write!(f, "{id}"),
+            Party::Writer(volume, id) => write!(f, "{volume}/{id}"),
+        }
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

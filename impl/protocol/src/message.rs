@@ -1,0 +1,309 @@
+//! What travels between writers and segments.
+//!
+//! | message | from → to | answered by |
+//! |---|---|---|
+//! | `Seal` | writer → segment | `Sealed` once the promise is durable, or `Refused` |
+//! | `TailPull` | writer → segment | `Tail`, or `Refused` |
+//! | `Install` | writer → segment | `Acknowledge` once durable, or `Refused` |
+//! | `Write` | writer → segment | `Acknowledge` once durable, or `Refused` |
+//! | `ReadPage` | writer → segment | `Page`, or `ReadRefused` |
+//! | `GossipPull` | segment → segment | `GossipPush`, `GossipInstall`, `GossipTooFar`, or nothing |
+//! | `HydratePull` | segment → segment | `HydratePush`, or nothing |
+//! | `RejoinPull` | segment → segment | `RejoinPush`, or nothing |
+//!
+//! Every message may be lost, duplicated, delayed or reordered. A refusal is a message of the protocol, not an error.
+
+use crate::ids::{Lsn, PageId, Party, VolumeEpoch, WriterId};
+use crate::machine::Token;
+use crate::quorum::Membership;
+use crate::record::{Payload, Record};
+use crate::truncation::TruncationList;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The outcome of a recovery, as each segment must know it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Install {
+    /// The new writer's volume epoch.
+    pub volume_epoch: VolumeEpoch,
+    /// The new writer.
+    pub writer: WriterId,
+    /// Every truncation in force, this recovery's included.
+    pub truncations: TruncationList,
+    /// The recovered VDL.
+    pub vdl: Lsn,
+}
+
+/// What a sealed segment tells the recovering writer.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct SealReport {
+    /// The newest recovery that this segment knows.
+    pub install: Install,
+    /// Its Segment Complete LSN, durable.
+    pub scl: Lsn,
+    /// The highest VDL that it was told.
+    pub vdl: Lsn,
+    /// The membership that it knows.
+    pub membership: Membership,
+}
+
+/// Why a segment does not do what it was asked.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The sender is fenced: a recovery with a higher volume epoch has been here.
+    StaleVolumeEpoch {
+        /// The epoch promised or installed here.
+        current: VolumeEpoch,
+    },
+    /// Two candidates chose the same volume epoch, and the other one was first.
+    EpochTaken {
+        /// The epoch.
+        current: VolumeEpoch,
+    },
+    /// This segment has not yet seen the sender's `Install`.
+    NotInstalled {
+        /// The epoch installed here.
+        installed: VolumeEpoch,
+    },
+    /// The sender's quorum set is old.
+    StaleMembership {
+        /// The one in force.
+        current: Membership,
+    },
+    /// A read point beyond this segment's chain.
+    AboveScl {
+        /// Its SCL.
+        scl: Lsn,
+    },
+    /// A read point whose versions have been collected.
+    BelowFloor {
+        /// The lowest read point that it can still serve.
+        floor: Lsn,
+    },
+    /// Too much is waiting to be coalesced; try again later.
+    Busy,
+    /// The disk is (nearly) full; lifts by itself when space returns.
+    DiskFull,
+    /// The page failed its checksum here and is being healed from a peer.
+    PageDamaged,
+    /// The segment lost part of its log and is learning from its peers what it promised.
+    Rejoining,
+}
+
+/// What travels. `P` is the records' payload.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "P: Serialize, P::Page: Serialize",
+    deserialize = "P: serde::de::DeserializeOwned, P::Page: serde::de::DeserializeOwned"
+))]
+pub enum Message<P: Payload> {
+    /// "Promise to refuse every writer below `volume_epoch`."
+    Seal {
+        /// The candidate's epoch.
+        volume_epoch: VolumeEpoch,
+    },
+    /// The promise is durable.
+    Sealed {
+        /// Which promise.
+        volume_epoch: VolumeEpoch,
+        /// What the segment has.
+        report: SealReport,
+    },
+    /// "Send me your chain above `above`", in a sealed epoch.
+    TailPull {
+        /// The sealed epoch.
+        volume_epoch: VolumeEpoch,
+        /// Exclusive.
+        above: Lsn,
+    },
+    /// Part of a chain, in order.
+    Tail {
+        /// The sealed epoch.
+        volume_epoch: VolumeEpoch,
+        /// As asked.
+        above: Lsn,
+        /// The chain's last LSN at or below `above`.
+        base: Lsn,
+        /// The next records of the chain.
+        records: Vec<Record<P>>,
+        /// Whether the chain ends here.
+        complete: bool,
+    },
+    /// The recovery's outcome, to every segment.
+    Install(Install),
+    /// Records of one protection group, and what the segments should know of the whole.
+    Write {
+        /// The writer's epoch.
+        volume_epoch: VolumeEpoch,
+        /// The group's membership, as the writer knows it.
+        membership_epoch: crate::ids::MembershipEpoch,
+        /// In chain order. May be empty: then this tells `vdl` and `pgmrpl` only.
+        records: Vec<Record<P>>,
+        /// The writer's VDL.
+        vdl: Lsn,
+        /// Protection Group Minimum Read Point: no read below it will be asked for.
+        pgmrpl: Lsn,
+    },
+    /// "My chain is complete, and durable, through `scl`."
+    Acknowledge {
+        /// The epoch installed here.
+        volume_epoch: VolumeEpoch,
+        /// Inclusive.
+        scl: Lsn,
+    },
+    /// A request was refused.
+    Refused(Refusal),
+    /// "The page as of `read_point`."
+    ReadPage {
+        /// Comes back.
+        read: Token,
+        /// The reader's epoch.
+        volume_epoch: VolumeEpoch,
+        /// Which page.
+        page: PageId,
+        /// As of which volume LSN.
+        read_point: Lsn,
+        /// The group's last LSN at or below `read_point`: what SCL must have reached.
+        group_point: Lsn,
+    },
+    /// The page.
+    Page {
+        /// As asked.
+        read: Token,
+        /// LSN of the last record applied.
+        version: Lsn,
+        /// Content.
+        page: P::Page,
+    },
+    /// A read was refused.
+    ReadRefused {
+        /// As asked.
+        read: Token,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// "I have `installed` and a chain through `scl`: what do I miss?"
+    GossipPull {
+        /// The asker's installed epoch.
+        installed: VolumeEpoch,
+        /// The asker's SCL.
+        scl: Lsn,
+    },
+    /// Records that follow the asker's SCL, in chain order.
+    GossipPush {
+        /// Epoch installed at both.
+        installed: VolumeEpoch,
+        /// The records.
+        records: Vec<Record<P>>,
+    },
+    /// A recovery that the asker has missed.
+    GossipInstall(Install),
+    /// What the asker misses was coalesced away: it must hydrate.
+    GossipTooFar {
+        /// The sender's collection floor.
+        floor: Lsn,
+    },
+    /// "Send me your base pages after `after`, in page order."
+    HydratePull {
+        /// Epoch installed at the asker.
+        installed: VolumeEpoch,
+        /// Exclusive; `None` begins.
+        after: Option<PageId>,
+    },
+    /// Base pages.
+    HydratePush {
+        /// Epoch installed at the sender.
+        installed: VolumeEpoch,
+        /// As asked.
+        after: Option<PageId>,
+        /// The sender's floor, which it holds while it is asked for more.
+        floor: Lsn,
+        /// The group's last LSN at or below `floor`.
+        floor_tail: Lsn,
+        /// Pages with their versions, in page order.
+        pages: Vec<BasePage<P>>,
+        /// Whether these are the last.
+        complete: bool,
+    },
+    /// "Send me this base page: mine is damaged."
+    HealPull {
+        /// Which page.
+        page: PageId,
+        /// The asker's floor.
+        floor: Lsn,
+    },
+    /// A sound copy of a base page (`None`: never written).
+    HealPush {
+        /// Which page.
+        page: PageId,
+        /// The version and content.
+        base: Option<BasePage<P>>,
+        /// The sender's floor.
+        floor: Lsn,
+    },
+    /// "I lost part of my log. What did you promise, and what do you have?"
+    RejoinPull,
+    /// The answer.
+    RejoinPush {
+        /// The sender's promise.
+        promised: VolumeEpoch,
+        /// What it has.
+        report: SealReport,
+    },
+}
+
+/// A page as the page store keeps it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(bound(serialize = "P::Page: Serialize", deserialize = "P::Page: serde::de::DeserializeOwned"))]
+pub struct BasePage<P: Payload> {
+    /// Which page.
+    pub page: PageId,
+    /// LSN of the last record applied.
+    pub version: Lsn,
+    /// Content.
+    pub content: P::Page,
+}
+
+impl<P: Payload> Message<P> {
+    /// The message's name, for traces and counters.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Message::Seal { .. } => "Seal",
+            Message::Sealed { .. } => "Sealed",
+            Message::TailPull { .. } => "TailPull",
+            Message::Tail { .. } => "Tail",
+            Message::Install(_) => "Install",
+            Message::Write { .. } => "Write",
+            Message::Acknowledge { .. } => "Acknowledge",
+            Message::Refused(_) => "Refused",
+            Message::ReadPage { .. } => "ReadPage",
+            Message::Page { .. } => "Page",
+            Message::ReadRefused { .. } => "ReadRefused",
+            Message::GossipPull { .. } => "GossipPull",
+            Message::GossipPush { .. } => "GossipPush",
+            Message::GossipInstall(_) => "GossipInstall",
+            Message::GossipTooFar { .. } => "GossipTooFar",
+            Message::HydratePull { .. } => "HydratePull",
+            Message::HydratePush { .. } => "HydratePush",
+            Message::HealPull { .. } => "HealPull",
+            Message::HealPush { .. } => "HealPush",
+            Message::RejoinPull => "RejoinPull",
+            Message::RejoinPush { .. } => "RejoinPush",
+        }
+    }
+}
+
+/// A message with its addresses: what a frame on the network holds.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "P: Serialize, P::Page: Serialize",
+    deserialize = "P: serde::de::DeserializeOwned, P::Page: serde::de::DeserializeOwned"
+))]
+pub struct Envelope<P: Payload> {
+    /// Who sends.
+    pub from: Party,
+    /// Who receives.
+    pub to: Party,
+    /// What.
+    pub message: Message<P>,
+}

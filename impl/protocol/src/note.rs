@@ -1,0 +1,124 @@
+//! Notes: the observable facts of a run.
+//!
+//! In the model they feed a history variable; in production each is a line of JSON in the trace. The same
+//! [`Observer`](crate::observer::Observer) judges both.
+
+use crate::ids::{Lsn, PageId, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};
+use crate::truncation::TruncationList;
+use serde::{Deserialize, Serialize};
+
+/// One observable fact.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Note {
+    /// A segment's promise is durable: it refuses every writer below.
+    Sealed {
+        /// Which segment.
+        segment: SegmentId,
+        /// The promise.
+        volume_epoch: VolumeEpoch,
+        /// Its durable SCL then.
+        scl: Lsn,
+    },
+    /// A segment has made a recovery's outcome durable.
+    Installed {
+        /// Which segment.
+        segment: SegmentId,
+        /// Whose.
+        volume_epoch: VolumeEpoch,
+        /// The truncations in force.
+        truncations: TruncationList,
+    },
+    /// A segment acknowledged its chain through `scl` to the writer of `volume_epoch`.
+    Acknowledged {
+        /// Which segment.
+        segment: SegmentId,
+        /// The epoch installed.
+        volume_epoch: VolumeEpoch,
+        /// Inclusive.
+        scl: Lsn,
+    },
+    /// A segment served a page.
+    Served {
+        /// Which segment.
+        segment: SegmentId,
+        /// Which page.
+        page: PageId,
+        /// As of.
+        read_point: Lsn,
+        /// Last record applied.
+        version: Lsn,
+    },
+    /// A segment will not serve reads below `floor` any more.
+    Collected {
+        /// Which segment.
+        segment: SegmentId,
+        /// The new floor.
+        floor: Lsn,
+    },
+    /// A segment that lost part of its log may count again.
+    Rejoined {
+        /// Which segment.
+        segment: SegmentId,
+        /// The promise that it took over.
+        promised: VolumeEpoch,
+        /// Its chain.
+        scl: Lsn,
+    },
+    /// A writer gave a record its LSN.
+    Allocated {
+        /// The volume.
+        volume: VolumeId,
+        /// The writer's epoch.
+        volume_epoch: VolumeEpoch,
+        /// The LSN.
+        lsn: Lsn,
+        /// The group it goes to.
+        pg: PgId,
+        /// The page it changes.
+        page: PageId,
+        /// Whether it ends its mini-transaction.
+        is_cpl: bool,
+    },
+    /// A writer's recovery is complete: it serves.
+    Opened {
+        /// The volume.
+        volume: VolumeId,
+        /// The writer.
+        writer: WriterId,
+        /// Its epoch.
+        volume_epoch: VolumeEpoch,
+        /// The recovered VDL.
+        vdl: Lsn,
+    },
+    /// Everything through `vdl` is acknowledged to the writer's users as durable.
+    Durable {
+        /// The volume.
+        volume: VolumeId,
+        /// The writer's epoch.
+        volume_epoch: VolumeEpoch,
+        /// The new VDL.
+        vdl: Lsn,
+    },
+    /// A writer accepted a page for one of its users.
+    Read {
+        /// The volume.
+        volume: VolumeId,
+        /// The reader's epoch.
+        volume_epoch: VolumeEpoch,
+        /// Which page.
+        page: PageId,
+        /// As of.
+        read_point: Lsn,
+        /// Last record applied.
+        version: Lsn,
+    },
+    /// A writer learnt that a newer one took over, and stopped for good.
+    Fenced {
+        /// The volume.
+        volume: VolumeId,
+        /// Its own epoch.
+        volume_epoch: VolumeEpoch,
+        /// The newer one.
+        by: VolumeEpoch,
+    },
+}

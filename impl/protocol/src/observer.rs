@@ -1,0 +1,1 @@
+//! Judges the notes of a run by the invariants.

@@ -1,0 +1,202 @@
+//! Quorum sets: Boolean formulas over the members of a protection group (18 §4.1).
+//!
+//! Steady state: write 4/6, read 3/6. Through a change F→G: write `4/6 of ABCDEF AND 4/6 of ABCDEG`, read
+//! `3/6 of ABCDEF OR 3/6 of ABCDEG`.
+//!
+//! Invariants, checked by [`QuorumSet::is_sound`]:
+//! - every read quorum meets every write quorum;
+//! - any two write quorums meet.
+
+use crate::ids::{MemberId, MembershipEpoch};
+use alloc::vec::Vec;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// A set of members, as bits. Members 0..=15.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct MemberSet(pub u16);
+
+impl MemberSet {
+    /// No member.
+    pub const EMPTY: MemberSet = MemberSet(0);
+
+    /// The first `n` members: `A`, `B`, …
+    pub fn first(n: u8) -> MemberSet {
+        MemberSet(((1u32 << n) - 1) as u16)
+    }
+
+    /// Whether `member` is in the set.
+    pub fn contains(self, member: MemberId) -> bool {
+        self.0 >> member.0 & 1 == 1
+    }
+
+    /// The set with `member`.
+    #[must_use]
+    pub fn with(self, member: MemberId) -> MemberSet {
+        MemberSet(self.0 | 1 << member.0)
+    }
+
+    /// The set without `member`.
+    #[must_use]
+    pub fn without(self, member: MemberId) -> MemberSet {
+        MemberSet(self.0 & !(1 << member.0))
+    }
+
+    /// Members of both.
+    #[must_use]
+    pub fn and(self, other: MemberSet) -> MemberSet {
+        MemberSet(self.0 & other.0)
+    }
+
+    /// Members of either.
+    #[must_use]
+    pub fn or(self, other: MemberSet) -> MemberSet {
+        MemberSet(self.0 | other.0)
+    }
+
+    /// How many.
+    pub fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Ascending.
+    pub fn iter(self) -> impl Iterator<Item = MemberId> {
+        (0..16).map(MemberId).filter(move |member| self.contains(*member))
+    }
+}
+
+impl FromIterator<MemberId> for MemberSet {
+    fn from_iter<I: IntoIterator<Item = MemberId>>(members: I) -> Self {
+        members.into_iter().fold(MemberSet::EMPTY, MemberSet::with)
+    }
+}
+
+impl fmt::Debug for MemberSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.iter().try_for_each(|member| write!(f, "{member}"))
+    }
+}
+
+/// `needed` of `members`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Threshold {
+    /// How many must be there.
+    pub needed: u8,
+    /// Of whom.
+    pub members: MemberSet,
+}
+
+impl Threshold {
+    fn met(self, present: MemberSet) -> bool {
+        present.and(self.members).len() >= u32::from(self.needed)
+    }
+}
+
+/// Write quorum: *every* threshold of `write`. Read quorum: *any* threshold of `read`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct QuorumSet {
+    /// Conjunction.
+    pub write: Vec<Threshold>,
+    /// Disjunction.
+    pub read: Vec<Threshold>,
+}
+
+impl QuorumSet {
+    /// `write`-of-n and `read`-of-n over `members`.
+    pub fn steady(members: MemberSet, write: u8, read: u8) -> QuorumSet {
+        let threshold = |needed| Threshold { needed, members };
+        QuorumSet { write: [threshold(write)].into(), read: [threshold(read)].into() }
+    }
+
+    /// Aurora's quorum over members A to F: write 4/6, read 3/6 (17 §2.1).
+    pub fn aurora() -> QuorumSet {
+        QuorumSet::steady(MemberSet::first(6), 4, 3)
+    }
+
+    /// Whether `present` holds a write quorum.
+    pub fn write_met(&self, present: MemberSet) -> bool {
+        self.write.iter().all(|threshold| threshold.met(present))
+    }
+
+    /// Whether `present` holds a read quorum: enough for repair and recovery.
+    pub fn read_met(&self, present: MemberSet) -> bool {
+        self.read.iter().any(|threshold| threshold.met(present))
+    }
+
+    /// Everyone named.
+    pub fn members(&self) -> MemberSet {
+        self.write.iter().chain(&self.read).fold(MemberSet::EMPTY, |all, threshold| all.or(threshold.members))
+    }
+
+    /// Whether knowing what `present` knows is enough to stand in for a member that forgot: no read quorum can be
+    /// formed from those who were not asked (R-REJOIN-1).
+    pub fn rejoin_met(&self, forgetful: MemberId, present: MemberSet) -> bool {
+        let unasked = MemberSet(self.members().0 & !present.0).with(forgetful);
+        !self.read_met(unasked)
+    }
+
+    /// The greatest value that a write quorum of members has reached, given each member's own.
+    ///
+    /// With values = SCLs this is PGCL (18 §2.3).
+    pub fn write_point<V: Copy + Ord + Default>(&self, value_of: impl Fn(MemberId) -> V) -> V {
+        let mut values: Vec<V> = self.members().iter().map(&value_of).collect();
+        values.sort_unstable();
+        let reached = |value: V| self.members().iter().filter(|member| value_of(*member) >= value).collect();
+        values.into_iter().rev().find(|value| self.write_met(reached(*value))).unwrap_or_default()
+    }
+
+    /// Whether the formula's quorums overlap as they must, by enumeration (at most 2^7 subsets in practice).
+    pub fn is_sound(&self) -> bool {
+        let all = self.members();
+        let subsets = || (0..=all.0).map(MemberSet).filter(move |set| set.and(all) == *set);
+        let disjoint_from_write = |set: MemberSet| self.write_met(MemberSet(all.0 & !set.0));
+        subsets().filter(|set| self.write_met(*set) || self.read_met(*set)).all(|set| !disjoint_from_write(set))
+    }
+}
+
+/// A protection group's members, versioned.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Membership {
+    /// Raised by each step of a change.
+    pub membership_epoch: MembershipEpoch,
+    /// The formula in force.
+    pub quorum: QuorumSet,
+}
+
+impl Membership {
+    /// The first membership of a new group.
+    pub fn initial(quorum: QuorumSet) -> Membership {
+        Membership { membership_epoch: MembershipEpoch(1), quorum }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aurora_is_sound_and_weaker_formulas_are_not() {
+        assert!(QuorumSet::aurora().is_sound());
+        assert!(!QuorumSet::steady(MemberSet::first(6), 3, 3).is_sound(), "two write quorums of three can be disjoint");
+        assert!(!QuorumSet::steady(MemberSet::first(6), 4, 2).is_sound(), "a read quorum of two can miss four writes");
+    }
+
+    #[test]
+    fn write_point_is_the_fourth_highest() {
+        let scl = [9u64, 7, 7, 5, 3, 0];
+        assert_eq!(QuorumSet::aurora().write_point(|member| scl[member.0 as usize]), 5);
+    }
+
+    #[test]
+    fn who_forgot_must_ask_four_of_the_other_five() {
+        let quorum = QuorumSet::aurora();
+        let forgetful = MemberId(0);
+        assert!(!quorum.rejoin_met(forgetful, [1, 2, 3].map(MemberId).into_iter().collect()));
+        assert!(quorum.rejoin_met(forgetful, [1, 2, 3, 4].map(MemberId).into_iter().collect()));
+    }
+}

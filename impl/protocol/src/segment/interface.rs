@@ -1,0 +1,272 @@
+//! What a segment asks of its disk and its driver, and what it is told.
+
+use crate::defect::Defects;
+use crate::ids::{Lsn, Micros, PageId, Party, VolumeEpoch, VolumeId, WriterId};
+use crate::machine::Token;
+use crate::message::{BasePage, Install};
+use crate::quorum::Membership;
+use crate::record::{Payload, Record};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// What a segment makes durable, in order, in its log. Replaying the entries rebuilds the segment.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(bound(serialize = "P: Serialize", deserialize = "P: serde::de::DeserializeOwned"))]
+pub enum Entry<P: Payload> {
+    /// The segment exists, or its group's membership changed.
+    Membership(Membership),
+    /// A promise to a candidate (answer to `Seal`).
+    Promise {
+        /// Refuse everything below.
+        volume_epoch: VolumeEpoch,
+        /// To whom.
+        writer: WriterId,
+    },
+    /// The outcome of a recovery.
+    Install(Install),
+    /// Redo records, from the writer or a peer.
+    Records {
+        /// In LSN order; holes may remain.
+        records: Vec<Record<P>>,
+        /// The highest VDL known when they were appended.
+        vdl: Lsn,
+    },
+    /// The segment lost part of its log and is learning from peers. Until `Rejoined`, it does not count.
+    Amnesia {
+        /// Its chain must reach this before it counts; `None` while it has not heard from enough peers.
+        target: Option<Lsn>,
+    },
+    /// The segment counts again.
+    Rejoined,
+}
+
+/// What survived a crash: the page store's floor, and the log.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Survived<P: Payload> {
+    /// Everything at or below is in base pages; the log below may be gone.
+    pub floor: Floor,
+    /// Durable entries, oldest first. Records at or below the floor may be missing.
+    pub entries: Vec<Entry<P>>,
+    /// The log was found damaged somewhere other than in its torn, never acknowledged tail: entries are missing.
+    pub damaged: bool,
+}
+
+impl<P: Payload> Default for Survived<P> {
+    fn default() -> Self {
+        Survived { floor: Floor::default(), entries: Vec::new(), damaged: false }
+    }
+}
+
+impl<P: Payload> Survived<P> {
+    /// What the disk of a segment holds directly after it was created.
+    pub fn created(membership: Membership) -> Self {
+        Survived { entries: [Entry::Membership(membership)].into(), ..Survived::default() }
+    }
+}
+
+/// How far the log has been coalesced into base pages. Reads below `lsn` are refused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Floor {
+    /// A volume LSN.
+    pub lsn: Lsn,
+    /// The group's last LSN at or below it: where the segment chain above begins.
+    pub tail: Lsn,
+}
+
+/// Work on base pages. The driver runs tasks of one segment one after another, in order.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Task<P: Payload> {
+    /// Apply `records` to their base pages, then make pages and floor durable together.
+    /// Ends as `Coalesced`, or `Damaged` (then nothing has changed).
+    Coalesce {
+        /// The new floor.
+        floor: Floor,
+        /// Records above the old floor and at or below the new one, in LSN order.
+        records: Vec<Record<P>>,
+    },
+    /// Ends as `Base`, or `Damaged`.
+    ReadBase {
+        /// Comes back.
+        token: Token,
+        /// Which.
+        page: PageId,
+    },
+    /// Up to `limit` base pages after `after`, in page order. Ends as `Bases`, or `Damaged`.
+    ReadBases {
+        /// Comes back.
+        token: Token,
+        /// Exclusive; `None` begins.
+        after: Option<PageId>,
+        /// At least 1.
+        limit: usize,
+    },
+    /// Store base pages that came from a peer, and forget those that never were. Ends as `BasesPut`.
+    PutBases {
+        /// Comes back.
+        token: Token,
+        /// Present pages: replace the stored version, whatever it is.
+        pages: Vec<BasePage<P>>,
+        /// Pages that were never written.
+        absent: Vec<PageId>,
+        /// A floor to adopt with them, durably.
+        floor: Option<Floor>,
+    },
+    /// Re-read the next `limit` base pages and verify their checksums. Ends as `Scrubbed`.
+    Scrub {
+        /// At least 1.
+        limit: usize,
+    },
+}
+
+/// How a task ended. I/O errors are no outcome: they stop the node.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome<P: Payload> {
+    /// The floor is durable.
+    Coalesced {
+        /// As asked.
+        floor: Floor,
+    },
+    /// A base page.
+    Base {
+        /// As asked.
+        token: Token,
+        /// As asked.
+        page: PageId,
+        /// `None`: never written.
+        base: Option<BasePage<P>>,
+    },
+    /// Base pages, in page order.
+    Bases {
+        /// As asked.
+        token: Token,
+        /// The pages.
+        pages: Vec<BasePage<P>>,
+        /// Whether the last one is among them.
+        complete: bool,
+    },
+    /// The pages are durable.
+    BasesPut {
+        /// As asked.
+        token: Token,
+    },
+    /// The checksums of these pages were wrong; everything else that was looked at is sound.
+    Scrubbed {
+        /// Damaged pages.
+        damaged: Vec<PageId>,
+    },
+    /// A base page failed its checksum, so the task was not done.
+    Damaged {
+        /// Which.
+        page: PageId,
+        /// The token of a `ReadBase` or `ReadBases`; `None` for a `Coalesce`.
+        token: Option<Token>,
+    },
+    /// Base pages were lost and it isn't known which (their headers are unreadable): all must be fetched again.
+    PagesLost,
+    /// The disk is nearly full (`true`), or has space again (`false`). May come at any time.
+    DiskFull(bool),
+}
+
+/// A segment's timers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Timer {
+    /// Ask the next peer for what is missing.
+    Gossip,
+    /// See whether there is something to coalesce.
+    Coalesce,
+    /// Verify some base pages.
+    Scrub,
+}
+
+/// A segment has no local users; what it is asked comes in messages.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Request {
+    /// Coalesce now, whatever the thresholds say (tests, graceful stop). Not answered.
+    CoalesceNow,
+}
+
+/// A segment's fixed configuration.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SegmentConfig {
+    /// Bytes of records kept in memory above the floor; beyond it, writes are refused as `Busy`.
+    pub log_weight_max: usize,
+    /// Coalesce as soon as this many bytes are above the floor …
+    pub coalesce_weight: usize,
+    /// … or this often, whichever is first.
+    pub coalesce_every: Micros,
+    /// Most bytes of records that one coalescing takes.
+    pub coalesce_weight_max: usize,
+    /// How often to ask a peer.
+    pub gossip_every: Micros,
+    /// Most bytes of records in one gossip or tail message.
+    pub push_weight_max: usize,
+    /// Most pages in one hydration message.
+    pub hydrate_pages_max: usize,
+    /// How often to scrub; zero: never.
+    pub scrub_every: Micros,
+    /// Pages verified each time.
+    pub scrub_pages: usize,
+    /// Page reads that may wait for the page store at one time.
+    pub reads_max: usize,
+    /// Planted defects.
+    pub defects: Defects,
+}
+
+impl Default for SegmentConfig {
+    fn default() -> Self {
+        SegmentConfig {
+            log_weight_max: 64 << 20,
+            coalesce_weight: 16 << 20,
+            coalesce_every: Micros(5_000_000),
+            coalesce_weight_max: 32 << 20,
+            gossip_every: Micros(200_000),
+            push_weight_max: 1 << 20,
+            hydrate_pages_max: 64,
+            scrub_every: Micros(1_000_000),
+            scrub_pages: 256,
+            reads_max: 1024,
+            defects: Defects::NONE,
+        }
+    }
+}
+
+impl SegmentConfig {
+    /// Limits so small that a model or a test reaches each of them, and no scrubbing.
+    pub fn tiny() -> Self {
+        SegmentConfig { coalesce_weight: 0, hydrate_pages_max: 1, scrub_every: Micros(0), ..SegmentConfig::default() }
+    }
+}
+
+/// Numbers for `auriga status`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct SegmentStatus {
+    /// Highest promise.
+    pub promised: VolumeEpoch,
+    /// Newest recovery known.
+    pub installed: VolumeEpoch,
+    /// Segment Complete LSN.
+    pub scl: Lsn,
+    /// Highest VDL known.
+    pub vdl: Lsn,
+    /// Collection floor.
+    pub floor: Lsn,
+    /// Bytes of records above the floor.
+    pub log_weight: u64,
+    /// Records above the floor.
+    pub log_records: u64,
+    /// Whether the segment is fetching pages from a peer.
+    pub hydrating: bool,
+    /// Whether the segment lost part of its log and does not count yet.
+    pub rejoining: bool,
+    /// Whether the disk is nearly full.
+    pub disk_full: bool,
+    /// Damaged pages being healed now.
+    pub damaged_pages: u64,
+    /// Pages healed since the start.
+    pub healed_pages: u64,
+}
+
+/// Where the segment that `volume` and `writer` name listens.
+pub(super) fn writer_party(volume: VolumeId, writer: WriterId) -> Party {
+    Party::Writer(volume, writer)
+}

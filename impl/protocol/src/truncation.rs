@@ -1,0 +1,105 @@
+//! Truncation ranges: LSNs that a recovery annulled, versioned by the volume epoch that did it (17 §4.3).
+//!
+//! Invariants:
+//! - ranges are disjoint and ascending, in both LSN and volume epoch: each recovery keeps what earlier ones kept;
+//! - an annulled LSN never comes back: new LSNs start above the range.
+
+use crate::ids::{Lsn, VolumeEpoch};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Annuls every LSN in `(above, through]`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct TruncationRange {
+    /// The recovery that annulled.
+    pub volume_epoch: VolumeEpoch,
+    /// The recovered VDL: the last LSN that stays.
+    pub above: Lsn,
+    /// The last LSN that an earlier writer can have allocated: `above` + LAL.
+    pub through: Lsn,
+}
+
+impl TruncationRange {
+    /// Whether the range annuls `lsn`.
+    pub fn annuls(&self, lsn: Lsn) -> bool {
+        self.above < lsn && lsn <= self.through
+    }
+}
+
+/// Most ranges a list may hold; a recovery that would need more is refused with a clear message.
+pub const TRUNCATION_RANGES_MAX: usize = 4096;
+
+/// The truncations in force, oldest first.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct TruncationList(Vec<TruncationRange>);
+
+impl TruncationList {
+    /// Whether any range annuls `lsn`.
+    pub fn annuls(&self, lsn: Lsn) -> bool {
+        let after = self.0.partition_point(|range| range.above < lsn);
+        after > 0 && self.0[after - 1].annuls(lsn)
+    }
+
+    /// Annuls, in `volume_epoch`, everything above the recovered `vdl` that an earlier writer can have allocated.
+    ///
+    /// An earlier writer allocated at most `allocation_limit` LSNs above its own VDL or above where it began, whichever
+    /// is higher; both are at or below the base taken here. When the recovered VDL has not moved since the last
+    /// recovery, the new range takes the place of the last one.
+    ///
+    /// # Panics
+    /// When `vdl` or `volume_epoch` went back (a broken invariant, R-RECOVER-5).
+    pub fn annul_above(&mut self, volume_epoch: VolumeEpoch, vdl: Lsn, allocation_limit: u64) {
+        let mut base = vdl;
+        if let Some(last) = self.0.last().copied() {
+            assert!(last.volume_epoch < volume_epoch, "{volume_epoch} truncates after {last:?}");
+            assert!(vdl == last.above || vdl > last.through, "recovered VDL {vdl} lies within {last:?}");
+            if vdl == last.above {
+                self.0.pop();
+                base = last.through;
+            }
+        }
+        self.0.push(TruncationRange { volume_epoch, above: vdl, through: Lsn(base.0 + allocation_limit) });
+    }
+
+    /// The ranges, oldest first.
+    pub fn ranges(&self) -> &[TruncationRange] {
+        &self.0
+    }
+
+    /// Where a chain that was last truncated at `installed` ends to be valid: the start of the first range newer than
+    /// that, or `None` where nothing newer was annulled.
+    pub fn cut_after(&self, installed: VolumeEpoch) -> Option<Lsn> {
+        self.0.iter().find(|range| range.volume_epoch > installed).map(|range| range.above)
+    }
+
+    /// The last LSN annulled, below which no new LSN may be allocated; zero where nothing was.
+    pub fn through(&self) -> Lsn {
+        self.0.last().map_or(Lsn::ZERO, |range| range.through)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annulled_is_exactly_the_open_closed_range() {
+        let mut list = TruncationList::default();
+        list.annul_above(VolumeEpoch(1), Lsn(4), 10);
+        list.annul_above(VolumeEpoch(3), Lsn(17), 10);
+        let annulled: Vec<u64> = (0..40).filter(|lsn| list.annuls(Lsn(*lsn))).collect();
+        assert_eq!(annulled, (5..=14).chain(18..=27).collect::<Vec<_>>());
+        assert_eq!(list.cut_after(VolumeEpoch(0)), Some(Lsn(4)));
+        assert_eq!(list.cut_after(VolumeEpoch(1)), Some(Lsn(17)));
+        assert_eq!(list.cut_after(VolumeEpoch(3)), None);
+    }
+
+    #[test]
+    fn a_recovery_without_new_commits_takes_the_last_range_over() {
+        let mut list = TruncationList::default();
+        list.annul_above(VolumeEpoch(1), Lsn(4), 10);
+        list.annul_above(VolumeEpoch(2), Lsn(4), 10);
+        assert_eq!(list.ranges().len(), 1);
+        assert_eq!(list.through(), Lsn(24), "the second writer may have allocated 15 to 24");
+    }
+}

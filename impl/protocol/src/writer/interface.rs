@@ -1,0 +1,168 @@
+//! What a writer asks of its driver, and what its users ask of it.
+
+use crate::defect::Defects;
+use crate::ids::{Lsn, MemberId, Micros, PageId, PgId, VolumeEpoch, VolumeId, WriterId};
+use crate::machine::Token;
+use crate::quorum::Membership;
+use crate::record::{Change, Geometry, Payload};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Who a writer is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct WriterIdentity {
+    /// The volume that it writes.
+    pub volume: VolumeId,
+    /// Fresh for every start.
+    pub writer: WriterId,
+}
+
+/// What a local user asks.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Request<P: Payload> {
+    /// One mini-transaction: its changes become durable all or none. See [`super::Writer::submit`].
+    Submit(Vec<Change<P>>),
+    /// Send what has been submitted. The driver asks for it when no more input waits: that is the batching.
+    Flush,
+    /// The page as of the current VDL.
+    Read(PageId),
+}
+
+/// What it is answered.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Answer<P: Payload> {
+    /// The LSN of the mini-transaction's last record (its CPL): durable once VDL has reached it.
+    Submitted(Lsn),
+    /// Nothing was allocated.
+    NotSubmitted(SubmitRefused),
+    /// A page.
+    Page {
+        /// As of which LSN.
+        read_point: Lsn,
+        /// Last record applied; zero: never written.
+        version: Lsn,
+        /// Content.
+        page: P::Page,
+    },
+    /// The writer is not open.
+    NotRead(SubmitRefused),
+}
+
+/// Why nothing was allocated.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum SubmitRefused {
+    /// VDL + LAL is reached, or too many bytes wait for a quorum. Try again when VDL has moved.
+    BackPressure,
+    /// Recovery is not complete.
+    NotOpen,
+    /// A newer writer has taken over. For good.
+    Fenced {
+        /// Its epoch.
+        by: VolumeEpoch,
+    },
+}
+
+/// A writer's timers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Timer {
+    /// Send again what has not been answered; tell VDL and PGMRPL.
+    Retry,
+    /// A read is late: ask another segment as well.
+    Hedge(Token),
+}
+
+/// A writer's fixed configuration.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct WriterConfig {
+    /// Which group keeps which page.
+    pub geometry: Geometry,
+    /// The groups' membership as the topology says; sealed segments may know better.
+    pub membership: Membership,
+    /// LAL: no LSN is allocated more than this above VDL (17 §4.2.1). The same for every writer of a volume, ever.
+    pub allocation_limit: u64,
+    /// Bytes that may wait for their quorum at one time.
+    pub in_flight_weight_max: usize,
+    /// Most bytes of records in one `Write` message.
+    pub batch_weight_max: usize,
+    /// How often to send again.
+    pub retry_every: Micros,
+    /// Reads that may be under way at one time.
+    pub reads_max: usize,
+    /// Planted defects.
+    pub defects: Defects,
+}
+
+impl Default for WriterConfig {
+    fn default() -> Self {
+        WriterConfig {
+            geometry: Geometry { groups: 1, extent_blocks: 1024 },
+            membership: Membership::initial(crate::quorum::QuorumSet::aurora()),
+            allocation_limit: 1 << 20,
+            in_flight_weight_max: 64 << 20,
+            batch_weight_max: 1 << 20,
+            retry_every: Micros(100_000),
+            reads_max: 4096,
+            defects: Defects::NONE,
+        }
+    }
+}
+
+/// A writer's life. Arrows run one way.
+///
+/// ```text
+/// Sealing ──► Collecting ──► Installing ──► Open
+///    └──────────────┴─────────────┴──────────┴──► Fenced
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Role {
+    /// Asking a read quorum of each group to refuse older writers.
+    Sealing,
+    /// Fetching the chains above the highest known VDL.
+    Collecting,
+    /// Making the outcome durable on a write quorum, and bringing the tail to four copies.
+    Installing,
+    /// Serving.
+    Open,
+    /// A newer writer took over. For good.
+    Fenced,
+}
+
+/// Numbers for `auriga status`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct WriterStatus {
+    /// Where in its life.
+    pub role: Role,
+    /// Its epoch.
+    pub volume_epoch: VolumeEpoch,
+    /// The last LSN allocated.
+    pub allocated: Lsn,
+    /// Volume Complete LSN.
+    pub vcl: Lsn,
+    /// Volume Durable LSN.
+    pub vdl: Lsn,
+    /// PGCL of each group.
+    pub pgcl: Vec<(PgId, Lsn)>,
+    /// Each member as the writer sees it.
+    pub members: Vec<MemberStatus>,
+    /// Bytes that wait for their quorum.
+    pub in_flight_weight: u64,
+    /// Reads under way.
+    pub reads: u64,
+    /// Reads that were sent to a second segment because the first was late.
+    pub hedged: u64,
+}
+
+/// One segment as the writer sees it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its group.
+    pub pg: PgId,
+    /// Which member.
+    pub member: MemberId,
+    /// Its last acknowledged SCL.
+    pub scl: Lsn,
+    /// Whether it has installed this writer's epoch.
+    pub installed: bool,
+    /// Moving mean of its read latency.
+    pub read_latency: Micros,
+}

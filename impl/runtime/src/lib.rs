@@ -1,0 +1,3 @@
+//! Runs the protocol's state machines over sockets, disks and clocks.
+
+pub mod volume;

@@ -1,0 +1,4 @@
+//! A segment on disk.
+
+pub mod delta;
+pub use delta::{Delta, PAGE_SIZE, PageImage};
