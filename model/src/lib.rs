@@ -1,0 +1,15 @@
+//! stateright models over Auriga's production state machines.
+//!
+//! Nothing of the protocol is written here a second time. A model is a *world* round the real [`auriga_protocol`]
+//! machines: a network that loses, repeats and reorders; disks that are parties of their own (what was started is
+//! pending, what survived is durable); crashes of segments and whole Availability Zones; several writers. The checker
+//! tries every order of everything within a *scope*, and the protocol's own observer judges what it sees.
+//!
+//! Reading order: `checking.rs` (how a model is run), `registry.rs` (the scopes), `script.rs` (counterexamples that can
+//! be replayed elsewhere).
+#![forbid(unsafe_code)]
+
+pub mod checking;
+pub mod registry;
+pub mod report;
+pub mod script;
