@@ -1,51 +1,407 @@
 //! What production records carry: byte deltas of 8 KiB pages.
+//!
+//! A [`Delta`] is bytes in one of three shapes (`specs/formats.md`, "Delta"): patches over the page as it was, patches
+//! over zeros, or a full image. [`Delta::between`] picks the smallest. A page is a [`PageImage`]: 8192 bytes, or
+//! nothing at all when every byte is zero, so that pages that were never written cost nothing.
+//!
+//! Both types check their bytes when they are made, also when they come from the network or a disk. So applying a
+//! delta to a page always works, and whoever holds one needs no error path.
 
 use auriga_protocol::Payload;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 /// Bytes in a page.
 pub const PAGE_SIZE: usize = 8192;
 
-/// A page's content: exactly [`PAGE_SIZE`] bytes, or empty, which means all zeros.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-pub struct PageImage(pub Bytes);
+static ZERO_PAGE: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
-/// A change of a page. The byte format is in `specs/formats.md`.
+/// Patches over the page's former content; at least one.
+const PATCHES: u8 = 0;
+/// Patches over zeros; none makes the zero page.
+const OVER_ZERO: u8 = 1;
+/// The whole page, literally.
+const FULL: u8 = 2;
+
+/// A patch's offset and length, 16 bits each.
+const PATCH_HEADER: usize = 4;
+
+/// No delta is longer: a tag and a page.
+pub const DELTA_MAX: usize = 1 + PAGE_SIZE;
+
+/// Below this size a delta over the old content is good enough to not look for a smaller one over zeros.
+const SMALL: usize = 1024;
+
+/// Bytes that are no page or no delta.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MalformedPage {
+    /// Neither empty nor [`PAGE_SIZE`] long.
+    #[error("a page of {0} bytes (a page has 8192, or none)")]
+    PageLength(usize),
+    /// The shape is unknown, or the length does not fit it.
+    #[error("a delta of unknown shape ({0} bytes)")]
+    DeltaShape(usize),
+    /// A patch is empty, leaves the page, or begins before the last one ended.
+    #[error("a delta with a patch out of place (at byte {0})")]
+    Patch(usize),
+}
+
+/// A page's content: [`PAGE_SIZE`] bytes. The zero page is kept as no bytes at all.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "Bytes", into = "Bytes")]
+pub struct PageImage(Bytes);
+
+impl PageImage {
+    /// A page of `bytes`: exactly [`PAGE_SIZE`], or none for the zero page. Does not copy.
+    ///
+    /// # Errors
+    /// Any other length.
+    pub fn new(bytes: Bytes) -> Result<PageImage, MalformedPage> {
+        match bytes.len() {
+            0 => Ok(PageImage::default()),
+            PAGE_SIZE if is_zero(&bytes) => Ok(PageImage::default()),
+            PAGE_SIZE => Ok(PageImage(bytes)),
+            other => Err(MalformedPage::PageLength(other)),
+        }
+    }
+
+    /// A page with a copy of `bytes`.
+    pub fn copy_from(bytes: &[u8; PAGE_SIZE]) -> PageImage {
+        if is_zero(bytes) { PageImage::default() } else { PageImage(Bytes::copy_from_slice(bytes)) }
+    }
+
+    /// Whether every byte is zero.
+    pub fn is_zero(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All [`PAGE_SIZE`] bytes.
+    pub fn content(&self) -> &[u8] {
+        if self.0.is_empty() { &ZERO_PAGE } else { &self.0 }
+    }
+
+    /// As stored: [`PAGE_SIZE`] bytes, or none for the zero page.
+    pub fn stored(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// A buffer of [`PAGE_SIZE`] bytes to change in place; copies only when the bytes are shared.
+    fn take_mut(&mut self) -> BytesMut {
+        match std::mem::take(&mut self.0) {
+            bytes if bytes.is_empty() => BytesMut::zeroed(PAGE_SIZE),
+            bytes => bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..])),
+        }
+    }
+
+    fn put_back(&mut self, bytes: BytesMut) {
+        if !is_zero(&bytes) {
+            self.0 = bytes.freeze();
+        }
+    }
+}
+
+impl TryFrom<Bytes> for PageImage {
+    type Error = MalformedPage;
+
+    fn try_from(bytes: Bytes) -> Result<Self, MalformedPage> {
+        PageImage::new(bytes)
+    }
+}
+
+impl From<PageImage> for Bytes {
+    fn from(page: PageImage) -> Bytes {
+        page.0
+    }
+}
+
+/// A change of a page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Bytes", into = "Bytes")]
 pub struct Delta(Bytes);
 
 impl Delta {
     /// The delta that turns `old` into `new`; `None` when they are equal. Empty slices are zero pages.
+    ///
+    /// # Panics
+    /// When a slice is neither empty nor [`PAGE_SIZE`] long.
     pub fn between(old: &[u8], new: &[u8]) -> Option<Delta> {
-        let _ = (old, new);
-        unimplemented!("the store helper writes this first")
+        let (old, new) = (whole(old), whole(new));
+        let patches = patches(PATCHES, old, new);
+        match patches.len() {
+            1 => None,
+            small if small <= SMALL => Some(Delta(patches.into())),
+            _ => {
+                let full = Delta::full(new);
+                Some(if full.len() < patches.len() { full } else { Delta(patches.into()) })
+            }
+        }
+    }
+
+    /// The delta that makes any page `new`, whatever it was. An empty slice is the zero page.
+    ///
+    /// # Panics
+    /// When the slice is neither empty nor [`PAGE_SIZE`] long.
+    pub fn full(new: &[u8]) -> Delta {
+        let new = whole(new);
+        let mut bytes = patches(OVER_ZERO, &ZERO_PAGE, new);
+        if bytes.len() > DELTA_MAX {
+            bytes.clear();
+            bytes.push(FULL);
+            bytes.extend_from_slice(new);
+        }
+        Delta(bytes.into())
     }
 
     /// The delta that makes any page all zeros. Storage forgets such a page when it coalesces.
     pub fn zero() -> Delta {
-        unimplemented!()
+        Delta(Bytes::from_static(&[OVER_ZERO]))
     }
 
-    /// Size as sent, in bytes.
+    /// Takes bytes that claim to be a delta. Does not copy.
+    ///
+    /// # Errors
+    /// When they are none.
+    pub fn from_bytes(bytes: Bytes) -> Result<Delta, MalformedPage> {
+        check(&bytes)?;
+        Ok(Delta(bytes))
+    }
+
+    /// Size as sent, in bytes: 1 to [`DELTA_MAX`].
+    #[expect(clippy::len_without_is_empty, reason = "a delta always has its tag")]
     pub fn len(&self) -> usize {
         self.0.len()
     }
+}
 
-    /// Whether nothing changes (never made by [`Delta::between`]).
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+impl TryFrom<Bytes> for Delta {
+    type Error = MalformedPage;
+
+    fn try_from(bytes: Bytes) -> Result<Self, MalformedPage> {
+        Delta::from_bytes(bytes)
+    }
+}
+
+impl From<Delta> for Bytes {
+    fn from(delta: Delta) -> Bytes {
+        delta.0
     }
 }
 
 impl Payload for Delta {
     type Page = PageImage;
 
-    fn apply(&self, _page: &mut PageImage) {
-        unimplemented!()
+    fn apply(&self, page: &mut PageImage) {
+        let (tag, body) = (self.0[0], &self.0[1..]);
+        match tag {
+            FULL => *page = PageImage::new(self.0.slice(1..)).expect("the length was checked when this delta was made"),
+            OVER_ZERO if body.is_empty() => *page = PageImage::default(),
+            _ => {
+                if tag == OVER_ZERO {
+                    *page = PageImage::default();
+                }
+                let mut bytes = page.take_mut();
+                for (offset, patch) in patches_of(body) {
+                    bytes[offset..offset + patch.len()].copy_from_slice(patch);
+                }
+                page.put_back(bytes);
+            }
+        }
     }
 
     fn weight(&self) -> usize {
         self.0.len()
+    }
+}
+
+fn whole(page: &[u8]) -> &[u8] {
+    assert!(page.is_empty() || page.len() == PAGE_SIZE, "a page of {} bytes", page.len());
+    if page.is_empty() { &ZERO_PAGE } else { page }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<16>();
+    chunks.iter().all(|chunk| u128::from_ne_bytes(*chunk) == 0) && rest.iter().all(|byte| *byte == 0)
+}
+
+/// `tag` and the patches that turn `old` into `new`, both [`PAGE_SIZE`] long.
+fn patches(tag: u8, old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    out.push(tag);
+    let mut push = |start: usize, end: usize| {
+        out.extend_from_slice(&(start as u16).to_le_bytes());
+        out.extend_from_slice(&((end - start) as u16).to_le_bytes());
+        out.extend_from_slice(&new[start..end]);
+    };
+    // Runs are found word by word. An equal word ends a run: so a run never holds 15 or more equal bytes in a row, and
+    // two runs are at least 8 bytes apart, which is what makes a second header worth its 4 bytes.
+    let mut run: Option<(usize, usize)> = None;
+    const BLOCK: usize = 64;
+    for block in (0..PAGE_SIZE).step_by(BLOCK) {
+        if old[block..block + BLOCK] == new[block..block + BLOCK] {
+            run.take().into_iter().for_each(|(start, end)| push(start, end));
+            continue;
+        }
+        for at in (block..block + BLOCK).step_by(8) {
+            let differs = word(old, at) ^ word(new, at);
+            if differs == 0 {
+                run.take().into_iter().for_each(|(start, end)| push(start, end));
+                continue;
+            }
+            let first = at + differs.trailing_zeros() as usize / 8;
+            let end = at + 8 - differs.leading_zeros() as usize / 8;
+            run = Some((run.map_or(first, |(start, _)| start), end));
+        }
+    }
+    run.take().into_iter().for_each(|(start, end)| push(start, end));
+    out
+}
+
+fn word(page: &[u8], at: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&page[at..at + 8]);
+    u64::from_le_bytes(bytes)
+}
+
+/// The patches of a body that was checked.
+fn patches_of(mut body: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    std::iter::from_fn(move || {
+        let (header, rest) = body.split_first_chunk::<PATCH_HEADER>()?;
+        let (offset, len) = patch_header(header);
+        let (patch, rest) = rest.split_at(len);
+        body = rest;
+        Some((offset, patch))
+    })
+}
+
+fn patch_header(header: &[u8; PATCH_HEADER]) -> (usize, usize) {
+    let half = |at: usize| usize::from(u16::from_le_bytes([header[at], header[at + 1]]));
+    (half(0), half(2))
+}
+
+fn check(bytes: &[u8]) -> Result<(), MalformedPage> {
+    let shape = Err(MalformedPage::DeltaShape(bytes.len()));
+    let Some((tag, mut body)) = bytes.split_first() else { return shape };
+    match *tag {
+        FULL if body.len() == PAGE_SIZE => return Ok(()),
+        PATCHES if body.is_empty() => return shape,
+        PATCHES | OVER_ZERO if bytes.len() <= DELTA_MAX => {}
+        _ => return shape,
+    }
+    let mut page_end = 0;
+    while !body.is_empty() {
+        let malformed = MalformedPage::Patch(bytes.len() - body.len());
+        let (header, rest) = body.split_first_chunk::<PATCH_HEADER>().ok_or(malformed)?;
+        let (offset, len) = patch_header(header);
+        if len == 0 || offset < page_end || offset + len > PAGE_SIZE || len > rest.len() {
+            return Err(malformed);
+        }
+        page_end = offset + len;
+        body = &rest[len..];
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn image(bytes: &[u8]) -> PageImage {
+        PageImage::new(Bytes::copy_from_slice(bytes)).expect("a page")
+    }
+
+    fn applied(delta: &Delta, old: &[u8]) -> PageImage {
+        let mut page = image(old);
+        delta.apply(&mut page);
+        page
+    }
+
+    /// Pages like PostgreSQL's: mostly zeros, some runs of data.
+    fn page() -> impl Strategy<Value = Vec<u8>> {
+        let run = (0..PAGE_SIZE, proptest::collection::vec(any::<u8>(), 0..600));
+        proptest::collection::vec(run, 0..24).prop_map(|runs| {
+            let mut page = vec![0; PAGE_SIZE];
+            for (at, run) in runs {
+                let end = (at + run.len()).min(PAGE_SIZE);
+                page[at..end].copy_from_slice(&run[..end - at]);
+            }
+            page
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn applying_the_difference_makes_the_new_page(old in page(), new in page(), edits in proptest::collection::vec((0..PAGE_SIZE, any::<u8>()), 0..40)) {
+            let mut edited = old.clone();
+            edits.iter().for_each(|(at, byte)| edited[*at] = *byte);
+            for new in [&new, &edited] {
+                match Delta::between(&old, new) {
+                    None => prop_assert_eq!(&old, new),
+                    Some(delta) => {
+                        prop_assert!(delta.len() <= DELTA_MAX);
+                        prop_assert_eq!(applied(&delta, &old), image(new));
+                        prop_assert_eq!(Delta::from_bytes(delta.0.clone()), Ok(delta));
+                    }
+                }
+                let full = Delta::full(new);
+                prop_assert_eq!(applied(&full, &old), image(new));
+                prop_assert_eq!(Delta::from_bytes(full.0.clone()), Ok(full));
+            }
+        }
+
+        #[test]
+        fn malformed_bytes_are_refused_or_apply(tag in 0..4u8, body in proptest::collection::vec(0..6u8, 0..64), old in page()) {
+            let mut bytes = vec![tag];
+            bytes.extend(body);
+            if let Ok(delta) = Delta::from_bytes(bytes.into()) {
+                applied(&delta, &old);
+            }
+        }
+
+        #[test]
+        fn serialised_deltas_are_checked_too(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let encoded = postcard::to_allocvec(&Bytes::from(bytes.clone())).expect("encodes");
+            let decoded = postcard::from_bytes::<Delta>(&encoded).ok();
+            prop_assert_eq!(decoded, Delta::from_bytes(bytes.into()).ok());
+        }
+    }
+
+    #[test]
+    fn random_noise_becomes_one_full_image() {
+        let (old, new): (Vec<u8>, Vec<u8>) =
+            (0..PAGE_SIZE).map(|i| ((i * 7 % 251) as u8, (i * 13 % 241 + 1) as u8)).unzip();
+        let delta = Delta::between(&old, &new).expect("differs");
+        assert_eq!(delta.len(), DELTA_MAX);
+        assert_eq!(applied(&delta, &old), image(&new));
+    }
+
+    #[test]
+    fn a_page_reset_to_little_content_costs_that_content() {
+        let old = vec![0xAB; PAGE_SIZE];
+        let mut new = vec![0; PAGE_SIZE];
+        new[..24].fill(0x11);
+        let delta = Delta::between(&old, &new).expect("differs");
+        assert_eq!(delta.len(), 1 + PATCH_HEADER + 24);
+        assert_eq!(applied(&delta, &old), image(&new));
+        assert_eq!(Delta::between(&old, &[]), Some(Delta::zero()));
+        assert!(applied(&Delta::zero(), &old).is_zero());
+    }
+
+    #[test]
+    fn pages_of_a_wrong_length_are_refused() {
+        assert_eq!(PageImage::new(Bytes::from_static(&[1])), Err(MalformedPage::PageLength(1)));
+        let encoded = postcard::to_allocvec(&Bytes::from(vec![1; PAGE_SIZE - 1])).expect("encodes");
+        assert!(postcard::from_bytes::<PageImage>(&encoded).is_err());
+        assert!(image(&[0; PAGE_SIZE]).is_zero());
+    }
+
+    #[test]
+    fn a_shared_page_is_copied_not_changed() {
+        let old = image(&[7; PAGE_SIZE]);
+        let mut new = old.clone();
+        Delta::full(&[8; PAGE_SIZE]).apply(&mut new);
+        Delta::between(&[8; PAGE_SIZE], &[9; PAGE_SIZE]).expect("differs").apply(&mut new);
+        assert_eq!(old.content(), [7; PAGE_SIZE]);
+        assert_eq!(new.content(), [9; PAGE_SIZE]);
     }
 }

@@ -1,4 +1,4 @@
 //! A segment on disk.
 
 pub mod delta;
-pub use delta::{Delta, PAGE_SIZE, PageImage};
+pub use delta::{DELTA_MAX, Delta, MalformedPage, PAGE_SIZE, PageImage};

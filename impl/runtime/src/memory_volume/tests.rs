@@ -21,7 +21,7 @@ fn first_byte(volume: &MemoryVolume, page: PageId) -> u8 {
     let (sender, receiver) = channel();
     volume.read(page, soon(), Box::new(move |result| sender.send(result).expect("the test listens")));
     let read = receiver.recv().expect("answered").expect("not fenced");
-    read.page.0.first().copied().unwrap_or(0)
+    read.page.content()[0]
 }
 
 fn durable(volume: &MemoryVolume, lsn: Lsn, deadline: Instant) -> Receiver<Result<(), VolumeError>> {
