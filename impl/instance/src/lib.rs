@@ -1,1 +1,14 @@
-//! placeholder
+//! A compute node: a mounted volume with stock PostgreSQL on it.
+//!
+//! An instance opens a volume (recovering it with a higher volume epoch, which fences whoever wrote it before), mounts
+//! it, creates or finds the database cluster there, and keeps `postgres` running on the mount until it is stopped or
+//! fenced itself.
+//!
+//! **What it never does.** It keeps nothing that is needed on its own disk: deleting its local directory loses
+//! nothing. It never decides who may write: the storage does, by volume epochs. It never patches PostgreSQL.
+//!
+//! Where to go next: [`postgres`] (finding, creating, running it), [`supervise`], [`health`].
+
+pub mod health;
+pub mod postgres;
+pub mod supervise;

@@ -1,0 +1,70 @@
+//! What an instance says of itself: its role, and how it is.
+
+use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Where an instance is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Recovering the volume: sealing, collecting and installing with a higher volume epoch.
+    Recovering,
+    /// Creating the database cluster on a new volume.
+    CreatingCluster,
+    /// `postgres` has been started and does not accept connections yet.
+    StartingPostgres,
+    /// Serving.
+    Ready,
+    /// Shutting down as asked.
+    Stopping,
+    /// A newer writer has taken over. For good.
+    Fenced,
+}
+
+/// A snapshot of an instance's health.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// Where in its life.
+    pub phase: Phase,
+    /// Since when, in milliseconds of Unix time.
+    pub since_ms: u64,
+    /// Times that the postmaster had to be started again.
+    pub restarts: u64,
+}
+
+/// Shared by the supervisor, which writes it, and the admin port, which shows it.
+#[derive(Debug)]
+pub struct Health(Mutex<HealthReport>);
+
+impl Default for Health {
+    fn default() -> Self {
+        Health(Mutex::new(HealthReport { phase: Phase::Recovering, since_ms: now_ms(), restarts: 0 }))
+    }
+}
+
+impl Health {
+    /// The instance is now in `phase`.
+    pub fn set_phase(&self, phase: Phase) {
+        let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        report.phase = phase;
+        report.since_ms = now_ms();
+    }
+
+    /// The postmaster has ended and is being started again.
+    pub fn restarted(&self) {
+        let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        report.restarts += 1;
+        report.phase = Phase::StartingPostgres;
+        report.since_ms = now_ms();
+    }
+
+    /// As of now.
+    pub fn report(&self) -> HealthReport {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}

@@ -1,0 +1,184 @@
+//! Keeps one `postgres` running until it is told to stop, or the volume is fenced.
+//!
+//! ```text
+//! starting ──► ready ──► stopping ──► (Ended::Stopped)
+//!    ▲           │
+//!    └─ crashed ◄┘──► fenced ──► (Ended::Fenced)      too many crashes in a row ──► (Ended::GaveUp)
+//! ```
+//!
+//! A postmaster restarts after the crash of one of its backends by itself. What is handled here is the end of the
+//! postmaster. It never retries for ever: a server that will not stay up is reported, and the instance ends.
+
+use crate::health::{Health, Phase};
+use crate::postgres::server::{Server, ServerSpec, Stop};
+use auriga_protocol::VolumeEpoch;
+use std::io;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// This many ends of the postmaster within [`CRASH_WINDOW`], and we give up.
+pub const CRASHES_MAX: usize = 5;
+/// See [`CRASHES_MAX`].
+pub const CRASH_WINDOW: Duration = Duration::from_secs(60);
+/// A fast shutdown that takes longer becomes an immediate one: the volume recovers either way.
+const FAST_STOP: Duration = Duration::from_secs(60);
+/// An immediate shutdown that takes longer becomes SIGKILL.
+const IMMEDIATE_STOP: Duration = Duration::from_secs(2);
+/// How often readiness and fencing are looked at.
+const GLANCE: Duration = Duration::from_millis(25);
+
+/// What the supervisor is told.
+#[derive(Debug)]
+pub enum Event {
+    /// The postmaster has ended.
+    Exited(io::Result<ExitStatus>),
+    /// Stop cleanly (SIGTERM, SIGINT).
+    Stop,
+}
+
+/// Where events come in. Bounded: there are few, and a full queue means that nobody listens any more.
+pub fn events() -> (SyncSender<Event>, Receiver<Event>) {
+    sync_channel(64)
+}
+
+/// How it all ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// As asked, with a checkpoint written.
+    Stopped,
+    /// A writer with this higher volume epoch has taken over.
+    Fenced(VolumeEpoch),
+    /// PostgreSQL does not stay up.
+    GaveUp,
+}
+
+/// Runs `postgres` until it is stopped or fenced. `fenced` answers the newer volume epoch once there is one.
+///
+/// # Errors
+/// `postgres` can't be executed at all.
+pub fn supervise(
+    spec: &ServerSpec,
+    health: &Arc<Health>,
+    sender: &SyncSender<Event>,
+    receiver: Receiver<Event>,
+    fenced: impl Fn() -> Option<VolumeEpoch>,
+) -> io::Result<Ended> {
+    let receiver = &receiver;
+    let mut crashes: Vec<Instant> = Vec::new();
+    loop {
+        let server = start(spec, health, sender)?;
+        match watch(&server, health, receiver, &fenced) {
+            Watched::Crashed(status) => {
+                // Fencing often shows itself first as a PostgreSQL that panics over a failed fsync.
+                if let Some(by) = fenced() {
+                    return Ok(end_fenced(health, by));
+                }
+                let now = Instant::now();
+                crashes.retain(|&at| now.duration_since(at) < CRASH_WINDOW);
+                crashes.push(now);
+                tracing::warn!(status, crashes = crashes.len(), "postgres has ended unexpectedly");
+                if crashes.len() >= CRASHES_MAX {
+                    tracing::error!(log = %spec.log.display(), "postgres does not stay up: giving up; its log says why");
+                    return Ok(Ended::GaveUp);
+                }
+                health.restarted();
+                std::thread::sleep(Duration::from_millis(200 << crashes.len().min(4)));
+            }
+            Watched::StopAsked => {
+                health.set_phase(Phase::Stopping);
+                tracing::info!("stopping postgres: clients are disconnected and a checkpoint is written");
+                stop(&server, receiver, &fenced);
+                return Ok(match fenced() {
+                    Some(by) => end_fenced(health, by),
+                    None => Ended::Stopped,
+                });
+            }
+            Watched::Fenced(by) => {
+                server.stop(Stop::Immediate);
+                if !exited_within(receiver, IMMEDIATE_STOP) {
+                    server.stop(Stop::Kill);
+                    exited_within(receiver, IMMEDIATE_STOP);
+                }
+                return Ok(end_fenced(health, by));
+            }
+        }
+    }
+}
+
+fn start(spec: &ServerSpec, health: &Health, sender: &SyncSender<Event>) -> io::Result<Server> {
+    health.set_phase(Phase::StartingPostgres);
+    let sender = sender.clone();
+    let server = Server::start(spec, move |status| {
+        let _ = sender.send(Event::Exited(status));
+    })?;
+    tracing::info!(pid = server.pid(), version = spec.installation.version, "postgres is starting");
+    Ok(server)
+}
+
+enum Watched {
+    Crashed(String),
+    StopAsked,
+    Fenced(VolumeEpoch),
+}
+
+fn watch(
+    server: &Server,
+    health: &Health,
+    receiver: &Receiver<Event>,
+    fenced: &impl Fn() -> Option<VolumeEpoch>,
+) -> Watched {
+    let mut ready = false;
+    loop {
+        if let Some(by) = fenced() {
+            return Watched::Fenced(by);
+        }
+        if !ready && server.is_ready() {
+            ready = true;
+            health.set_phase(Phase::Ready);
+            tracing::info!("postgres accepts connections");
+        }
+        match receiver.recv_timeout(GLANCE) {
+            Ok(Event::Exited(status)) => {
+                return Watched::Crashed(status.map_or_else(|e| e.to_string(), |s| s.to_string()));
+            }
+            Ok(Event::Stop) => return Watched::StopAsked,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+    }
+}
+
+/// Fast, then immediate, then SIGKILL.
+fn stop(server: &Server, receiver: &Receiver<Event>, fenced: &impl Fn() -> Option<VolumeEpoch>) {
+    server.stop(Stop::Fast);
+    let begun = Instant::now();
+    while begun.elapsed() < FAST_STOP && fenced().is_none() {
+        if exited_within(receiver, Duration::from_millis(100)) {
+            return;
+        }
+    }
+    tracing::warn!("postgres did not finish its shutdown in time: stopping it at once; the next start recovers");
+    server.stop(Stop::Immediate);
+    if !exited_within(receiver, IMMEDIATE_STOP) {
+        server.stop(Stop::Kill);
+        exited_within(receiver, IMMEDIATE_STOP);
+    }
+}
+
+fn exited_within(receiver: &Receiver<Event>, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Event::Exited(_)) => return true,
+            Ok(Event::Stop) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+fn end_fenced(health: &Health, by: VolumeEpoch) -> Ended {
+    health.set_phase(Phase::Fenced);
+    tracing::error!(%by, "FENCED: another writer has taken over this volume; postgres was stopped and its clients told");
+    Ended::Fenced(by)
+}
