@@ -107,6 +107,15 @@ impl Defects {
         Defects { planted: Some(defect) }
     }
 
+    /// Whether any is planted: then an invariant that breaks is the check's to find, not an assertion's.
+    #[inline]
+    pub fn any(self) -> bool {
+        #[cfg(feature = "defects")]
+        return self.planted.is_some();
+        #[cfg(not(feature = "defects"))]
+        false
+    }
+
     /// Whether `defect` is planted.
     #[inline]
     pub fn has(self, defect: Defect) -> bool {

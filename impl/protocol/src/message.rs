@@ -17,6 +17,7 @@ use crate::ids::{Lsn, PageId, Party, VolumeEpoch, WriterId};
 use crate::machine::Token;
 use crate::quorum::Membership;
 use crate::record::{Payload, Record};
+use crate::segment::Floor;
 use crate::truncation::TruncationList;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -109,12 +110,14 @@ pub enum Message<P: Payload> {
         /// What the segment has.
         report: SealReport,
     },
-    /// "Send me your chain above `above`", in a sealed epoch.
+    /// "Send me your chain above `above`", in a sealed volume epoch.
     TailPull {
         /// The sealed epoch.
         volume_epoch: VolumeEpoch,
         /// Exclusive.
         above: Lsn,
+        /// The truncations in force, which the segment may not have seen: what they annul is not part of its chain.
+        truncations: TruncationList,
     },
     /// Part of a chain, in order.
     Tail {
@@ -209,6 +212,8 @@ pub enum Message<P: Payload> {
         installed: VolumeEpoch,
         /// Exclusive; `None` begins.
         after: Option<PageId>,
+        /// The asker's floor: older pages are of no use to it.
+        at_least: Lsn,
     },
     /// Base pages.
     HydratePush {
@@ -217,9 +222,7 @@ pub enum Message<P: Payload> {
         /// As asked.
         after: Option<PageId>,
         /// The sender's floor, which it holds while it is asked for more.
-        floor: Lsn,
-        /// The group's last LSN at or below `floor`.
-        floor_tail: Lsn,
+        floor: Floor,
         /// Pages with their versions, in page order.
         pages: Vec<BasePage<P>>,
         /// Whether these are the last.
@@ -229,8 +232,8 @@ pub enum Message<P: Payload> {
     HealPull {
         /// Which page.
         page: PageId,
-        /// The asker's floor.
-        floor: Lsn,
+        /// The asker's floor: the copy must be at least as new.
+        floor: Floor,
     },
     /// A sound copy of a base page (`None`: never written).
     HealPush {
@@ -238,8 +241,8 @@ pub enum Message<P: Payload> {
         page: PageId,
         /// The version and content.
         base: Option<BasePage<P>>,
-        /// The sender's floor.
-        floor: Lsn,
+        /// The copy holds every record of the page at or below this.
+        through: Lsn,
     },
     /// "I lost part of my log. What did you promise, and what do you have?"
     RejoinPull,

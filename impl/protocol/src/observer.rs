@@ -1,1 +1,271 @@
-//! Judges the notes of a run by the invariants.
+//! Judges the notes of a run by the invariants: the same code under the model checker, in the simulation, and over the
+//! trace of a real cluster.
+//!
+//! It knows nothing of the machines' insides. It keeps what was promised, and compares what is said later:
+//!
+//! - what one writer called durable, every later writer finds (R-RECOVER-2, R-WRITE-1);
+//! - what a writer calls durable ends at a CPL and is on a write quorum of acknowledgements (R-VDL-1, R-VDL-2);
+//! - a segment finds again what it acknowledged, and keeps what it promised (R-WRITE-2, R-FENCE-1, R-FENCE-2);
+//! - one writer per volume epoch, one use per LSN (R-FENCE-3, R-ALLOC-2);
+//! - annulled records do not come back (R-TRUNCATE-1 to 3);
+//! - a page is exactly as of its read point (R-READ-1, R-READ-3), and read points are durable (R-READ-4);
+//! - nothing is collected that may still be asked for (R-COLLECT-1).
+//!
+//! Notes of one process must come in its order; notes of different processes in an order that respects messages.
+
+use crate::ids::{Lsn, MemberId, PageId, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};
+use crate::note::Note;
+use crate::quorum::QuorumSet;
+use crate::truncation::TruncationList;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+
+/// A rule was broken.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Violation {
+    /// Its number in `specs/rules.md`.
+    pub rule: &'static str,
+    /// What was seen, in one sentence.
+    pub what: String,
+}
+
+type Verdict = Result<(), Violation>;
+
+fn require(holds: bool, rule: &'static str, what: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(Violation { rule, what: what() }) }
+}
+
+/// What a record was when it was allocated.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+struct Allocated {
+    volume_epoch: VolumeEpoch,
+    pg: PgId,
+    page: PageId,
+    is_cpl: bool,
+}
+
+/// What a segment has said.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct SegmentHistory {
+    /// Highest promise.
+    pub sealed: VolumeEpoch,
+    /// Highest install.
+    pub installed: VolumeEpoch,
+    /// The truncations of that install.
+    pub truncations: TruncationList,
+    /// Highest SCL acknowledged, as far as it is still in force.
+    pub acknowledged: Lsn,
+    /// Highest SCL acknowledged in the installed volume epoch.
+    pub acknowledged_here: Lsn,
+}
+
+/// What was said of one volume.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+struct VolumeHistory {
+    allocated: BTreeMap<Lsn, Allocated>,
+    by_page: BTreeMap<(PageId, Lsn), VolumeEpoch>,
+    by_group: BTreeMap<(PgId, Lsn), VolumeEpoch>,
+    opened: BTreeMap<VolumeEpoch, (WriterId, Lsn)>,
+    durable: BTreeMap<VolumeEpoch, Lsn>,
+}
+
+/// The judge: see the module's header.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Observer {
+    quorum: QuorumSet,
+    volumes: BTreeMap<VolumeId, VolumeHistory>,
+    /// By segment; public so that a model may rename segments.
+    pub segments: BTreeMap<SegmentId, SegmentHistory>,
+}
+
+impl Observer {
+    /// A judge who has seen nothing, for groups with this quorum set.
+    pub fn new(quorum: QuorumSet) -> Self {
+        Observer { quorum, volumes: BTreeMap::new(), segments: BTreeMap::new() }
+    }
+
+    /// Takes one fact.
+    ///
+    /// # Errors
+    /// The rule that it breaks, given everything before.
+    pub fn observe(&mut self, note: &Note) -> Verdict {
+        match note {
+            Note::Sealed { segment, volume_epoch, scl } => self.on_sealed(*segment, *volume_epoch, *scl),
+            Note::Installed { segment, volume_epoch, truncations } => {
+                self.on_installed(*segment, *volume_epoch, truncations)
+            }
+            Note::Acknowledged { segment, volume_epoch, scl } => self.on_acknowledged(*segment, *volume_epoch, *scl),
+            Note::Served { segment, page, read_point, version } => {
+                let history = self.segments.entry(*segment).or_default();
+                let annulled = history.truncations.annuls(*version);
+                require(!annulled, "R-TRUNCATE-1", || format!("{segment} served {page:?} at annulled {version}"))?;
+                let installed = history.installed;
+                self.page_is_as_of(segment.volume, installed, *page, *read_point, *version)
+            }
+            Note::Collected { segment, floor } => self.on_collected(*segment, *floor),
+            Note::Rejoined { segment, promised, .. } => {
+                let history = self.segments.entry(*segment).or_default();
+                let kept = *promised >= history.sealed.max(history.installed);
+                history.acknowledged = Lsn::ZERO;
+                history.acknowledged_here = Lsn::ZERO;
+                require(kept, "R-REJOIN-1", || format!("{segment} rejoined with promise {promised}, less than it gave"))
+            }
+            Note::Allocated { volume, volume_epoch, lsn, pg, page, is_cpl } => {
+                let record = Allocated { volume_epoch: *volume_epoch, pg: *pg, page: *page, is_cpl: *is_cpl };
+                self.on_allocated(*volume, *lsn, record)
+            }
+            Note::Opened { volume, writer, volume_epoch, vdl } => self.on_opened(*volume, *writer, *volume_epoch, *vdl),
+            Note::Durable { volume, volume_epoch, vdl } => self.on_durable(*volume, *volume_epoch, *vdl),
+            Note::Read { volume, volume_epoch, page, read_point, version } => {
+                let durable = self.volume(*volume).durable.get(volume_epoch).copied().unwrap_or_default();
+                require(*read_point <= durable, "R-READ-4", || {
+                    format!("{volume}@{volume_epoch} read {page:?} at {read_point}, above VDL {durable}")
+                })?;
+                self.page_is_as_of(*volume, *volume_epoch, *page, *read_point, *version)
+            }
+            Note::Fenced { volume_epoch, by, .. } => {
+                require(by >= volume_epoch, "R-FENCE-1", || format!("{volume_epoch} fenced by older {by}"))
+            }
+        }
+    }
+
+    fn volume(&mut self, volume: VolumeId) -> &mut VolumeHistory {
+        self.volumes.entry(volume).or_default()
+    }
+
+    fn on_sealed(&mut self, segment: SegmentId, volume_epoch: VolumeEpoch, scl: Lsn) -> Verdict {
+        let history = self.segments.entry(segment).or_default();
+        let (sealed, acknowledged) = (history.sealed, history.acknowledged);
+        history.sealed = sealed.max(volume_epoch);
+        require(volume_epoch >= sealed, "R-FENCE-2", || {
+            format!("{segment} promised {volume_epoch} after it had promised {sealed}")
+        })?;
+        require(scl >= acknowledged, "R-WRITE-2", || {
+            format!("{segment} has only {scl} of the {acknowledged} that it acknowledged")
+        })
+    }
+
+    fn on_installed(&mut self, segment: SegmentId, epoch: VolumeEpoch, truncations: &TruncationList) -> Verdict {
+        let history = self.segments.entry(segment).or_default();
+        let (sealed, installed) = (history.sealed, history.installed);
+        if epoch > installed {
+            history.installed = epoch;
+            history.truncations = truncations.clone();
+            history.acknowledged_here = Lsn::ZERO;
+            while let Some(range) = truncations.range_of(history.acknowledged) {
+                history.acknowledged = range.above;
+            }
+            // A chain may end anywhere below the cut; only what follows can be held against the segment.
+            if truncations.cut_after(installed).is_some_and(|cut| history.acknowledged >= cut) {
+                history.acknowledged = Lsn::ZERO;
+            }
+        }
+        require(epoch >= installed, "R-TRUNCATE-2", || format!("{segment} installed {epoch} after {installed}"))?;
+        require(epoch >= sealed, "R-FENCE-1", || format!("{segment} installed {epoch} after promising {sealed}"))
+    }
+
+    fn on_acknowledged(&mut self, segment: SegmentId, volume_epoch: VolumeEpoch, scl: Lsn) -> Verdict {
+        let history = self.segments.entry(segment).or_default();
+        history.acknowledged = history.acknowledged.max(scl);
+        if volume_epoch == history.installed {
+            history.acknowledged_here = history.acknowledged_here.max(scl);
+        }
+        let (sealed, annulled) = (history.sealed, history.truncations.annuls(scl));
+        require(volume_epoch >= sealed, "R-FENCE-1", || {
+            format!("{segment} acknowledged {scl} to {volume_epoch} after promising {sealed}")
+        })?;
+        require(!annulled, "R-TRUNCATE-1", || format!("{segment} acknowledged annulled {scl} in {volume_epoch}"))
+    }
+
+    fn on_collected(&mut self, segment: SegmentId, floor: Lsn) -> Verdict {
+        let durable = self.volume(segment.volume).durable.values().max().copied().unwrap_or_default();
+        require(floor <= durable, "R-COLLECT-1", || format!("{segment} collected {floor}, above every VDL {durable}"))
+    }
+
+    fn on_allocated(&mut self, volume: VolumeId, lsn: Lsn, record: Allocated) -> Verdict {
+        let history = self.volume(volume);
+        let before = history.allocated.insert(lsn, record);
+        history.by_page.insert((record.page, lsn), record.volume_epoch);
+        history.by_group.insert((record.pg, lsn), record.volume_epoch);
+        require(before.is_none(), "R-ALLOC-2", || {
+            format!("{volume}@{} allocated {lsn} again, after {before:?}", record.volume_epoch)
+        })
+    }
+
+    fn on_opened(&mut self, volume: VolumeId, writer: WriterId, volume_epoch: VolumeEpoch, vdl: Lsn) -> Verdict {
+        let history = self.volume(volume);
+        let other = history.opened.insert(volume_epoch, (writer, vdl)).filter(|(other, _)| *other != writer);
+        let promised = history.durable.range(..volume_epoch).map(|(_, vdl)| *vdl).max().unwrap_or_default();
+        history.durable.insert(volume_epoch, vdl);
+        require(other.is_none(), "R-FENCE-3", || format!("{volume}@{volume_epoch} opened by {writer} and {other:?}"))?;
+        require(vdl >= promised, "R-RECOVER-2", || {
+            format!("{volume}@{volume_epoch} opened at {vdl}, but {promised} had been called durable")
+        })
+    }
+
+    fn on_durable(&mut self, volume: VolumeId, volume_epoch: VolumeEpoch, vdl: Lsn) -> Verdict {
+        let history = self.volumes.entry(volume).or_default();
+        history.durable.insert(volume_epoch, vdl);
+        let later = history.opened.range(volume_epoch.next()..).map(|(epoch, (_, vdl))| (*epoch, *vdl)).next();
+        let lost = later.filter(|(_, recovered)| *recovered < vdl);
+        require(lost.is_none(), "R-FENCE-1", || {
+            format!("{volume}@{volume_epoch} called {vdl} durable, but {lost:?} had opened without it")
+        })?;
+        let cpl = history.allocated.get(&vdl).is_none_or(|record| record.is_cpl);
+        require(cpl, "R-VDL-2", || format!("{volume}@{volume_epoch} called {vdl} durable: not a CPL"))?;
+        self.on_a_write_quorum(volume, volume_epoch, vdl)
+    }
+
+    /// R-VDL-1: each group's last record at or below `vdl` is acknowledged, in this volume epoch, by a write quorum.
+    fn on_a_write_quorum(&self, volume: VolumeId, volume_epoch: VolumeEpoch, vdl: Lsn) -> Verdict {
+        let Some(history) = self.volumes.get(&volume) else { return Ok(()) };
+        let groups = history.by_group.keys().map(|(pg, _)| pg.0).max().map_or(0, |last| last + 1);
+        for pg in (0..groups).map(PgId) {
+            let of_group = history.by_group.range((pg, Lsn::ZERO)..=(pg, vdl)).rev();
+            let Some(last) = of_group.take_while(|(_, epoch)| **epoch == volume_epoch).map(|((_, lsn), _)| *lsn).next()
+            else {
+                continue;
+            };
+            let point = self.quorum.write_point(|member: MemberId| {
+                let segment = self.segments.get(&SegmentId { volume, pg, member });
+                let here = segment.filter(|segment| segment.installed >= volume_epoch);
+                here.map_or(Lsn::ZERO, |segment| {
+                    if segment.installed == volume_epoch { segment.acknowledged_here } else { segment.acknowledged }
+                })
+            });
+            require(point >= last, "R-QUORUM-1", || {
+                format!(
+                    "{volume}@{volume_epoch} called {vdl} durable, but {pg} has {last} on no write quorum ({point})"
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The last record of `page` at or below `read_point` that is in force for a reader of `volume_epoch`.
+    fn page_is_as_of(
+        &mut self,
+        volume: VolumeId,
+        volume_epoch: VolumeEpoch,
+        page: PageId,
+        read_point: Lsn,
+        version: Lsn,
+    ) -> Verdict {
+        let history = self.volume(volume);
+        let opened = &history.opened;
+        let in_force = |lsn: Lsn, epoch: VolumeEpoch| {
+            epoch == volume_epoch
+                || (epoch < volume_epoch && opened.range(epoch.next()..=volume_epoch).all(|(_, (_, vdl))| lsn <= *vdl))
+        };
+        let records = history.by_page.range((page, Lsn::ZERO)..=(page, read_point)).rev();
+        let expected = records.map(|((_, lsn), epoch)| (*lsn, *epoch)).find(|(lsn, epoch)| in_force(*lsn, *epoch));
+        let expected = expected.map_or(Lsn::ZERO, |(lsn, _)| lsn);
+        require(version <= read_point, "R-READ-3", || {
+            format!("{page:?} as of {read_point} holds {version}, which came later")
+        })?;
+        require(version == expected, "R-READ-1", || {
+            format!("{page:?} as of {read_point} holds {version} in {volume_epoch}, not {expected}")
+        })
+    }
+}

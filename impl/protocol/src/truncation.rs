@@ -36,8 +36,13 @@ pub struct TruncationList(Vec<TruncationRange>);
 impl TruncationList {
     /// Whether any range annuls `lsn`.
     pub fn annuls(&self, lsn: Lsn) -> bool {
+        self.range_of(lsn).is_some()
+    }
+
+    /// The range that annuls `lsn`.
+    pub fn range_of(&self, lsn: Lsn) -> Option<&TruncationRange> {
         let after = self.0.partition_point(|range| range.above < lsn);
-        after > 0 && self.0[after - 1].annuls(lsn)
+        self.0[..after].last().filter(|range| range.annuls(lsn))
     }
 
     /// Annuls, in `volume_epoch`, everything above the recovered `vdl` that an earlier writer can have allocated.
@@ -46,19 +51,18 @@ impl TruncationList {
     /// is higher; both are at or below the base taken here. When the recovered VDL has not moved since the last
     /// recovery, the new range takes the place of the last one.
     ///
-    /// # Panics
-    /// When `vdl` or `volume_epoch` went back (a broken invariant, R-RECOVER-5).
+    /// The recovered VDL is never inside an earlier range (R-RECOVER-5); whoever recovers asserts it.
     pub fn annul_above(&mut self, volume_epoch: VolumeEpoch, vdl: Lsn, allocation_limit: u64) {
         let mut base = vdl;
-        if let Some(last) = self.0.last().copied() {
-            assert!(last.volume_epoch < volume_epoch, "{volume_epoch} truncates after {last:?}");
-            assert!(vdl == last.above || vdl > last.through, "recovered VDL {vdl} lies within {last:?}");
-            if vdl == last.above {
-                self.0.pop();
-                base = last.through;
-            }
+        if let Some(last) = self.0.pop_if(|last| vdl <= last.through) {
+            base = last.through;
         }
         self.0.push(TruncationRange { volume_epoch, above: vdl, through: Lsn(base.0 + allocation_limit) });
+    }
+
+    /// Whether a recovery may end at `vdl`: at the start of the last range, or above it.
+    pub fn allows_recovery_at(&self, vdl: Lsn) -> bool {
+        self.0.last().is_none_or(|last| vdl == last.above || vdl > last.through)
     }
 
     /// The ranges, oldest first.

@@ -1,7 +1,7 @@
 //! What a segment asks of its disk and its driver, and what it is told.
 
 use crate::defect::Defects;
-use crate::ids::{Lsn, Micros, PageId, Party, VolumeEpoch, VolumeId, WriterId};
+use crate::ids::{Lsn, Micros, PageId, VolumeEpoch, WriterId};
 use crate::machine::Token;
 use crate::message::{BasePage, Install};
 use crate::quorum::Membership;
@@ -19,8 +19,8 @@ pub enum Entry<P: Payload> {
     Promise {
         /// Refuse everything below.
         volume_epoch: VolumeEpoch,
-        /// To whom.
-        writer: WriterId,
+        /// To whom; `None`: taken over from peers, who did not say.
+        writer: Option<WriterId>,
     },
     /// The outcome of a recovery.
     Install(Install),
@@ -38,6 +38,10 @@ pub enum Entry<P: Payload> {
     },
     /// The segment counts again.
     Rejoined,
+    /// Base pages were lost, and which isn't known: none is served until all have come from a peer.
+    PagesLost,
+    /// They have.
+    PagesRestored,
 }
 
 /// What survived a crash: the page store's floor, and the log.
@@ -106,8 +110,8 @@ pub enum Task<P: Payload> {
         token: Token,
         /// Present pages: replace the stored version, whatever it is.
         pages: Vec<BasePage<P>>,
-        /// Pages that were never written.
-        absent: Vec<PageId>,
+        /// Everything stored in this range and not among `pages` was never written, or is gone: forget it.
+        replace: Option<PageRange>,
         /// A floor to adopt with them, durably.
         floor: Option<Floor>,
     },
@@ -116,6 +120,22 @@ pub enum Task<P: Payload> {
         /// At least 1.
         limit: usize,
     },
+}
+
+/// Pages in page order: above `after` (`None`: from the first) and up to `through` (`None`: to the last).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PageRange {
+    /// Exclusive.
+    pub after: Option<PageId>,
+    /// Inclusive.
+    pub through: Option<PageId>,
+}
+
+impl PageRange {
+    /// Whether `page` is in the range.
+    pub fn contains(&self, page: PageId) -> bool {
+        self.after.is_none_or(|after| page > after) && self.through.is_none_or(|through| page <= through)
+    }
 }
 
 /// How a task ended. I/O errors are no outcome: they stop the node.
@@ -264,9 +284,4 @@ pub struct SegmentStatus {
     pub damaged_pages: u64,
     /// Pages healed since the start.
     pub healed_pages: u64,
-}
-
-/// Where the segment that `volume` and `writer` name listens.
-pub(super) fn writer_party(volume: VolumeId, writer: WriterId) -> Party {
-    Party::Writer(volume, writer)
 }

@@ -1,26 +1,91 @@
-//! One copy of one protection group.
+//! A segment: one copy of one protection group.
+//!
+//! It persists redo records and acknowledges how far its chain is complete (SCL); fills holes from its peers (gossip);
+//! promises not to serve older writers (seal) and takes over what a recovery decided (install); makes pages from base
+//! pages and records at a read point; coalesces the log into base pages below PGMRPL; heals and verifies them.
+//!
+//! It never decides what is durable: that is the writer's count of a write quorum. It never acknowledges before its
+//! disk has said so: every answer that promises something waits in [`Segment::waiting`] for its append.
+//!
+//! Invariants (asserted after each step in [`Segment::check`]):
+//! - the promise is at or above the installed volume epoch (R-FENCE-1);
+//! - floor ≤ the highest VDL known, so nothing that is coalesced can be annulled (R-COLLECT-1);
+//! - the chain starts at the floor: SCL ≥ `floor.tail`.
+//!
+//! Where to go next: `interface.rs` (what it asks of the disk), `log.rs` (the chain), `writes.rs` (seal, install,
+//! write), `reads.rs`, `coalesce.rs`, `gossip.rs` (holes and missed installs), `hydrate.rs` (pages from a peer),
+//! `rejoin.rs` (after losing part of the log).
 
+mod coalesce;
+mod gossip;
+mod hydrate;
 mod interface;
+mod log;
+mod reads;
+mod rejoin;
+mod writes;
+
 pub use interface::*;
+pub use log::HotLog;
 
-use crate::ids::{Micros, SegmentId};
-use crate::machine::{Effects, Input, Machine};
-use crate::message::Message;
+use crate::defect::Defect;
+use crate::ids::{Lsn, MemberId, Micros, PageId, Party, SegmentId, VolumeEpoch, WriterId};
+use crate::machine::{AppendId, Effects, Input, Machine, Token};
+use crate::message::{Install, Message, Refusal, SealReport};
+use crate::quorum::{MemberSet, Membership};
 use crate::record::Payload;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::convert::Infallible;
+use hydrate::{Hydration, Pin};
+use reads::PendingBase;
+use rejoin::Amnesia;
 
-/// One copy of one protection group.
+/// Who may still be served: nobody below `volume_epoch`, and at that epoch `writer` only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+struct Promise {
+    volume_epoch: VolumeEpoch,
+    /// `None`: the promise was taken over from peers, who did not say to whom.
+    writer: Option<WriterId>,
+}
+
+/// An answer that waits for an append to be durable.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Reply {
+    Sealed { to: Party, volume_epoch: VolumeEpoch },
+    Installed { to: Party, volume_epoch: VolumeEpoch },
+    Acknowledge { to: Party, volume_epoch: VolumeEpoch },
+    Rejoined,
+}
+
+/// One copy of one protection group: see the module's header.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Segment<P: Payload> {
     id: SegmentId,
-    marker: core::marker::PhantomData<P>,
+    config: SegmentConfig,
+    membership: Membership,
+    promise: Promise,
+    install: Install,
+    log: HotLog<P>,
+    vdl: Lsn,
+    pgmrpl: Lsn,
+    appended: AppendId,
+    durable: AppendId,
+    waiting: Vec<(AppendId, Reply)>,
+    bases: BTreeMap<Token, PendingBase>,
+    next_token: Token,
+    coalescing: bool,
+    gossip_next: MemberId,
+    pin: Option<Pin>,
+    hydration: Option<Hydration>,
+    amnesia: Option<Amnesia>,
+    pages_lost: bool,
+    damaged: BTreeSet<PageId>,
+    healed: u64,
+    disk_full: bool,
 }
 
-impl<P: Payload> Segment<P> {
-    /// Numbers for `auriga status`.
-    pub fn status(&self) -> SegmentStatus {
-        let _ = self.id;
-        SegmentStatus::default()
-    }
-}
+type Out<P> = Effects<Segment<P>>;
 
 impl<P: Payload> Machine for Segment<P> {
     type Id = SegmentId;
@@ -32,11 +97,237 @@ impl<P: Payload> Machine for Segment<P> {
     type Outcome = Outcome<P>;
     type Timer = Timer;
     type Request = Request;
-    type Answer = core::convert::Infallible;
+    type Answer = Infallible;
 
-    fn boot(_: &SegmentConfig, id: SegmentId, _: Survived<P>, _: Micros, _: &mut Effects<Self>) -> Self {
-        Segment { id, marker: core::marker::PhantomData }
+    fn boot(config: &SegmentConfig, id: SegmentId, survived: Survived<P>, _now: Micros, out: &mut Out<P>) -> Self {
+        let mut segment = Segment::empty(config.clone(), id, survived.floor);
+        for entry in survived.entries {
+            segment.replay(entry);
+        }
+        segment.log.advance(AppendId(0));
+        if survived.damaged && !config.defects.has(Defect::AmnesiaCounts) {
+            segment.forget_what_was_promised(out);
+        }
+        out.set_timer(Timer::Gossip, config.gossip_every);
+        out.set_timer(Timer::Coalesce, config.coalesce_every);
+        if config.scrub_every > Micros(0) {
+            out.set_timer(Timer::Scrub, config.scrub_every);
+        }
+        segment.check();
+        segment
     }
 
-    fn step(&mut self, _: Micros, _: Input<Self>, _: &mut Effects<Self>) {}
+    fn step(&mut self, _now: Micros, input: Input<Self>, out: &mut Out<P>) {
+        match input {
+            Input::Message { from, message } => self.on_message(from, message, out),
+            Input::Timer(Timer::Gossip) => self.on_gossip_timer(out),
+            Input::Timer(Timer::Coalesce) => self.on_coalesce_timer(out),
+            Input::Timer(Timer::Scrub) => self.on_scrub_timer(out),
+            Input::Durable(append) => self.on_durable(append, out),
+            Input::Done(outcome) => self.on_outcome(outcome, out),
+            Input::Request { request: Request::CoalesceNow, .. } => self.coalesce(out),
+        }
+        self.check();
+    }
+}
+
+impl<P: Payload> Segment<P> {
+    /// Who this is.
+    pub fn id(&self) -> SegmentId {
+        self.id
+    }
+
+    /// The hot log, for observers.
+    pub fn log(&self) -> &HotLog<P> {
+        &self.log
+    }
+
+    /// The newest recovery known here, for observers.
+    pub fn install(&self) -> &Install {
+        &self.install
+    }
+
+    /// The promise: writers below this volume epoch are refused.
+    pub fn promised(&self) -> VolumeEpoch {
+        self.promise.volume_epoch
+    }
+
+    /// Numbers for `auriga status`.
+    pub fn status(&self) -> SegmentStatus {
+        SegmentStatus {
+            promised: self.promise.volume_epoch,
+            installed: self.install.volume_epoch,
+            scl: self.log.scl(),
+            vdl: self.vdl,
+            floor: self.log.floor().lsn,
+            log_weight: self.log.weight() as u64,
+            log_records: self.log.record_count() as u64,
+            hydrating: self.hydration.is_some() || self.pages_lost,
+            rejoining: self.amnesia.is_some(),
+            disk_full: self.disk_full,
+            damaged_pages: self.damaged.len() as u64,
+            healed_pages: self.healed,
+        }
+    }
+
+    /// The invariants in the module's header.
+    ///
+    /// # Panics
+    /// When one is broken.
+    pub fn check(&self) {
+        let (floor, planted) = (self.log.floor(), self.config.defects.any());
+        assert!(self.promise.volume_epoch >= self.install.volume_epoch || planted, "R-FENCE-1 broken: {self:?}");
+        assert!(floor.lsn <= self.vdl || planted, "R-COLLECT-1 broken: floor {floor:?} above VDL {}", self.vdl);
+        assert!(self.log.scl() >= floor.tail, "SCL {} below the floor {floor:?}", self.log.scl());
+    }
+
+    fn empty(config: SegmentConfig, id: SegmentId, floor: Floor) -> Self {
+        Segment {
+            id,
+            config,
+            membership: Membership::initial(crate::quorum::QuorumSet::aurora()),
+            promise: Promise::default(),
+            install: Install::default(),
+            log: HotLog::new(floor),
+            vdl: floor.lsn,
+            pgmrpl: floor.lsn,
+            appended: AppendId(0),
+            durable: AppendId(0),
+            waiting: Vec::new(),
+            bases: BTreeMap::new(),
+            next_token: Token(0),
+            coalescing: false,
+            gossip_next: MemberId(0),
+            pin: None,
+            hydration: None,
+            amnesia: None,
+            pages_lost: false,
+            damaged: BTreeSet::new(),
+            healed: 0,
+            disk_full: false,
+        }
+    }
+
+    fn replay(&mut self, entry: Entry<P>) {
+        match entry {
+            Entry::Membership(membership) => self.membership = membership,
+            Entry::Promise { volume_epoch, writer } => {
+                self.promise = Promise { volume_epoch, writer };
+            }
+            Entry::Install(install) => self.adopt_install(install),
+            Entry::Records { records, vdl } => {
+                self.vdl = self.vdl.max(vdl);
+                for record in self.new_records(records) {
+                    self.log.insert(record, AppendId(0));
+                }
+                self.log.advance(AppendId(0));
+            }
+            Entry::Amnesia { target } => self.amnesia = Some(Amnesia::resumed(target)),
+            Entry::Rejoined => self.amnesia = None,
+            Entry::PagesLost => self.pages_lost = true,
+            Entry::PagesRestored => self.pages_lost = false,
+        }
+    }
+
+    fn on_message(&mut self, from: Party, message: Message<P>, out: &mut Out<P>) {
+        match (from, message) {
+            (Party::Writer(volume, writer), message) if volume == self.id.volume => {
+                self.on_writer_message(from, writer, message, out);
+            }
+            (Party::Segment(peer), message) if self.is_peer(peer) => self.on_peer_message(peer, message, out),
+            _ => {}
+        }
+    }
+
+    fn on_writer_message(&mut self, from: Party, writer: WriterId, message: Message<P>, out: &mut Out<P>) {
+        if self.amnesia.as_ref().is_some_and(Amnesia::knows_nothing) {
+            return out.send(from, Message::Refused(Refusal::Rejoining));
+        }
+        match message {
+            Message::Seal { volume_epoch } => self.on_seal(from, writer, volume_epoch, out),
+            Message::TailPull { volume_epoch, above, truncations } => {
+                self.on_tail_pull(from, volume_epoch, above, &truncations, out);
+            }
+            Message::Install(install) => self.on_install(from, install, out),
+            Message::Write { volume_epoch, membership_epoch, records, vdl, pgmrpl } => {
+                if let Err(refusal) = self.admit_write(writer, volume_epoch, membership_epoch) {
+                    return out.send(from, Message::Refused(refusal));
+                }
+                self.vdl = self.vdl.max(vdl);
+                self.pgmrpl = self.pgmrpl.max(pgmrpl);
+                self.on_write(from, records, out);
+            }
+            Message::ReadPage { read, volume_epoch, page, read_point, group_point } => {
+                let wanted = reads::Wanted { read, volume_epoch, page, read_point, group_point };
+                self.on_read_page(from, wanted, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_peer_message(&mut self, peer: SegmentId, message: Message<P>, out: &mut Out<P>) {
+        match message {
+            Message::GossipPull { installed, scl } => self.on_gossip_pull(peer, installed, scl, out),
+            Message::GossipPush { installed, records } => self.on_gossip_push(installed, records, out),
+            Message::GossipInstall(install) => self.on_gossip_install(install, out),
+            Message::GossipTooFar { floor } => self.on_gossip_too_far(peer, floor, out),
+            Message::HydratePull { installed, after, at_least } => {
+                self.on_hydrate_pull(peer, installed, after, at_least, out);
+            }
+            Message::HydratePush { installed, after, floor, pages, complete } => {
+                self.on_hydrate_push(peer, hydrate::Chunk { installed, after, floor, pages, complete }, out);
+            }
+            Message::HealPull { page, floor } => self.on_heal_pull(peer, page, floor, out),
+            Message::HealPush { page, base, through } => self.on_heal_push(page, base, through, out),
+            Message::RejoinPull => self.on_rejoin_pull(peer, out),
+            Message::RejoinPush { promised, report } => self.on_rejoin_push(peer, promised, report, out),
+            _ => {}
+        }
+    }
+
+    fn on_outcome(&mut self, outcome: Outcome<P>, out: &mut Out<P>) {
+        match outcome {
+            Outcome::Coalesced { floor } => self.on_coalesced(floor, out),
+            Outcome::Base { token, base, .. } => self.on_base(token, base, out),
+            Outcome::Bases { token, pages, complete } => self.on_bases(token, pages, complete, out),
+            Outcome::BasesPut { token } => self.on_bases_put(token, out),
+            Outcome::Scrubbed { damaged } => damaged.into_iter().for_each(|page| self.heal(page, out)),
+            Outcome::Damaged { page, token } => self.on_damaged(page, token, out),
+            Outcome::PagesLost => self.on_pages_lost(out),
+            Outcome::DiskFull(full) => self.disk_full = full,
+        }
+    }
+
+    /// Starts an append; whoever needs to know when it is durable adds a [`Reply`] for its number.
+    fn append(&mut self, entry: Entry<P>, out: &mut Out<P>) -> AppendId {
+        self.appended.0 += 1;
+        out.append(self.appended, entry);
+        self.appended
+    }
+
+    fn report(&self) -> SealReport {
+        SealReport {
+            install: self.install.clone(),
+            scl: self.log.scl(),
+            vdl: self.vdl,
+            membership: self.membership.clone(),
+        }
+    }
+
+    fn is_peer(&self, peer: SegmentId) -> bool {
+        peer.volume == self.id.volume && peer.pg == self.id.pg && self.peers().contains(peer.member)
+    }
+
+    fn peers(&self) -> MemberSet {
+        self.membership.quorum.members().without(self.id.member)
+    }
+
+    fn peer(&self, member: MemberId) -> Party {
+        Party::Segment(SegmentId { member, ..self.id })
+    }
+
+    fn new_token(&mut self) -> Token {
+        self.next_token.0 += 1;
+        self.next_token
+    }
 }

@@ -26,6 +26,8 @@ pub enum Request<P: Payload> {
     Flush,
     /// The page as of the current VDL.
     Read(PageId),
+    /// The user of the read with this token no longer waits: its read point need not be held. Not answered.
+    Cancel,
 }
 
 /// What it is answered.

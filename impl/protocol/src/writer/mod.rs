@@ -1,46 +1,74 @@
-//! The volume driver.
+//! The writer: the volume driver of one instance.
+//!
+//! It recovers the volume (seal, collect, install), allocates LSNs, sends records to the segments of their protection
+//! group, and knows from their acknowledgements what is durable: PGCL per group, VCL and VDL for the volume. It reads a
+//! page from one segment. It keeps nothing on disk: a crash loses only what was never acknowledged.
+//!
+//! It never runs consensus, never waits for a particular segment, and never acknowledges by itself: its users compare
+//! their LSN with [`Writer::vdl`].
+//!
+//! ```text
+//!            ●───●───●───●───●───●───●───●─ ─ ─ ─ ─ ─ ─ ─ ┤
+//!                    VDL     VCL         allocated        VDL + LAL: nothing is allocated beyond
+//!    durable, CPL ◄──┘       └► complete: every record at or below is on a write quorum of its group
+//! ```
+//!
+//! Invariants (asserted after each step in [`Writer::check`]):
+//! - VDL ≤ VCL ≤ allocated (R-VDL-1, R-VDL-2);
+//! - allocated ≤ max(VDL, where it began) + LAL (R-ALLOC-1).
+//!
+//! Where to go next: `recovery.rs` (how it becomes the writer), `volume.rs` (allocation, quorum tracking), `group.rs`
+//! (one protection group), `reads.rs`.
 
+mod group;
 mod interface;
-pub use interface::*;
+mod reads;
+mod recovery;
+mod volume;
 
-use crate::ids::{Lsn, Micros};
-use crate::machine::{Effects, Input, Machine};
-use crate::message::Message;
+pub use interface::*;
+pub use recovery::effective_scl;
+
+use crate::ids::{Lsn, MemberId, Micros, PageId, Party, PgId, SegmentId, VolumeEpoch};
+use crate::machine::{Effects, Input, Machine, Token};
+use crate::message::{Install, Message, Refusal};
+use crate::note::Note;
 use crate::record::{Change, Payload};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::convert::Infallible;
+use group::Group;
+use reads::ReadUnderWay;
+use recovery::Recovery;
+use volume::Queued;
 
-/// The volume driver.
+/// The volume driver: see the module's header.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Writer<P: Payload> {
     id: WriterIdentity,
-    marker: core::marker::PhantomData<P>,
+    config: WriterConfig,
+    role: Role,
+    volume_epoch: VolumeEpoch,
+    recovery: Recovery<P>,
+    /// What this writer's recovery decided; meaningful from `Installing` on.
+    install: Install,
+    groups: Vec<Group<P>>,
+    /// Records above VDL, in volume order.
+    queue: VecDeque<Queued>,
+    /// How many of the queue are at or below VCL.
+    complete: usize,
+    vcl: Lsn,
+    vdl: Lsn,
+    allocated: Lsn,
+    in_flight_weight: usize,
+    /// The last record in flight of each page that has one.
+    latest: BTreeMap<PageId, Lsn>,
+    reads: BTreeMap<Token, ReadUnderWay>,
+    read_points: BTreeMap<Lsn, u32>,
+    hedged: u64,
 }
 
-impl<P: Payload> Writer<P> {
-    /// Numbers for `auriga status`.
-    pub fn status(&self) -> WriterStatus {
-        unimplemented!("{:?}", self.id)
-    }
-
-    /// Where in its life the writer is.
-    pub fn role(&self) -> Role {
-        Role::Sealing
-    }
-
-    /// Volume Durable LSN: everything through it survives any fault that leaves a read quorum.
-    pub fn vdl(&self) -> Lsn {
-        Lsn::ZERO
-    }
-
-    /// Allocates one mini-transaction; the same as `Request::Submit` without the detour over an answer.
-    ///
-    /// # Errors
-    /// When nothing was allocated, and why.
-    pub fn submit(&mut self, changes: Vec<Change<P>>, effects: &mut Effects<Self>) -> Result<Lsn, SubmitRefused> {
-        let _ = (changes, effects);
-        Err(SubmitRefused::NotOpen)
-    }
-}
+type Out<P> = Effects<Writer<P>>;
 
 impl<P: Payload> Machine for Writer<P> {
     type Id = WriterIdentity;
@@ -54,9 +82,226 @@ impl<P: Payload> Machine for Writer<P> {
     type Request = Request<P>;
     type Answer = Answer<P>;
 
-    fn boot(_: &WriterConfig, id: WriterIdentity, (): (), _: Micros, _: &mut Effects<Self>) -> Self {
-        Writer { id, marker: core::marker::PhantomData }
+    fn boot(config: &WriterConfig, id: WriterIdentity, (): (), _now: Micros, out: &mut Out<P>) -> Self {
+        let groups = config.geometry.group_ids().map(|pg| Group::new(pg, config.membership.clone())).collect();
+        let mut writer = Writer {
+            id,
+            config: config.clone(),
+            role: Role::Sealing,
+            volume_epoch: VolumeEpoch::NONE,
+            recovery: Recovery::default(),
+            install: Install::default(),
+            groups,
+            queue: VecDeque::new(),
+            complete: 0,
+            vcl: Lsn::ZERO,
+            vdl: Lsn::ZERO,
+            allocated: Lsn::ZERO,
+            in_flight_weight: 0,
+            latest: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            read_points: BTreeMap::new(),
+            hedged: 0,
+        };
+        writer.seal_above(VolumeEpoch::NONE, out);
+        out.set_timer(Timer::Retry, config.retry_every);
+        writer
     }
 
-    fn step(&mut self, _: Micros, _: Input<Self>, _: &mut Effects<Self>) {}
+    fn step(&mut self, now: Micros, input: Input<Self>, out: &mut Out<P>) {
+        match input {
+            Input::Message { from: Party::Segment(segment), message } if self.knows(segment) => {
+                self.on_message(now, segment, message, out);
+            }
+            Input::Timer(Timer::Retry) => self.on_retry_timer(out),
+            Input::Timer(Timer::Hedge(token)) => self.on_hedge_timer(now, token, out),
+            Input::Request { token, request } => self.on_request(now, token, request, out),
+            Input::Message { .. } | Input::Durable(_) => {}
+            Input::Done(never) => match never {},
+        }
+        self.check();
+    }
+}
+
+impl<P: Payload> Writer<P> {
+    /// Where in its life the writer is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// This writer's volume epoch: a candidate's while it recovers.
+    pub fn volume_epoch(&self) -> VolumeEpoch {
+        self.volume_epoch
+    }
+
+    /// Volume Durable LSN: everything through it survives any fault that leaves a read quorum.
+    pub fn vdl(&self) -> Lsn {
+        self.vdl
+    }
+
+    /// Volume Complete LSN: every record at or below it is on a write quorum of its group.
+    pub fn vcl(&self) -> Lsn {
+        self.vcl
+    }
+
+    /// The last LSN allocated.
+    pub fn allocated(&self) -> Lsn {
+        self.allocated
+    }
+
+    /// Numbers for `auriga status`.
+    pub fn status(&self) -> WriterStatus {
+        WriterStatus {
+            role: self.role,
+            volume_epoch: self.volume_epoch,
+            allocated: self.allocated,
+            vcl: self.vcl,
+            vdl: self.vdl,
+            pgcl: self.groups.iter().map(|group| (group.pg, group.pgcl)).collect(),
+            members: self.groups.iter().flat_map(Group::member_status).collect(),
+            in_flight_weight: self.in_flight_weight as u64,
+            reads: self.reads.len() as u64,
+            hedged: self.hedged,
+        }
+    }
+
+    /// The invariants in the module's header.
+    ///
+    /// # Panics
+    /// When one is broken.
+    pub fn check(&self) {
+        if self.role != Role::Open || self.config.defects.any() {
+            return;
+        }
+        let limit = self.vdl.max(self.install.truncations.through()).0 + self.config.allocation_limit;
+        assert!(self.vdl <= self.vcl && self.vcl <= self.allocated.max(self.vdl), "R-VDL-1 broken: {self:?}");
+        assert!(self.allocated.0 <= limit, "R-ALLOC-1 broken: {} above {limit}", self.allocated);
+    }
+
+    fn on_message(&mut self, now: Micros, segment: SegmentId, message: Message<P>, out: &mut Out<P>) {
+        if self.role == Role::Fenced {
+            return;
+        }
+        match message {
+            Message::Sealed { volume_epoch, report } => self.on_sealed(segment, volume_epoch, report, out),
+            Message::Tail { volume_epoch, above, base, records, complete } if volume_epoch == self.volume_epoch => {
+                self.on_tail(segment, recovery::TailPart { above, base, records, complete }, out);
+            }
+            Message::Acknowledge { volume_epoch, scl } if volume_epoch == self.volume_epoch => {
+                self.on_acknowledge(segment, scl, out);
+            }
+            Message::Refused(refusal) => self.on_refused(segment, refusal, out),
+            Message::Page { read, version, page } => self.on_page(now, segment.member, read, version, page, out),
+            Message::ReadRefused { read, refusal } => self.on_read_refused(now, segment, read, refusal, out),
+            _ => {}
+        }
+    }
+
+    fn on_request(&mut self, now: Micros, token: Token, request: Request<P>, out: &mut Out<P>) {
+        match request {
+            Request::Submit(changes) => {
+                let answer = match self.submit(changes, out) {
+                    Ok(lsn) => Answer::Submitted(lsn),
+                    Err(refused) => Answer::NotSubmitted(refused),
+                };
+                out.answer(token, answer);
+            }
+            Request::Flush => self.flush(out),
+            Request::Read(page) => self.start_read(now, token, page, out),
+            Request::Cancel => self.cancel_read(token),
+        }
+    }
+
+    fn on_refused(&mut self, segment: SegmentId, refusal: Refusal, out: &mut Out<P>) {
+        match refusal {
+            Refusal::StaleVolumeEpoch { current } if current > self.volume_epoch => self.on_overtaken(current, out),
+            Refusal::EpochTaken { current } if current == self.volume_epoch => self.on_overtaken(current, out),
+            Refusal::NotInstalled { installed } if installed < self.volume_epoch => self.send_install(segment, out),
+            Refusal::StaleMembership { current } => self.group(segment.pg).learn_membership(current),
+            // Busy, full or rejoining segments are tried again by the retry timer.
+            _ => {}
+        }
+    }
+
+    /// Someone else is, or becomes, the writer. A candidate that has decided nothing tries above; everyone else stops.
+    fn on_overtaken(&mut self, by: VolumeEpoch, out: &mut Out<P>) {
+        if self.role == Role::Sealing {
+            return self.seal_above(by, out);
+        }
+        self.role = Role::Fenced;
+        out.note(Note::Fenced { volume: self.id.volume, volume_epoch: self.volume_epoch, by });
+        for (token, _) in core::mem::take(&mut self.reads) {
+            out.answer(token, Answer::NotRead(SubmitRefused::Fenced { by }));
+        }
+        self.read_points.clear();
+        self.queue.clear();
+        self.complete = 0;
+        self.in_flight_weight = 0;
+        self.latest.clear();
+        self.groups.iter_mut().for_each(Group::forget_records);
+        self.install.volume_epoch = by;
+    }
+
+    fn on_retry_timer(&mut self, out: &mut Out<P>) {
+        match self.role {
+            Role::Sealing => self.send_seals(out),
+            Role::Collecting => self.retry_collecting(out),
+            Role::Installing => {
+                self.send_installs(out);
+                self.resend_records(out);
+            }
+            Role::Open => self.resend_records(out),
+            Role::Fenced => return,
+        }
+        out.set_timer(Timer::Retry, self.config.retry_every);
+    }
+
+    /// Why nothing can be submitted or read now, if so.
+    fn refusal(&self) -> Option<SubmitRefused> {
+        match self.role {
+            Role::Open => None,
+            Role::Fenced => Some(SubmitRefused::Fenced { by: self.install.volume_epoch }),
+            Role::Sealing | Role::Collecting | Role::Installing => Some(SubmitRefused::NotOpen),
+        }
+    }
+
+    fn knows(&self, segment: SegmentId) -> bool {
+        segment.volume == self.id.volume && usize::from(segment.pg.0) < self.groups.len()
+    }
+
+    fn group(&mut self, pg: PgId) -> &mut Group<P> {
+        &mut self.groups[usize::from(pg.0)]
+    }
+
+    fn segment(&self, pg: PgId, member: MemberId) -> Party {
+        Party::Segment(SegmentId { volume: self.id.volume, pg, member })
+    }
+
+    /// Every segment of the group.
+    fn all_of(&self, pg: PgId) -> Vec<Party> {
+        let members = self.groups[usize::from(pg.0)].membership.quorum.members();
+        members.iter().map(|member| self.segment(pg, member)).collect()
+    }
+}
+
+impl<P: Payload> Writer<P> {
+    /// Allocates one mini-transaction; the same as `Request::Submit` without the detour over an answer. Nothing is
+    /// sent before the next `Request::Flush`.
+    ///
+    /// # Errors
+    /// When nothing was allocated, and why.
+    ///
+    /// # Panics
+    /// When `changes` is empty or longer than LAL: such a mini-transaction can never be allocated.
+    pub fn submit(&mut self, changes: Vec<Change<P>>, out: &mut Out<P>) -> Result<Lsn, SubmitRefused> {
+        let allocation_limit = self.config.allocation_limit;
+        assert!(!changes.is_empty() && changes.len() as u64 <= allocation_limit, "{} changes in an MTR", changes.len());
+        if let Some(refused) = self.refusal() {
+            return Err(refused);
+        }
+        if !self.may_allocate(&changes) {
+            return Err(SubmitRefused::BackPressure);
+        }
+        Ok(self.allocate(changes, out))
+    }
 }

@@ -1,0 +1,81 @@
+//! Filling holes from peers, and passing on installs that a peer has missed.
+//!
+//! Records are exchanged only between segments that have installed the same volume epoch, and taken only while no newer
+//! one is promised: otherwise a record could reach a fourth copy after a recovery has counted it as lost.
+
+use super::{Entry, Out, Segment, Timer};
+use crate::ids::{Lsn, MemberId, SegmentId, VolumeEpoch};
+use crate::message::{Install, Message};
+use crate::record::{Payload, Record, take_weight, weight_of};
+use alloc::vec::Vec;
+
+impl<P: Payload> Segment<P> {
+    /// Asks the next peer for what is missing; goes on with whatever else needs a peer.
+    pub(super) fn on_gossip_timer(&mut self, out: &mut Out<P>) {
+        out.set_timer(Timer::Gossip, self.config.gossip_every);
+        self.nudge_hydration(out);
+        if self.ask_to_rejoin(out) {
+            return;
+        }
+        let peer = self.next_peer();
+        if self.pages_lost && self.hydration.is_none() {
+            self.start_hydration(peer, out);
+        }
+        for page in self.damaged.iter().take(self.config.hydrate_pages_max).copied() {
+            out.send(self.peer(peer), Message::HealPull { page, floor: self.log.floor() });
+        }
+        let (installed, scl) = (self.install.volume_epoch, self.log.scl());
+        out.send(self.peer(peer), Message::GossipPull { installed, scl });
+    }
+
+    pub(super) fn on_gossip_pull(&mut self, peer: SegmentId, installed: VolumeEpoch, scl: Lsn, out: &mut Out<P>) {
+        if self.amnesia.is_some() {
+            return;
+        }
+        let to = self.peer(peer.member);
+        if installed < self.install.volume_epoch {
+            out.send(to, Message::GossipInstall(self.install.clone()));
+        } else if installed == self.install.volume_epoch && scl < self.log.scl() {
+            let floor = self.log.floor();
+            if scl < floor.tail {
+                return out.send(to, Message::GossipTooFar { floor: floor.lsn });
+            }
+            let records = take_weight(self.log.chain_above(scl).cloned(), self.config.push_weight_max);
+            out.send(to, Message::GossipPush { installed, records });
+        }
+    }
+
+    pub(super) fn on_gossip_push(&mut self, installed: VolumeEpoch, records: Vec<Record<P>>, out: &mut Out<P>) {
+        let same = installed == self.install.volume_epoch && installed == self.promise.volume_epoch;
+        if !same || self.disk_full {
+            return;
+        }
+        let records = self.new_records(records);
+        if records.is_empty() || self.log.weight() + weight_of(&records) > self.config.log_weight_max {
+            return;
+        }
+        self.persist(self.installed_writer(), records, out);
+    }
+
+    /// The same as the `Install` that the writer sent and that was lost on its way here.
+    pub(super) fn on_gossip_install(&mut self, install: Install, out: &mut Out<P>) {
+        let ours = self.promise.volume_epoch == install.volume_epoch && self.promise.writer != Some(install.writer);
+        let overtaken = install.volume_epoch < self.promise.volume_epoch || ours;
+        if install.volume_epoch <= self.install.volume_epoch || overtaken {
+            return;
+        }
+        let (to, volume_epoch) = (crate::ids::Party::Writer(self.id.volume, install.writer), install.volume_epoch);
+        self.adopt_install(install.clone());
+        let append = self.append(Entry::Install(install), out);
+        self.waiting.push((append, super::Reply::Installed { to, volume_epoch }));
+    }
+
+    /// Peers in turn.
+    pub(super) fn next_peer(&mut self) -> MemberId {
+        let peers = self.peers();
+        let after = |member: &MemberId| *member > self.gossip_next;
+        let next = peers.iter().find(after).or_else(|| peers.iter().next()).unwrap_or(self.id.member);
+        self.gossip_next = next;
+        next
+    }
+}

@@ -1,0 +1,221 @@
+//! What writers ask: seal, install, write. And the one place where answers leave, when an append is durable.
+
+use super::{Entry, Out, Promise, Reply, Segment};
+use crate::defect::Defect;
+use crate::ids::{Lsn, MembershipEpoch, Party, VolumeEpoch, WriterId};
+use crate::machine::AppendId;
+use crate::message::{Install, Message, Refusal};
+use crate::note::Note;
+use crate::record::{Payload, Record, take_weight, weight_of};
+use crate::truncation::TruncationList;
+use alloc::vec::Vec;
+
+impl<P: Payload> Segment<P> {
+    /// Promises `volume_epoch` to one candidate, and answers when the promise is durable (R-FENCE-1 to 3).
+    pub(super) fn on_seal(&mut self, from: Party, writer: WriterId, volume_epoch: VolumeEpoch, out: &mut Out<P>) {
+        if self.amnesia.is_some() {
+            return out.send(from, Message::Refused(Refusal::Rejoining));
+        }
+        if let Err(refusal) = self.admit_candidate(writer, volume_epoch) {
+            return out.send(from, Message::Refused(refusal));
+        }
+        let reply = Reply::Sealed { to: from, volume_epoch };
+        if volume_epoch > self.promise.volume_epoch {
+            let writer = Some(writer);
+            self.promise = Promise { volume_epoch, writer };
+            let append = self.append(Entry::Promise { volume_epoch, writer }, out);
+            self.waiting.push((append, reply));
+            if self.config.defects.has(Defect::SealBeforeDurable) {
+                self.send_reply(reply, out);
+            }
+        } else if !self.waiting.iter().any(|(_, waiting)| *waiting == reply) {
+            self.send_reply(reply, out);
+        }
+    }
+
+    /// Sends the chain above `above`, as far as `truncations` leave it in force, to the writer that sealed.
+    pub(super) fn on_tail_pull(
+        &mut self,
+        from: Party,
+        volume_epoch: VolumeEpoch,
+        above: Lsn,
+        truncations: &TruncationList,
+        out: &mut Out<P>,
+    ) {
+        if volume_epoch != self.promise.volume_epoch || self.amnesia.is_some() {
+            let refusal = Refusal::StaleVolumeEpoch { current: self.promise.volume_epoch };
+            return out.send(from, Message::Refused(refusal));
+        }
+        let floor = self.log.floor().lsn;
+        if above < floor {
+            return out.send(from, Message::Refused(Refusal::BelowFloor { floor }));
+        }
+        let base = self.log.last_in_force(above, truncations);
+        let in_force = |record: &&Record<P>| !truncations.annuls(record.lsn);
+        let chain = self.log.chain_above(above).take_while(in_force);
+        let records = take_weight(chain.cloned(), self.config.push_weight_max);
+        let end = records.last().map_or(above, |record| record.lsn);
+        let complete = self.log.chain_above(end).take_while(in_force).next().is_none();
+        out.send(from, Message::Tail { volume_epoch, above, base, records, complete });
+    }
+
+    /// Takes over what a recovery decided, and acknowledges when that is durable (R-RECOVER-3).
+    pub(super) fn on_install(&mut self, from: Party, install: Install, out: &mut Out<P>) {
+        let volume_epoch = install.volume_epoch;
+        if let Err(refusal) = self.admit_candidate(install.writer, volume_epoch) {
+            return out.send(from, Message::Refused(refusal));
+        }
+        let reply = Reply::Installed { to: from, volume_epoch };
+        if volume_epoch > self.install.volume_epoch {
+            self.adopt_install(install.clone());
+            let append = self.append(Entry::Install(install), out);
+            self.waiting.push((append, reply));
+            if self.config.defects.has(Defect::InstallBeforeDurable) {
+                self.send_reply(reply, out);
+            }
+        } else if !self.waiting.iter().any(|(_, waiting)| *waiting == reply) {
+            self.acknowledge(from, out);
+        }
+    }
+
+    /// Drops what the recovery annulled. The list replaces the one before: a recovery that never completed is
+    /// overridden by the one that did.
+    pub(super) fn adopt_install(&mut self, install: Install) {
+        if install.volume_epoch >= self.promise.volume_epoch {
+            self.promise = Promise { volume_epoch: install.volume_epoch, writer: Some(install.writer) };
+        }
+        if !self.config.defects.has(Defect::TruncationNotApplied) {
+            self.log.truncate(&install.truncations);
+        }
+        self.vdl = self.vdl.max(install.vdl);
+        self.install = install;
+    }
+
+    /// Whether a writer's records may be taken at all.
+    pub(super) fn admit_write(
+        &self,
+        writer: WriterId,
+        volume_epoch: VolumeEpoch,
+        membership_epoch: MembershipEpoch,
+    ) -> Result<(), Refusal> {
+        let defects = self.config.defects;
+        let current = self.promise.volume_epoch;
+        let installed = self.install.volume_epoch;
+        if volume_epoch < current && !defects.has(Defect::NoFence) {
+            return Err(Refusal::StaleVolumeEpoch { current });
+        }
+        if volume_epoch != installed {
+            return Err(Refusal::NotInstalled { installed });
+        }
+        if writer != self.install.writer && !defects.has(Defect::EpochGrantedTwice) {
+            return Err(Refusal::EpochTaken { current });
+        }
+        if membership_epoch < self.membership.membership_epoch {
+            return Err(Refusal::StaleMembership { current: self.membership.clone() });
+        }
+        Ok(())
+    }
+
+    /// Persists what is new and acknowledges when it is durable; acknowledges at once when nothing is new.
+    pub(super) fn on_write(&mut self, from: Party, records: Vec<Record<P>>, out: &mut Out<P>) {
+        let records = self.new_records(records);
+        if records.is_empty() {
+            return self.acknowledge(from, out);
+        }
+        if self.disk_full {
+            return out.send(from, Message::Refused(Refusal::DiskFull));
+        }
+        if self.log.weight() + weight_of(&records) > self.config.log_weight_max {
+            self.coalesce(out);
+            return out.send(from, Message::Refused(Refusal::Busy));
+        }
+        self.persist(from, records, out);
+    }
+
+    /// Starts the append of new records; `to` is acknowledged when they are durable.
+    pub(super) fn persist(&mut self, to: Party, records: Vec<Record<P>>, out: &mut Out<P>) {
+        let append = self.append(Entry::Records { records: records.clone(), vdl: self.vdl }, out);
+        for record in records {
+            self.log.insert(record, append);
+        }
+        let volume_epoch = self.install.volume_epoch;
+        self.waiting.push((append, Reply::Acknowledge { to, volume_epoch }));
+        if self.config.defects.has(Defect::AckBeforeDurable) {
+            self.log.advance(append);
+            self.acknowledge(to, out);
+        }
+    }
+
+    /// Those of `records` that the log lacks and that are not annulled (R-TRUNCATE-3).
+    pub(super) fn new_records(&self, records: Vec<Record<P>>) -> Vec<Record<P>> {
+        let keeps_annulled = self.config.defects.has(Defect::GossipResurrects);
+        let wanted = |record: &Record<P>| {
+            self.log.lacks(record.lsn) && (keeps_annulled || !self.install.truncations.annuls(record.lsn))
+        };
+        records.into_iter().filter(wanted).collect()
+    }
+
+    /// The log is durable through `append`: the chain may grow, and answers may leave.
+    pub(super) fn on_durable(&mut self, append: AppendId, out: &mut Out<P>) {
+        self.durable = self.durable.max(append);
+        self.log.advance(self.durable);
+        let ready = self.waiting.iter().take_while(|(id, _)| *id <= self.durable).count();
+        let mut replies: Vec<Reply> = self.waiting.drain(..ready).map(|(_, reply)| reply).collect();
+        replies.dedup();
+        for reply in replies {
+            self.send_reply(reply, out);
+        }
+        self.rejoin_if_caught_up(out);
+        if self.config.coalesce_weight > 0 && self.log.weight() >= self.config.coalesce_weight {
+            self.coalesce(out);
+        }
+    }
+
+    fn send_reply(&mut self, reply: Reply, out: &mut Out<P>) {
+        match reply {
+            Reply::Sealed { to, volume_epoch } if volume_epoch == self.promise.volume_epoch => {
+                let report = self.report();
+                out.note(Note::Sealed { segment: self.id, volume_epoch, scl: report.scl });
+                out.send(to, Message::Sealed { volume_epoch, report });
+            }
+            Reply::Installed { to, volume_epoch } if volume_epoch == self.install.volume_epoch => {
+                let truncations = self.install.truncations.clone();
+                out.note(Note::Installed { segment: self.id, volume_epoch, truncations });
+                self.acknowledge(to, out);
+            }
+            Reply::Acknowledge { to, volume_epoch } if volume_epoch == self.install.volume_epoch => {
+                self.acknowledge(to, out);
+            }
+            Reply::Rejoined => self.on_rejoined(out),
+            // Overtaken: what was asked in an older volume epoch must not be answered with a chain of a newer one.
+            Reply::Sealed { .. } | Reply::Installed { .. } | Reply::Acknowledge { .. } => {}
+        }
+    }
+
+    /// Tells the writer how far the chain is complete and durable (R-WRITE-2, R-WRITE-3).
+    pub(super) fn acknowledge(&mut self, to: Party, out: &mut Out<P>) {
+        let over_hole = self.config.defects.has(Defect::AckOverHole);
+        let scl = if over_hole { self.log.last() } else { self.log.scl() };
+        let volume_epoch = self.install.volume_epoch;
+        out.note(Note::Acknowledged { segment: self.id, volume_epoch, scl });
+        out.send(to, Message::Acknowledge { volume_epoch, scl });
+    }
+
+    /// Whether `writer` may still become, or is, the writer of `volume_epoch` here.
+    fn admit_candidate(&self, writer: WriterId, volume_epoch: VolumeEpoch) -> Result<(), Refusal> {
+        let current = self.promise.volume_epoch;
+        if volume_epoch < current {
+            return Err(Refusal::StaleVolumeEpoch { current });
+        }
+        let taken = volume_epoch == current && self.promise.writer != Some(writer);
+        if taken && current > VolumeEpoch::NONE && !self.config.defects.has(Defect::EpochGrantedTwice) {
+            return Err(Refusal::EpochTaken { current });
+        }
+        Ok(())
+    }
+
+    /// The party to tell about progress that no writer asked for (gossip, hydration).
+    pub(super) fn installed_writer(&self) -> Party {
+        Party::Writer(self.id.volume, self.install.writer)
+    }
+}

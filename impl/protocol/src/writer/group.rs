@@ -1,0 +1,108 @@
+//! One protection group as its writer sees it.
+
+use super::interface::MemberStatus;
+use crate::ids::{Lsn, MemberId, Micros, PgId};
+use crate::quorum::{MemberSet, Membership};
+use crate::record::{Payload, Record};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// One segment as its writer sees it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Member {
+    /// Whether it has acknowledged this writer's install. Only then does it count.
+    pub installed: bool,
+    /// Its highest acknowledged SCL in this volume epoch.
+    pub scl: Lsn,
+    /// SCL at the last retry: no progress since then means that something was lost.
+    pub scl_at_retry: Lsn,
+    /// Moving mean of its read latency.
+    pub read_latency: Micros,
+}
+
+/// One protection group: its members, and the records that are above VDL.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Group<P: Payload> {
+    pub pg: PgId,
+    pub membership: Membership,
+    pub members: BTreeMap<MemberId, Member>,
+    /// Above VDL, in order: kept to be sent again.
+    pub records: BTreeMap<Lsn, Record<P>>,
+    /// The last record handed to the network.
+    pub sent: Lsn,
+    /// The group's last LSN: the next record's `prev_segment`.
+    pub last: Lsn,
+    /// The group's last LSN at or below VDL: VDL as a read point, translated to this group (R-READ-2).
+    pub durable: Lsn,
+    /// Protection Group Complete LSN: where a write quorum's SCLs stand.
+    pub pgcl: Lsn,
+}
+
+impl<P: Payload> Group<P> {
+    pub fn new(pg: PgId, membership: Membership) -> Self {
+        let members = membership.quorum.members().iter().map(|member| (member, Member::default())).collect();
+        let (records, zero) = (BTreeMap::new(), Lsn::ZERO);
+        Group { pg, membership, members, records, sent: zero, last: zero, durable: zero, pgcl: zero }
+    }
+
+    pub fn learn_membership(&mut self, current: Membership) {
+        if current.membership_epoch > self.membership.membership_epoch {
+            for member in current.quorum.members().iter() {
+                self.members.entry(member).or_default();
+            }
+            self.membership = current;
+        }
+    }
+
+    /// Members that have installed this writer's volume epoch.
+    pub fn installed(&self) -> MemberSet {
+        self.members.iter().filter(|(_, member)| member.installed).map(|(id, _)| *id).collect()
+    }
+
+    /// Takes an acknowledgement; answers whether PGCL moved.
+    pub fn acknowledge(&mut self, from: MemberId, scl: Lsn, point_of: impl Fn(&Self) -> Lsn) -> bool {
+        let Some(member) = self.members.get_mut(&from) else { return false };
+        member.installed = true;
+        member.scl = member.scl.max(scl);
+        let before = self.pgcl;
+        self.pgcl = before.max(point_of(self));
+        self.pgcl > before
+    }
+
+    /// The SCL that counts: nothing before the install.
+    pub fn counted_scl(&self, member: MemberId) -> Lsn {
+        self.members.get(&member).filter(|member| member.installed).map_or(Lsn::ZERO, |member| member.scl)
+    }
+
+    /// Members that miss some of the records in flight and have made no progress since the last call.
+    pub fn stalled(&mut self) -> Vec<MemberId> {
+        let sent = self.sent;
+        let mut stalled = Vec::new();
+        for (id, member) in &mut self.members {
+            if member.scl < sent && member.scl == member.scl_at_retry {
+                stalled.push(*id);
+            }
+            member.scl_at_retry = member.scl;
+        }
+        stalled
+    }
+
+    /// Records in flight above `scl` that were handed to the network.
+    pub fn sent_above(&self, scl: Lsn) -> impl Iterator<Item = &Record<P>> {
+        self.records.values().filter(move |record| record.lsn > scl && record.lsn <= self.sent)
+    }
+
+    pub fn forget_records(&mut self) {
+        self.records.clear();
+    }
+
+    pub fn member_status(&self) -> impl Iterator<Item = MemberStatus> + '_ {
+        self.members.iter().map(|(id, member)| MemberStatus {
+            pg: self.pg,
+            member: *id,
+            scl: member.scl,
+            installed: member.installed,
+            read_latency: member.read_latency,
+        })
+    }
+}

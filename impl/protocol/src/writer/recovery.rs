@@ -1,0 +1,283 @@
+//! How a writer takes a volume over (17 §4.3, 18 §2.4), and why nothing acknowledged is lost.
+//!
+//! 1. **Seal** a read quorum of every group: from now on no older writer can reach a write quorum. Whatever an older
+//!    writer has acknowledged is on a write quorum, so at least one sealed segment of the group has it.
+//! 2. **Collect**: the newest install among the reports says which truncations are in force. A chain that was not yet
+//!    truncated so is cut where the first range it missed begins (R-RECOVER-1: by volume epoch, never by length). The
+//!    best chain of each group above the highest known VDL is fetched; the walk along `prev_volume` gives VCL, its last
+//!    CPL is the recovered VDL (R-RECOVER-2).
+//! 3. **Install** on a write quorum of every group: volume epoch and truncation of everything above the recovered VDL
+//!    that an older writer can have allocated (R-RECOVER-3). The tail up to the VDL is brought to a write quorum before
+//!    anything is built on it (R-RECOVER-4). Then the writer is open.
+
+use super::{Out, Role, Writer};
+use crate::defect::Defect;
+use crate::ids::{Lsn, MemberId, PgId, SegmentId, VolumeEpoch};
+use crate::message::{Install, Message, SealReport};
+use crate::note::Note;
+use crate::quorum::MemberSet;
+use crate::record::{Payload, Record};
+use crate::truncation::{TRUNCATION_RANGES_MAX, TruncationList};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// What recovery knows so far. Empty once the writer is open.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Recovery<P: Payload> {
+    reports: BTreeMap<(PgId, MemberId), SealReport>,
+    tails: BTreeMap<PgId, Tail<P>>,
+    /// The highest VDL that any sealed segment was told: durable, so nothing below it needs to be looked at.
+    known_vdl: Lsn,
+    /// The recovered VDL; the writer opens when its own VDL has reached it.
+    target: Lsn,
+}
+
+/// A group's chain above the known VDL, as far as it has come.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Tail<P: Payload> {
+    source: MemberId,
+    /// The chain's last LSN at or below the known VDL, once known.
+    base: Option<Lsn>,
+    records: Vec<Record<P>>,
+    complete: bool,
+    progressed: bool,
+}
+
+/// What a `Tail` message brings.
+pub(super) struct TailPart<P: Payload> {
+    pub above: Lsn,
+    pub base: Lsn,
+    pub records: Vec<Record<P>>,
+    pub complete: bool,
+}
+
+impl<P: Payload> Default for Recovery<P> {
+    fn default() -> Self {
+        let (reports, tails) = (BTreeMap::new(), BTreeMap::new());
+        Recovery { reports, tails, known_vdl: Lsn::ZERO, target: Lsn::ZERO }
+    }
+}
+
+/// A sealed segment's SCL as far as it is valid under `newest`: cut where the first truncation begins that the segment
+/// has not seen.
+pub fn effective_scl(report: &SealReport, newest: &Install) -> Lsn {
+    let cut = newest.truncations.cut_after(report.install.volume_epoch);
+    cut.map_or(report.scl, |cut| report.scl.min(cut))
+}
+
+impl<P: Payload> Writer<P> {
+    /// Begins (again) as a candidate with the volume epoch after `above`.
+    pub(super) fn seal_above(&mut self, above: VolumeEpoch, out: &mut Out<P>) {
+        self.volume_epoch = above.next();
+        self.role = Role::Sealing;
+        self.recovery = Recovery::default();
+        self.send_seals(out);
+    }
+
+    pub(super) fn send_seals(&mut self, out: &mut Out<P>) {
+        let volume_epoch = self.volume_epoch;
+        for group in &self.groups {
+            let silent = |member: &MemberId| !self.recovery.reports.contains_key(&(group.pg, *member));
+            let members = group.membership.quorum.members();
+            let to = members.iter().filter(silent).map(|member| self.segment(group.pg, member)).collect();
+            out.multicast(to, Message::Seal { volume_epoch });
+        }
+    }
+
+    pub(super) fn on_sealed(
+        &mut self,
+        from: SegmentId,
+        volume_epoch: VolumeEpoch,
+        report: SealReport,
+        out: &mut Out<P>,
+    ) {
+        if self.role != Role::Sealing || volume_epoch != self.volume_epoch {
+            return;
+        }
+        self.group(from.pg).learn_membership(report.membership.clone());
+        self.recovery.reports.insert((from.pg, from.member), report);
+        if self.groups.iter().all(|group| self.is_sealed(group.pg)) {
+            self.collect(out);
+        }
+    }
+
+    fn is_sealed(&self, pg: PgId) -> bool {
+        let sealed: MemberSet = self.reports_of(pg).map(|(member, _)| member).collect();
+        let quorum = &self.groups[usize::from(pg.0)].membership.quorum;
+        quorum.read_met(sealed) || (self.config.defects.has(Defect::ReadQuorumTwo) && sealed.len() >= 2)
+    }
+
+    fn reports_of(&self, pg: PgId) -> impl Iterator<Item = (MemberId, &SealReport)> {
+        self.recovery.reports.range((pg, MemberId(0))..=(pg, MemberId(15))).map(|((_, id), report)| (*id, report))
+    }
+
+    /// Chooses each group's best chain and asks for what is above the highest known VDL.
+    fn collect(&mut self, out: &mut Out<P>) {
+        self.role = Role::Collecting;
+        self.install = self.recovery.reports.values().map(|report| &report.install).max().cloned().unwrap_or_default();
+        self.recovery.known_vdl = self.recovery.reports.values().map(|report| report.vdl).max().unwrap_or_default();
+        self.recovery.tails.clear();
+        let by_length = self.config.defects.has(Defect::TailByLength);
+        for index in 0..self.groups.len() {
+            let pg = self.groups[index].pg;
+            let reach = |report: &SealReport| if by_length { report.scl } else { effective_scl(report, &self.install) };
+            let best = self.reports_of(pg).max_by_key(|(member, report)| (reach(report), core::cmp::Reverse(*member)));
+            let source = best.map(|(member, _)| member).unwrap_or_default();
+            let tail = Tail { source, base: None, records: Vec::new(), complete: false, progressed: true };
+            self.recovery.tails.insert(pg, tail);
+            self.pull_tail(pg, out);
+        }
+    }
+
+    fn pull_tail(&self, pg: PgId, out: &mut Out<P>) {
+        let tail = &self.recovery.tails[&pg];
+        let above = tail.above(self.recovery.known_vdl);
+        let by_length = self.config.defects.has(Defect::TailByLength);
+        let truncations = if by_length { TruncationList::default() } else { self.install.truncations.clone() };
+        let volume_epoch = self.volume_epoch;
+        out.send(self.segment(pg, tail.source), Message::TailPull { volume_epoch, above, truncations });
+    }
+
+    pub(super) fn on_tail(&mut self, from: SegmentId, part: TailPart<P>, out: &mut Out<P>) {
+        let known_vdl = self.recovery.known_vdl;
+        let Some(tail) = self.recovery.tails.get_mut(&from.pg) else { return };
+        let expected = tail.source == from.member && !tail.complete && part.above == tail.above(known_vdl);
+        if self.role != Role::Collecting || !expected {
+            return;
+        }
+        tail.base.get_or_insert(part.base);
+        tail.progressed = true;
+        for record in part.records {
+            if record.prev_segment != tail.end() {
+                return; // not a chain: the retry timer asks again
+            }
+            tail.records.push(record);
+        }
+        tail.complete = part.complete;
+        if !tail.complete {
+            return self.pull_tail(from.pg, out);
+        }
+        if self.recovery.tails.values().all(|tail| tail.complete) {
+            self.decide(out);
+        }
+    }
+
+    /// A source that went silent is dropped, and its group sealed anew: by itself if it still answers.
+    pub(super) fn retry_collecting(&mut self, out: &mut Out<P>) {
+        let silent: Vec<(PgId, MemberId)> = (self.recovery.tails.iter())
+            .filter(|(_, tail)| !tail.complete && !tail.progressed)
+            .map(|(pg, tail)| (*pg, tail.source))
+            .collect();
+        for (pg, source) in &silent {
+            self.recovery.reports.remove(&(*pg, *source));
+        }
+        if !silent.is_empty() {
+            self.role = Role::Sealing;
+            self.recovery.tails.clear();
+            return self.send_seals(out);
+        }
+        for pg in self.recovery.tails.keys().copied().collect::<Vec<_>>() {
+            let Some(tail) = self.recovery.tails.get_mut(&pg).filter(|tail| !tail.complete) else { continue };
+            tail.progressed = false;
+            self.pull_tail(pg, out);
+        }
+    }
+
+    /// All chains are here: finds VDL, truncates above it, and installs.
+    fn decide(&mut self, out: &mut Out<P>) {
+        let tails = core::mem::take(&mut self.recovery.tails);
+        let mut records = BTreeMap::new();
+        for (pg, tail) in tails {
+            let group = self.group(pg);
+            group.durable = tail.base.unwrap_or_default();
+            group.last = group.durable;
+            group.sent = group.durable;
+            records.extend(tail.records.into_iter().map(|record| (record.lsn, (pg, record))));
+        }
+        let vdl = recovered_vdl(self.recovery.known_vdl, records.values().map(|(_, record)| record));
+        let sound = self.install.truncations.allows_recovery_at(vdl) || self.config.defects.any();
+        assert!(sound, "R-RECOVER-5 broken: VDL {vdl} under {:?}", self.install.truncations);
+        let bounded = self.install.truncations.ranges().len() < TRUNCATION_RANGES_MAX;
+        assert!(bounded, "this volume was recovered {TRUNCATION_RANGES_MAX} times: restore it from a backup");
+
+        let mut truncations = core::mem::take(&mut self.install.truncations);
+        truncations.annul_above(self.volume_epoch, vdl, self.config.allocation_limit);
+        let reuses = self.config.defects.has(Defect::LsnReused);
+        self.allocated = if reuses { vdl } else { truncations.through() };
+        self.install = Install { volume_epoch: self.volume_epoch, writer: self.id.writer, truncations, vdl };
+        self.vdl = self.recovery.known_vdl;
+        self.vcl = self.vdl;
+        self.recovery = Recovery { target: vdl, ..Recovery::default() };
+        self.role = Role::Installing;
+        for (pg, record) in records.into_values().filter(|(_, record)| record.lsn <= vdl) {
+            let group = self.group(pg);
+            group.last = record.lsn;
+            group.sent = record.lsn;
+            self.enqueue(pg, record);
+        }
+        self.send_installs(out);
+    }
+
+    /// To every segment that has not acknowledged it.
+    pub(super) fn send_installs(&mut self, out: &mut Out<P>) {
+        for group in &self.groups {
+            let missing = MemberSet(group.membership.quorum.members().0 & !group.installed().0);
+            let to = missing.iter().map(|member| self.segment(group.pg, member)).collect();
+            out.multicast(to, Message::Install(self.install.clone()));
+        }
+    }
+
+    /// A segment that was away during the recovery says that it has not installed.
+    pub(super) fn send_install(&mut self, to: SegmentId, out: &mut Out<P>) {
+        if self.role == Role::Installing || self.role == Role::Open {
+            out.send(self.segment(to.pg, to.member), Message::Install(self.install.clone()));
+        }
+    }
+
+    /// Opens once every group has installed on a write quorum and the tail is on one.
+    pub(super) fn open_if_installed(&mut self, out: &mut Out<P>) {
+        let defects = self.config.defects;
+        let on_three = defects.has(Defect::InstallOnThree);
+        let installed = |group: &super::Group<P>| {
+            let (quorum, members) = (&group.membership.quorum, group.installed());
+            if on_three { quorum.read_met(members) } else { quorum.write_met(members) }
+        };
+        let spread = self.vdl >= self.recovery.target || defects.has(Defect::TailNotBroughtToFour);
+        if self.role != Role::Installing || !spread || !self.groups.iter().all(installed) {
+            return;
+        }
+        self.role = Role::Open;
+        self.vdl = self.vdl.max(self.recovery.target);
+        self.vcl = self.vcl.max(self.vdl);
+        self.recovery = Recovery::default();
+        let (volume, writer, volume_epoch) = (self.id.volume, self.id.writer, self.volume_epoch);
+        out.note(Note::Opened { volume, writer, volume_epoch, vdl: self.vdl });
+    }
+}
+
+impl<P: Payload> Tail<P> {
+    /// The last LSN that has come.
+    fn end(&self) -> Lsn {
+        self.records.last().map_or(self.base.unwrap_or_default(), |record| record.lsn)
+    }
+
+    /// What to ask above.
+    fn above(&self, known_vdl: Lsn) -> Lsn {
+        self.records.last().map_or(known_vdl, |record| record.lsn)
+    }
+}
+
+/// Walks the volume chain from `known_vdl`: the last CPL before the first gap (R-RECOVER-2).
+fn recovered_vdl<'a, P: Payload + 'a>(known_vdl: Lsn, records: impl Iterator<Item = &'a Record<P>>) -> Lsn {
+    let (mut at, mut vdl) = (known_vdl, known_vdl);
+    for record in records {
+        if record.prev_volume != at {
+            break;
+        }
+        at = record.lsn;
+        if record.is_cpl {
+            vdl = record.lsn;
+        }
+    }
+    vdl
+}

@@ -1,0 +1,188 @@
+//! Allocation, sending, and what is durable: LSNs out, acknowledgements in, PGCL → VCL → VDL.
+
+use super::{Out, Role, Writer};
+use crate::defect::Defect;
+use crate::ids::{Lsn, MemberId, PageId, PgId, SegmentId};
+use crate::message::Message;
+use crate::note::Note;
+use crate::record::{Change, Payload, Record, take_weight};
+use alloc::vec::Vec;
+
+/// A record above VDL, as the volume's order knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Queued {
+    pub lsn: Lsn,
+    pub pg: PgId,
+    pub page: PageId,
+    pub is_cpl: bool,
+    pub weight: usize,
+}
+
+impl<P: Payload> Writer<P> {
+    /// R-ALLOC-1: never above VDL + LAL, counted from where this writer began if that is higher; and never more bytes
+    /// in flight than the limit, unless nothing is.
+    pub(super) fn may_allocate(&self, changes: &[Change<P>]) -> bool {
+        if self.config.defects.has(Defect::NoAllocationLimit) {
+            return true;
+        }
+        let base = self.vdl.max(self.install.truncations.through());
+        let weight: usize = changes.iter().map(|change| change.payload.weight()).sum();
+        let fits = self.in_flight_weight == 0 || self.in_flight_weight + weight <= self.config.in_flight_weight_max;
+        fits && self.allocated.0 + changes.len() as u64 <= base.0 + self.config.allocation_limit
+    }
+
+    /// Gives each change its LSN and links. The last record is the mini-transaction's CPL.
+    pub(super) fn allocate(&mut self, changes: Vec<Change<P>>, out: &mut Out<P>) -> Lsn {
+        let count = changes.len();
+        let mut prev_volume = self.queue.back().map_or(self.vdl, |queued| queued.lsn);
+        for (index, Change { page, payload }) in changes.into_iter().enumerate() {
+            self.allocated = self.allocated.next();
+            let (lsn, pg) = (self.allocated, self.config.geometry.group_of(page));
+            let prev_block = self.latest.insert(page, lsn).unwrap_or_default();
+            let prev_segment = core::mem::replace(&mut self.group(pg).last, lsn);
+            let is_cpl = index + 1 == count;
+            let record = Record { lsn, prev_volume, prev_segment, prev_block, is_cpl, page, payload };
+            prev_volume = lsn;
+            out.note(Note::Allocated {
+                volume: self.id.volume,
+                volume_epoch: self.volume_epoch,
+                lsn,
+                pg,
+                page,
+                is_cpl,
+            });
+            self.enqueue(pg, record);
+        }
+        self.allocated
+    }
+
+    /// From now on the record is in flight.
+    pub(super) fn enqueue(&mut self, pg: PgId, record: Record<P>) {
+        let weight = record.weight();
+        self.in_flight_weight += weight;
+        self.queue.push_back(Queued { lsn: record.lsn, pg, page: record.page, is_cpl: record.is_cpl, weight });
+        self.group(pg).records.insert(record.lsn, record);
+    }
+
+    /// Sends what has been submitted since the last flush, a batch per group.
+    pub(super) fn flush(&mut self, out: &mut Out<P>) {
+        if self.role != Role::Open {
+            return;
+        }
+        for index in 0..self.groups.len() {
+            loop {
+                let group = &self.groups[index];
+                let unsent = group.records.range(group.sent.next()..).map(|(_, record)| record.clone());
+                let batch = take_weight(unsent, self.config.batch_weight_max);
+                let Some(last) = batch.last().map(|record| record.lsn) else { break };
+                let (pg, to) = (group.pg, self.all_of(group.pg));
+                out.multicast(to, self.write(pg, batch));
+                self.group(pg).sent = last;
+            }
+        }
+    }
+
+    /// Sends again to whoever stopped making progress, and tells everyone VDL and PGMRPL.
+    pub(super) fn resend_records(&mut self, out: &mut Out<P>) {
+        for index in 0..self.groups.len() {
+            let pg = self.groups[index].pg;
+            for member in self.groups[index].stalled() {
+                self.send_missing(pg, member, out);
+            }
+            out.multicast(self.all_of(pg), self.write(pg, Vec::new()));
+        }
+    }
+
+    /// The first of the records in flight that `member` has not acknowledged.
+    fn send_missing(&self, pg: PgId, member: MemberId, out: &mut Out<P>) {
+        let group = &self.groups[usize::from(pg.0)];
+        let missing = group.sent_above(group.counted_scl(member)).cloned();
+        let batch = take_weight(missing, self.config.batch_weight_max);
+        if !batch.is_empty() {
+            out.send(self.segment(pg, member), self.write(pg, batch));
+        }
+    }
+
+    fn write(&self, pg: PgId, records: Vec<Record<P>>) -> Message<P> {
+        Message::Write {
+            volume_epoch: self.volume_epoch,
+            membership_epoch: self.groups[usize::from(pg.0)].membership.membership_epoch,
+            records,
+            vdl: self.vdl,
+            pgmrpl: self.pgmrpl(),
+        }
+    }
+
+    /// R-COLLECT-2: the lowest read point in use; with none, VDL, below which no read will begin.
+    fn pgmrpl(&self) -> Lsn {
+        if self.config.defects.has(Defect::PgmrplIgnoresReads) {
+            return self.vdl;
+        }
+        self.read_points.keys().next().copied().unwrap_or(self.vdl)
+    }
+
+    pub(super) fn on_acknowledge(&mut self, from: SegmentId, scl: Lsn, out: &mut Out<P>) {
+        if self.role != Role::Installing && self.role != Role::Open {
+            return;
+        }
+        let newly_installed = !self.group(from.pg).installed().contains(from.member);
+        let three = self.config.defects.has(Defect::WriteQuorumThree);
+        let moved = self.group(from.pg).acknowledge(from.member, scl, |group| {
+            let mut quorum = group.membership.quorum.clone();
+            if three {
+                quorum.write = quorum.read.clone();
+            }
+            quorum.write_point(|member| group.counted_scl(member))
+        });
+        if moved {
+            self.advance_vcl();
+            self.advance_vdl(out);
+        }
+        if newly_installed {
+            self.send_missing(from.pg, from.member, out);
+        }
+        self.open_if_installed(out);
+    }
+
+    /// R-VDL-1: in volume order, as far as each record's own group is complete. Not the least PGCL: an idle group does
+    /// not hold the volume back (18 Fig. 3).
+    fn advance_vcl(&mut self) {
+        let defects = self.config.defects;
+        let pgcls = || self.groups.iter().map(|group| group.pgcl);
+        let planted = match () {
+            () if defects.has(Defect::VclIsMaxPgcl) => pgcls().max(),
+            () if defects.has(Defect::VclIsMinPgcl) => pgcls().min(),
+            () => None,
+        };
+        while let Some(queued) = self.queue.get(self.complete) {
+            let complete_through = planted.unwrap_or(self.groups[usize::from(queued.pg.0)].pgcl);
+            if queued.lsn > complete_through {
+                break;
+            }
+            self.vcl = queued.lsn;
+            self.complete += 1;
+        }
+    }
+
+    /// R-VDL-2: the highest CPL at or below VCL.
+    fn advance_vdl(&mut self, out: &mut Out<P>) {
+        let any_record = self.config.defects.has(Defect::VdlNotAtCpl);
+        let cpl = |index: &usize| self.queue[*index].is_cpl || any_record;
+        let Some(last) = (0..self.complete).rev().find(cpl) else { return };
+        for queued in self.queue.drain(..=last) {
+            self.in_flight_weight -= queued.weight;
+            self.vdl = queued.lsn;
+            if self.latest.get(&queued.page) == Some(&queued.lsn) {
+                self.latest.remove(&queued.page);
+            }
+            let group = &mut self.groups[usize::from(queued.pg.0)];
+            group.records.remove(&queued.lsn);
+            group.durable = queued.lsn;
+        }
+        self.complete -= last + 1;
+        if self.role == Role::Open {
+            let (volume, volume_epoch) = (self.id.volume, self.volume_epoch);
+            out.note(Note::Durable { volume, volume_epoch, vdl: self.vdl });
+        }
+    }
+}
