@@ -62,7 +62,7 @@ impl Table {
             grouped(verdict.unique),
             grouped((verdict.unique as f64 / seconds.max(1e-3)) as usize),
             verdict.depth.to_string(),
-            if verdict.unique == 0 { String::from("-") } else { grouped(verdict.memory / verdict.unique) },
+            verdict.memory.checked_div(verdict.unique).map_or_else(|| String::from("-"), grouped),
             format!("{seconds:.1}"),
             verdict.always.to_string(),
             verdict_text.to_owned(),
@@ -116,7 +116,7 @@ pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
