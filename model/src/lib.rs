@@ -9,6 +9,7 @@
 //! be replayed elsewhere).
 #![forbid(unsafe_code)]
 
+pub mod canon;
 pub mod checking;
 pub mod registry;
 pub mod report;
