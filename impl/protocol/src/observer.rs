@@ -20,6 +20,7 @@ use crate::truncation::TruncationList;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use serde::Serialize;
 
 /// A rule was broken.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -37,7 +38,7 @@ fn require(holds: bool, rule: &'static str, what: impl FnOnce() -> String) -> Ve
 }
 
 /// What a record was when it was allocated.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 struct Allocated {
     volume_epoch: VolumeEpoch,
     pg: PgId,
@@ -46,7 +47,7 @@ struct Allocated {
 }
 
 /// What a segment has said.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize)]
 pub struct SegmentHistory {
     /// Highest promise.
     pub sealed: VolumeEpoch,
@@ -61,7 +62,7 @@ pub struct SegmentHistory {
 }
 
 /// What was said of one volume.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize)]
 struct VolumeHistory {
     allocated: BTreeMap<Lsn, Allocated>,
     by_page: BTreeMap<(PageId, Lsn), VolumeEpoch>,
@@ -71,7 +72,7 @@ struct VolumeHistory {
 }
 
 /// The judge: see the module's header.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub struct Observer {
     quorum: QuorumSet,
     volumes: BTreeMap<VolumeId, VolumeHistory>,

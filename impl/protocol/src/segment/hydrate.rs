@@ -13,19 +13,20 @@ use crate::message::{BasePage, Message};
 use crate::note::Note;
 use crate::record::Payload;
 use alloc::vec::Vec;
+use serde::Serialize;
 
 /// Gossip rounds for which a peer's pages, or a peer that fetches ours, are waited for.
 const PATIENCE_ROUNDS: u8 = 10;
 
 /// The floor is held for a peer that hydrates from here.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 pub(super) struct Pin {
     peer: MemberId,
     rounds_left: u8,
 }
 
 /// Pages are being fetched.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub(super) struct Hydration {
     peer: MemberId,
     /// The last page stored.

@@ -19,8 +19,9 @@ use crate::record::{Payload, Record};
 use crate::truncation::TruncationList;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use serde::Serialize;
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 struct Slot<P> {
     record: Record<P>,
     /// The append that makes it durable; zero when it was durable at boot.
@@ -28,7 +29,7 @@ struct Slot<P> {
 }
 
 /// The hot log: see the module's header.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct HotLog<P: Payload> {
     floor: Floor,
     scl: Lsn,

@@ -40,9 +40,10 @@ use core::convert::Infallible;
 use hydrate::{Hydration, Pin};
 use reads::PendingBase;
 use rejoin::Amnesia;
+use serde::Serialize;
 
 /// Who may still be served: nobody below `volume_epoch`, and at that epoch `writer` only.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize)]
 struct Promise {
     volume_epoch: VolumeEpoch,
     /// `None`: the promise was taken over from peers, who did not say to whom.
@@ -50,7 +51,7 @@ struct Promise {
 }
 
 /// An answer that waits for an append to be durable.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 enum Reply {
     Sealed { to: Party, volume_epoch: VolumeEpoch },
     Installed { to: Party, volume_epoch: VolumeEpoch },
@@ -59,9 +60,10 @@ enum Reply {
 }
 
 /// One copy of one protection group: see the module's header.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct Segment<P: Payload> {
     id: SegmentId,
+    #[serde(skip)]
     config: SegmentConfig,
     membership: Membership,
     promise: Promise,

@@ -11,9 +11,10 @@ use crate::message::{BasePage, Message, Refusal};
 use crate::note::Note;
 use crate::record::{Payload, materialise};
 use alloc::vec::Vec;
+use serde::Serialize;
 
 /// What a `ReadPage` asks.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 pub(super) struct Wanted {
     pub read: Token,
     pub volume_epoch: VolumeEpoch,
@@ -23,7 +24,7 @@ pub(super) struct Wanted {
 }
 
 /// Why the page store was asked.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub(super) enum PendingBase {
     /// To answer a reader.
     Read { from: Party, wanted: Wanted },

@@ -15,9 +15,10 @@ use crate::quorum::MemberSet;
 use crate::record::Payload;
 use crate::writer::effective_scl;
 use alloc::collections::BTreeMap;
+use serde::Serialize;
 
 /// The segment lost part of its log.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub(super) struct Amnesia {
     heard: BTreeMap<MemberId, (VolumeEpoch, SealReport)>,
     /// Where the chain must be; `None`: not enough peers were heard.

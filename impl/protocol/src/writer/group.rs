@@ -6,9 +6,10 @@ use crate::quorum::{MemberSet, Membership};
 use crate::record::{Payload, Record};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use serde::Serialize;
 
 /// One segment as its writer sees it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize)]
 pub(super) struct Member {
     /// Whether it has acknowledged this writer's install. Only then does it count.
     pub installed: bool,
@@ -21,7 +22,7 @@ pub(super) struct Member {
 }
 
 /// One protection group: its members, and the records that are above VDL.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub(super) struct Group<P: Payload> {
     pub pg: PgId,
     pub membership: Membership,

@@ -40,12 +40,14 @@ use core::convert::Infallible;
 use group::Group;
 use reads::ReadUnderWay;
 use recovery::Recovery;
+use serde::Serialize;
 use volume::Queued;
 
 /// The volume driver: see the module's header.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct Writer<P: Payload> {
     id: WriterIdentity,
+    #[serde(skip)]
     config: WriterConfig,
     role: Role,
     volume_epoch: VolumeEpoch,

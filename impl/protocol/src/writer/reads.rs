@@ -11,6 +11,7 @@ use crate::message::{Message, Refusal};
 use crate::note::Note;
 use crate::quorum::MemberSet;
 use crate::record::Payload;
+use serde::Serialize;
 
 /// A read is late after this many times its segment's moving mean …
 const HEDGE_FACTOR: u64 = 4;
@@ -19,7 +20,7 @@ const HEDGE_AFTER: core::ops::RangeInclusive<u64> = 2_000..=200_000;
 /// One read in so many goes to a segment that is not the fastest, so that means stay current.
 const EXPLORE_EVERY: u64 = 64;
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub(super) struct ReadUnderWay {
     page: PageId,
     pg: PgId,

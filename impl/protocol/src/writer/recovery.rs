@@ -20,9 +20,10 @@ use crate::record::{Payload, Record};
 use crate::truncation::{TRUNCATION_RANGES_MAX, TruncationList};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use serde::Serialize;
 
 /// What recovery knows so far. Empty once the writer is open.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub(super) struct Recovery<P: Payload> {
     reports: BTreeMap<(PgId, MemberId), SealReport>,
     tails: BTreeMap<PgId, Tail<P>>,
@@ -33,7 +34,7 @@ pub(super) struct Recovery<P: Payload> {
 }
 
 /// A group's chain above the known VDL, as far as it has come.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 struct Tail<P: Payload> {
     source: MemberId,
     /// The chain's last LSN at or below the known VDL, once known.

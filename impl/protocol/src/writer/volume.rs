@@ -7,9 +7,10 @@ use crate::message::Message;
 use crate::note::Note;
 use crate::record::{Change, Payload, Record, take_weight};
 use alloc::vec::Vec;
+use serde::Serialize;
 
 /// A record above VDL, as the volume's order knows it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 pub(super) struct Queued {
     pub lsn: Lsn,
     pub pg: PgId,
