@@ -24,6 +24,10 @@ impl<P: Payload> Segment<P> {
         for page in self.damaged.iter().take(self.config.hydrate_pages_max).copied() {
             out.send(self.peer(peer), Message::HealPull { page, floor: self.log.floor() });
         }
+        self.pull_gossip(peer, out);
+    }
+
+    pub(super) fn pull_gossip(&self, peer: MemberId, out: &mut Out<P>) {
         let (installed, scl) = (self.install.volume_epoch, self.log.scl());
         out.send(self.peer(peer), Message::GossipPull { installed, scl });
     }
@@ -45,16 +49,26 @@ impl<P: Payload> Segment<P> {
         }
     }
 
-    pub(super) fn on_gossip_push(&mut self, installed: VolumeEpoch, records: Vec<Record<P>>, out: &mut Out<P>) {
+    pub(super) fn on_gossip_push(
+        &mut self,
+        peer: SegmentId,
+        installed: VolumeEpoch,
+        records: Vec<Record<P>>,
+        out: &mut Out<P>,
+    ) {
         let same = installed == self.install.volume_epoch && installed == self.promise.volume_epoch;
         if !same || self.disk_full {
             return;
         }
+        let full = weight_of(&records) >= self.config.push_weight_max / 2;
         let records = self.new_records(records);
         if records.is_empty() || self.log.weight() + weight_of(&records) > self.config.log_weight_max {
             return;
         }
         self.persist(self.installed_writer(), records, out);
+        if full {
+            self.waiting.push((self.appended, super::Reply::PullMore { peer: peer.member }));
+        }
     }
 
     /// The same as the `Install` that the writer sent and that was lost on its way here.

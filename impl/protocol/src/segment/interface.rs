@@ -44,6 +44,38 @@ pub enum Entry<P: Payload> {
     PagesRestored,
 }
 
+/// Entries of one kind replace each other: only the newest of a kind matters, except for `Records`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum EntryKind {
+    /// `Entry::Membership`.
+    Membership,
+    /// `Entry::Promise`.
+    Promise,
+    /// `Entry::Install`.
+    Install,
+    /// `Entry::Records`: each counts until the floor has passed it.
+    Records,
+    /// `Entry::Amnesia` and `Entry::Rejoined`.
+    Standing,
+    /// `Entry::PagesLost` and `Entry::PagesRestored`.
+    Pages,
+}
+
+impl<P: Payload> Entry<P> {
+    /// What the entry replaces: a log may drop an entry when a newer one of the same kind is durable. The newest of
+    /// each kind may be appended again, in any order among kinds.
+    pub fn kind(&self) -> EntryKind {
+        match self {
+            Entry::Membership(_) => EntryKind::Membership,
+            Entry::Promise { .. } => EntryKind::Promise,
+            Entry::Install(_) => EntryKind::Install,
+            Entry::Records { .. } => EntryKind::Records,
+            Entry::Amnesia { .. } | Entry::Rejoined => EntryKind::Standing,
+            Entry::PagesLost | Entry::PagesRestored => EntryKind::Pages,
+        }
+    }
+}
+
 /// What survived a crash: the page store's floor, and the log.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Survived<P: Payload> {

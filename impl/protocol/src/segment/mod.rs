@@ -53,10 +53,23 @@ struct Promise {
 /// An answer that waits for an append to be durable.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 enum Reply {
-    Sealed { to: Party, volume_epoch: VolumeEpoch },
-    Installed { to: Party, volume_epoch: VolumeEpoch },
-    Acknowledge { to: Party, volume_epoch: VolumeEpoch },
+    Sealed {
+        to: Party,
+        volume_epoch: VolumeEpoch,
+    },
+    Installed {
+        to: Party,
+        volume_epoch: VolumeEpoch,
+    },
+    Acknowledge {
+        to: Party,
+        volume_epoch: VolumeEpoch,
+    },
     Rejoined,
+    /// A peer had more than fits in one message: ask it again.
+    PullMore {
+        peer: MemberId,
+    },
 }
 
 /// One copy of one protection group: see the module's header.
@@ -213,9 +226,11 @@ impl<P: Payload> Segment<P> {
     fn replay(&mut self, entry: Entry<P>) {
         match entry {
             Entry::Membership(membership) => self.membership = membership,
-            Entry::Promise { volume_epoch, writer } => {
+            // A log that was compacted may repeat an older promise after a newer install.
+            Entry::Promise { volume_epoch, writer } if volume_epoch >= self.promise.volume_epoch => {
                 self.promise = Promise { volume_epoch, writer };
             }
+            Entry::Promise { .. } => {}
             Entry::Install(install) => self.adopt_install(install),
             Entry::Records { records, vdl } => {
                 self.vdl = self.vdl.max(vdl);
@@ -268,9 +283,14 @@ impl<P: Payload> Segment<P> {
     }
 
     fn on_peer_message(&mut self, peer: SegmentId, message: Message<P>, out: &mut Out<P>) {
+        // Taking records or installs could acknowledge to a writer that a forgotten promise has fenced.
+        let forgetful = self.amnesia.as_ref().is_some_and(Amnesia::knows_nothing);
+        if forgetful && !matches!(message, Message::RejoinPush { .. }) {
+            return;
+        }
         match message {
             Message::GossipPull { installed, scl } => self.on_gossip_pull(peer, installed, scl, out),
-            Message::GossipPush { installed, records } => self.on_gossip_push(installed, records, out),
+            Message::GossipPush { installed, records } => self.on_gossip_push(peer, installed, records, out),
             Message::GossipInstall(install) => self.on_gossip_install(install, out),
             Message::GossipTooFar { floor } => self.on_gossip_too_far(peer, floor, out),
             Message::HydratePull { installed, after, at_least } => {

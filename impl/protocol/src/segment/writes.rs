@@ -187,6 +187,7 @@ impl<P: Payload> Segment<P> {
                 self.acknowledge(to, out);
             }
             Reply::Rejoined => self.on_rejoined(out),
+            Reply::PullMore { peer } => self.pull_gossip(peer, out),
             // Overtaken: what was asked in an older volume epoch must not be answered with a chain of a newer one.
             Reply::Sealed { .. } | Reply::Installed { .. } | Reply::Acknowledge { .. } => {}
         }

@@ -17,6 +17,8 @@ pub(super) struct Member {
     pub scl: Lsn,
     /// SCL at the last retry: no progress since then means that something was lost.
     pub scl_at_retry: Lsn,
+    /// It is being caught up: the last record sent to it again. Zero: it isn't.
+    pub resent: Lsn,
     /// Moving mean of its read latency.
     pub read_latency: Micros,
 }
@@ -80,7 +82,7 @@ impl<P: Payload> Group<P> {
         let sent = self.sent;
         let mut stalled = Vec::new();
         for (id, member) in &mut self.members {
-            if member.scl < sent && member.scl == member.scl_at_retry {
+            if member.installed && member.scl < sent && member.scl == member.scl_at_retry {
                 stalled.push(*id);
             }
             member.scl_at_retry = member.scl;

@@ -94,11 +94,15 @@ impl<P: Payload> Writer<P> {
         }
     }
 
-    /// The first of the records in flight that `member` has not acknowledged.
-    fn send_missing(&self, pg: PgId, member: MemberId, out: &mut Out<P>) {
+    /// The first of the records in flight that `member` has not acknowledged; the next ones follow when it has.
+    fn send_missing(&mut self, pg: PgId, member: MemberId, out: &mut Out<P>) {
         let group = &self.groups[usize::from(pg.0)];
         let missing = group.sent_above(group.counted_scl(member)).cloned();
         let batch = take_weight(missing, self.config.batch_weight_max);
+        let resent = batch.last().map_or(Lsn::ZERO, |record| record.lsn);
+        if let Some(member) = self.group(pg).members.get_mut(&member) {
+            member.resent = resent;
+        }
         if !batch.is_empty() {
             out.send(self.segment(pg, member), self.write(pg, batch));
         }
@@ -139,7 +143,9 @@ impl<P: Payload> Writer<P> {
             self.advance_vcl();
             self.advance_vdl(out);
         }
-        if newly_installed {
+        let member = self.group(from.pg).members.get(&from.member);
+        let wants_more = member.is_some_and(|member| member.resent > Lsn::ZERO && member.scl >= member.resent);
+        if newly_installed || wants_more {
             self.send_missing(from.pg, from.member, out);
         }
         self.open_if_installed(out);
