@@ -45,24 +45,18 @@ impl TruncationList {
         self.0[..after].last().filter(|range| range.annuls(lsn))
     }
 
-    /// Annuls, in `volume_epoch`, everything above the recovered `vdl` that an earlier writer can have allocated.
+    /// Annuls, in `volume_epoch`, everything above the recovered `vdl` that an earlier writer can have allocated
+    /// (R-TRUNCATE-4).
     ///
     /// An earlier writer allocated at most `allocation_limit` LSNs above its own VDL or above where it began, whichever
-    /// is higher; both are at or below the base taken here. When the recovered VDL has not moved since the last
-    /// recovery, the new range takes the place of the last one.
-    ///
-    /// The recovered VDL is never inside an earlier range (R-RECOVER-5); whoever recovers asserts it.
+    /// is higher; both are at or below the base taken here. A range that ends above `vdl` gives way to the new one:
+    /// either no commit followed it, or it is that of a recovery that never opened.
     pub fn annul_above(&mut self, volume_epoch: VolumeEpoch, vdl: Lsn, allocation_limit: u64) {
         let mut base = vdl;
-        if let Some(last) = self.0.pop_if(|last| vdl <= last.through) {
-            base = last.through;
+        while let Some(last) = self.0.pop_if(|last| vdl < last.through) {
+            base = base.max(last.through);
         }
         self.0.push(TruncationRange { volume_epoch, above: vdl, through: Lsn(base.0 + allocation_limit) });
-    }
-
-    /// Whether a recovery may end at `vdl`: at the start of the last range, or above it.
-    pub fn allows_recovery_at(&self, vdl: Lsn) -> bool {
-        self.0.last().is_none_or(|last| vdl == last.above || vdl > last.through)
     }
 
     /// The ranges, oldest first.
@@ -96,6 +90,16 @@ mod tests {
         assert_eq!(list.cut_after(VolumeEpoch(0)), Some(Lsn(4)));
         assert_eq!(list.cut_after(VolumeEpoch(1)), Some(Lsn(17)));
         assert_eq!(list.cut_after(VolumeEpoch(3)), None);
+    }
+
+    #[test]
+    fn a_range_of_a_recovery_that_never_opened_gives_way() {
+        let mut list = TruncationList::default();
+        list.annul_above(VolumeEpoch(1), Lsn(4), 10);
+        list.annul_above(VolumeEpoch(2), Lsn(20), 10);
+        list.annul_above(VolumeEpoch(3), Lsn(17), 10);
+        let ranges: Vec<_> = list.ranges().iter().map(|range| (range.above.0, range.through.0)).collect();
+        assert_eq!(ranges, [(4, 14), (17, 40)]);
     }
 
     #[test]

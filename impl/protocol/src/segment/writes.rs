@@ -87,7 +87,7 @@ impl<P: Payload> Segment<P> {
         if !self.config.defects.has(Defect::TruncationNotApplied) {
             self.log.truncate(&install.truncations);
         }
-        self.vdl = self.vdl.max(install.vdl);
+        // `install.vdl` is a finding, not yet a fact: only what a writer calls durable may be reported (R-RECOVER-5).
         self.install = install;
     }
 

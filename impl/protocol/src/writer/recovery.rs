@@ -196,7 +196,7 @@ impl<P: Payload> Writer<P> {
             records.extend(tail.records.into_iter().map(|record| (record.lsn, (pg, record))));
         }
         let vdl = recovered_vdl(self.recovery.known_vdl, records.values().map(|(_, record)| record));
-        let sound = self.install.truncations.allows_recovery_at(vdl) || self.config.defects.any();
+        let sound = !self.install.truncations.annuls(vdl) || self.config.defects.any();
         assert!(sound, "R-RECOVER-5 broken: VDL {vdl} under {:?}", self.install.truncations);
         let bounded = self.install.truncations.ranges().len() < TRUNCATION_RANGES_MAX;
         assert!(bounded, "this volume was recovered {TRUNCATION_RANGES_MAX} times: restore it from a backup");
