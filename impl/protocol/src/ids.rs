@@ -49,6 +49,11 @@ number! {
     MembershipEpoch(u64), "m"
 }
 number! {
+    /// How often a segment has lost part of its log. What it said in an earlier incarnation no longer counts
+    /// (R-REJOIN-3).
+    Incarnation(u32), "i"
+}
+number! {
     /// Microseconds on the driver's monotonic clock. Machines never read a clock: they are told. The model says zero.
     Micros(u64), "t"
 }

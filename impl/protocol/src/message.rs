@@ -9,16 +9,17 @@
 //! | `ReadPage` | writer → segment | `Page`, or `ReadRefused` |
 //! | `GossipPull` | segment → segment | `GossipPush`, `GossipInstall`, `GossipTooFar`, or nothing |
 //! | `HydratePull` | segment → segment | `HydratePush`, or nothing |
-//! | `RejoinPull` | segment → segment | `RejoinPush`, or nothing |
+//! | `RejoinPull` | segment → segment | `RejoinPush` once the loss is remembered, `RejoinKnown`, or nothing |
 //!
 //! Every message may be lost, duplicated, delayed or reordered. A refusal is a message of the protocol, not an error.
 
-use crate::ids::{Lsn, PageId, Party, VolumeEpoch, WriterId};
+use crate::ids::{Incarnation, Lsn, MemberId, PageId, Party, VolumeEpoch, WriterId};
 use crate::machine::Token;
 use crate::quorum::Membership;
 use crate::record::{Payload, Record};
 use crate::segment::Floor;
 use crate::truncation::TruncationList;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,15 @@ pub struct Install {
     pub vdl: Lsn,
 }
 
+/// Whose word this is, and whose older word no longer counts.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Standing {
+    /// The sender's own.
+    pub incarnation: Incarnation,
+    /// Peers that lost part of their log, as the sender was told.
+    pub losses: BTreeMap<MemberId, Incarnation>,
+}
+
 /// What a sealed segment tells the recovering writer.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct SealReport {
@@ -46,6 +56,8 @@ pub struct SealReport {
     pub vdl: Lsn,
     /// The membership that it knows.
     pub membership: Membership,
+    /// Whose word this is.
+    pub standing: Standing,
 }
 
 /// Why a segment does not do what it was asked.
@@ -153,6 +165,8 @@ pub enum Message<P: Payload> {
         volume_epoch: VolumeEpoch,
         /// Inclusive.
         scl: Lsn,
+        /// Whose word this is.
+        standing: Standing,
     },
     /// A request was refused.
     Refused(Refusal),
@@ -244,10 +258,20 @@ pub enum Message<P: Payload> {
         /// The copy holds every record of the page at or below this.
         through: Lsn,
     },
-    /// "I lost part of my log. What did you promise, and what do you have?"
-    RejoinPull,
-    /// The answer.
+    /// "I lost part of my log. What did you promise, and what do you have? And forget what I said before."
+    RejoinPull {
+        /// The asker's new incarnation; zero: "which of mine do you know?"
+        incarnation: Incarnation,
+    },
+    /// "This is your highest incarnation that I know: choose a higher one."
+    RejoinKnown {
+        /// Zero: none.
+        known: Incarnation,
+    },
+    /// The answer, once the sender will remember the loss in all that it says.
     RejoinPush {
+        /// As asked.
+        incarnation: Incarnation,
         /// The sender's promise.
         promised: VolumeEpoch,
         /// What it has.
@@ -290,7 +314,8 @@ impl<P: Payload> Message<P> {
             Message::HydratePush { .. } => "HydratePush",
             Message::HealPull { .. } => "HealPull",
             Message::HealPush { .. } => "HealPush",
-            Message::RejoinPull => "RejoinPull",
+            Message::RejoinPull { .. } => "RejoinPull",
+            Message::RejoinKnown { .. } => "RejoinKnown",
             Message::RejoinPush { .. } => "RejoinPush",
         }
     }

@@ -105,11 +105,12 @@ impl Observer {
                 self.page_is_as_of(segment.volume, installed, *page, *read_point, *version)
             }
             Note::Collected { segment, floor } => self.on_collected(*segment, *floor),
-            Note::Rejoined { segment, promised, .. } => {
+            Note::Rejoined { segment, promised, scl } => {
                 let history = self.segments.entry(*segment).or_default();
                 let kept = *promised >= history.sealed.max(history.installed);
-                history.acknowledged = Lsn::ZERO;
-                history.acknowledged_here = Lsn::ZERO;
+                // It holds this much now; what it said beyond, whoever counts has dropped (R-REJOIN-3).
+                history.acknowledged = *scl;
+                history.acknowledged_here = *scl;
                 require(kept, "R-REJOIN-1", || format!("{segment} rejoined with promise {promised}, less than it gave"))
             }
             Note::Allocated { volume, volume_epoch, lsn, pg, page, is_cpl } => {

@@ -81,10 +81,23 @@ impl Cluster {
     }
 
     fn boot_segment(&mut self, id: SegmentId) {
+        self.boot_segment_from(id, false);
+    }
+
+    /// Everything but the segment's existence is gone from its log.
+    fn lose_log(&mut self, id: SegmentId) {
+        let disk = self.disks.get_mut(&id).unwrap();
+        disk.entries.truncate(1);
+        disk.durable = 1;
+        self.boot_segment_from(id, true);
+        assert!(self.segments[&id].status().rejoining);
+    }
+
+    fn boot_segment_from(&mut self, id: SegmentId, damaged: bool) {
         let disk = self.disks.get_mut(&id).unwrap();
         disk.entries.truncate(disk.durable);
         disk.pending.clear();
-        let survived = Survived { floor: disk.floor, entries: disk.entries.clone(), damaged: false };
+        let survived = Survived { floor: disk.floor, entries: disk.entries.clone(), damaged };
         let mut out = Effects::default();
         let segment = Segment::boot(&SegmentConfig::tiny(), id, survived, Micros(0), &mut out);
         self.segments.insert(id, segment);
@@ -331,5 +344,33 @@ fn a_segment_left_far_behind_hydrates() {
             cluster.segments.remove(&id);
         }
         assert_eq!(cluster.read(writer, page(3)), vec![3, 10, 17, 24], "seed {seed}");
+    }
+}
+
+/// Segments lose their logs, one at a time, between and during commits; each rejoins, and nothing acknowledged is lost.
+#[test]
+fn a_segment_that_lost_its_log_rejoins() {
+    for seed in 1..=20 {
+        let mut cluster = Cluster::new(seed * 0x2545_F491, 2);
+        let mut expected: BTreeMap<PageId, Vec<u32>> = BTreeMap::new();
+        for round in 1..=5u64 {
+            let writer = WriterId(round);
+            cluster.start_writer(writer);
+            cluster.churn_until("open", |cluster| cluster.writers[&writer].role() == Role::Open);
+            let ids: Vec<SegmentId> = cluster.segments.keys().copied().collect();
+            let victim = ids[cluster.random(ids.len())];
+            for value in 0..8 {
+                if value == 3 {
+                    cluster.lose_log(victim);
+                }
+                let at = page(cluster.random(5) as u64);
+                cluster.commit(writer, at, (round * 100 + value) as u32);
+                expected.entry(at).or_default().push((round * 100 + value) as u32);
+            }
+            cluster.churn_until("rejoin", |cluster| !cluster.segments[&victim].status().rejoining);
+            for (block, pushed) in &expected {
+                assert_eq!(&cluster.read(writer, *block), pushed, "seed {seed} round {round} {block:?}");
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a segment asks of its disk and its driver, and what it is told.
 
 use crate::defect::Defects;
-use crate::ids::{Lsn, Micros, PageId, VolumeEpoch, WriterId};
+use crate::ids::{Incarnation, Lsn, MemberId, Micros, PageId, VolumeEpoch, WriterId};
 use crate::machine::Token;
 use crate::message::{BasePage, Install};
 use crate::quorum::Membership;
@@ -33,11 +33,23 @@ pub enum Entry<P: Payload> {
     },
     /// The segment lost part of its log and is learning from peers. Until `Rejoined`, it does not count.
     Amnesia {
+        /// Counts its losses.
+        incarnation: Incarnation,
         /// Its chain must reach this before it counts; `None` while it has not heard from enough peers.
         target: Option<Lsn>,
     },
     /// The segment counts again.
-    Rejoined,
+    Rejoined {
+        /// What it says from now on, it says in this incarnation.
+        incarnation: Incarnation,
+    },
+    /// A peer lost part of its log: what it said in earlier incarnations no longer counts (R-REJOIN-3).
+    PeerLoss {
+        /// Which peer.
+        member: MemberId,
+        /// Its new incarnation.
+        incarnation: Incarnation,
+    },
     /// Base pages were lost, and which isn't known: none is served until all have come from a peer.
     PagesLost,
     /// They have.
@@ -57,6 +69,8 @@ pub enum EntryKind {
     Records,
     /// `Entry::Amnesia` and `Entry::Rejoined`.
     Standing,
+    /// `Entry::PeerLoss`, of this peer.
+    PeerLoss(MemberId),
     /// `Entry::PagesLost` and `Entry::PagesRestored`.
     Pages,
 }
@@ -70,7 +84,8 @@ impl<P: Payload> Entry<P> {
             Entry::Promise { .. } => EntryKind::Promise,
             Entry::Install(_) => EntryKind::Install,
             Entry::Records { .. } => EntryKind::Records,
-            Entry::Amnesia { .. } | Entry::Rejoined => EntryKind::Standing,
+            Entry::Amnesia { .. } | Entry::Rejoined { .. } => EntryKind::Standing,
+            Entry::PeerLoss { member, .. } => EntryKind::PeerLoss(*member),
             Entry::PagesLost | Entry::PagesRestored => EntryKind::Pages,
         }
     }

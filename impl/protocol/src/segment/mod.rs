@@ -31,7 +31,7 @@ pub use log::HotLog;
 use crate::defect::Defect;
 use crate::ids::{Lsn, MemberId, Micros, PageId, Party, SegmentId, VolumeEpoch, WriterId};
 use crate::machine::{AppendId, Effects, Input, Machine, Token};
-use crate::message::{Install, Message, Refusal, SealReport};
+use crate::message::{Install, Message, Refusal, SealReport, Standing};
 use crate::quorum::{MemberSet, Membership};
 use crate::record::Payload;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -66,6 +66,10 @@ enum Reply {
         volume_epoch: VolumeEpoch,
     },
     Rejoined,
+    /// The loss of a peer is remembered: tell it what it may have forgotten.
+    Reminded {
+        peer: MemberId,
+    },
     /// A peer had more than fits in one message: ask it again.
     PullMore {
         peer: MemberId,
@@ -94,6 +98,7 @@ pub struct Segment<P: Payload> {
     pin: Option<Pin>,
     hydration: Option<Hydration>,
     amnesia: Option<Amnesia>,
+    standing: Standing,
     pages_lost: bool,
     damaged: BTreeSet<PageId>,
     healed: u64,
@@ -216,6 +221,7 @@ impl<P: Payload> Segment<P> {
             pin: None,
             hydration: None,
             amnesia: None,
+            standing: Standing::default(),
             pages_lost: false,
             damaged: BTreeSet::new(),
             healed: 0,
@@ -239,8 +245,15 @@ impl<P: Payload> Segment<P> {
                 }
                 self.log.advance(AppendId(0));
             }
-            Entry::Amnesia { target } => self.amnesia = Some(Amnesia::resumed(target)),
-            Entry::Rejoined => self.amnesia = None,
+            Entry::Amnesia { incarnation, target } => {
+                self.standing.incarnation = incarnation;
+                self.amnesia = Some(Amnesia::resumed(target));
+            }
+            Entry::Rejoined { incarnation } => {
+                self.standing.incarnation = incarnation;
+                self.amnesia = None;
+            }
+            Entry::PeerLoss { member, incarnation } => self.remember_loss(member, incarnation),
             Entry::PagesLost => self.pages_lost = true,
             Entry::PagesRestored => self.pages_lost = false,
         }
@@ -285,7 +298,8 @@ impl<P: Payload> Segment<P> {
     fn on_peer_message(&mut self, peer: SegmentId, message: Message<P>, out: &mut Out<P>) {
         // Taking records or installs could acknowledge to a writer that a forgotten promise has fenced.
         let forgetful = self.amnesia.as_ref().is_some_and(Amnesia::knows_nothing);
-        if forgetful && !matches!(message, Message::RejoinPush { .. }) {
+        let of_rejoining = matches!(message, Message::RejoinPush { .. } | Message::RejoinKnown { .. });
+        if forgetful && !of_rejoining {
             return;
         }
         match message {
@@ -301,8 +315,11 @@ impl<P: Payload> Segment<P> {
             }
             Message::HealPull { page, floor } => self.on_heal_pull(peer, page, floor, out),
             Message::HealPush { page, base, through } => self.on_heal_push(page, base, through, out),
-            Message::RejoinPull => self.on_rejoin_pull(peer, out),
-            Message::RejoinPush { promised, report } => self.on_rejoin_push(peer, promised, report, out),
+            Message::RejoinPull { incarnation } => self.on_rejoin_pull(peer, incarnation, out),
+            Message::RejoinKnown { known } => self.on_rejoin_known(peer, known, out),
+            Message::RejoinPush { incarnation, promised, report } if incarnation == self.standing.incarnation => {
+                self.on_rejoin_push(peer, promised, report, out);
+            }
             _ => {}
         }
     }
@@ -333,6 +350,7 @@ impl<P: Payload> Segment<P> {
             scl: self.log.scl(),
             vdl: self.vdl,
             membership: self.membership.clone(),
+            standing: self.standing.clone(),
         }
     }
 

@@ -187,6 +187,7 @@ impl<P: Payload> Segment<P> {
                 self.acknowledge(to, out);
             }
             Reply::Rejoined => self.on_rejoined(out),
+            Reply::Reminded { peer } => self.remind(peer, out),
             Reply::PullMore { peer } => self.pull_gossip(peer, out),
             // Overtaken: what was asked in an older volume epoch must not be answered with a chain of a newer one.
             Reply::Sealed { .. } | Reply::Installed { .. } | Reply::Acknowledge { .. } => {}
@@ -199,7 +200,7 @@ impl<P: Payload> Segment<P> {
         let scl = if over_hole { self.log.last() } else { self.log.scl() };
         let volume_epoch = self.install.volume_epoch;
         out.note(Note::Acknowledged { segment: self.id, volume_epoch, scl });
-        out.send(to, Message::Acknowledge { volume_epoch, scl });
+        out.send(to, Message::Acknowledge { volume_epoch, scl, standing: self.standing.clone() });
     }
 
     /// Whether `writer` may still become, or is, the writer of `volume_epoch` here.

@@ -1,7 +1,8 @@
 //! One protection group as its writer sees it.
 
 use super::interface::MemberStatus;
-use crate::ids::{Lsn, MemberId, Micros, PgId};
+use crate::ids::{Incarnation, Lsn, MemberId, Micros, PgId};
+use crate::message::Standing;
 use crate::quorum::{MemberSet, Membership};
 use crate::record::{Payload, Record};
 use alloc::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub(super) struct Member {
     pub scl_at_retry: Lsn,
     /// It is being caught up: the last record sent to it again. Zero: it isn't.
     pub resent: Lsn,
+    /// Its highest incarnation heard of: what it said in an earlier one does not count.
+    pub incarnation: Incarnation,
     /// Moving mean of its read latency.
     pub read_latency: Micros,
 }
@@ -60,6 +63,22 @@ impl<P: Payload> Group<P> {
     /// Members that have installed this writer's volume epoch.
     pub fn installed(&self) -> MemberSet {
         self.members.iter().filter(|(_, member)| member.installed).map(|(id, _)| *id).collect()
+    }
+
+    /// R-REJOIN-3: drops the older word of whoever lost part of its log. Answers who did, and whether the sender's own
+    /// word still counts.
+    pub fn hear_losses(&mut self, from: MemberId, standing: &Standing) -> (Vec<MemberId>, bool) {
+        let mut lost = Vec::new();
+        let own = core::iter::once((&from, &standing.incarnation));
+        for (member, incarnation) in standing.losses.iter().chain(own) {
+            let Some(known) = self.members.get_mut(member) else { continue };
+            if *incarnation > known.incarnation {
+                *known = Member { incarnation: *incarnation, read_latency: known.read_latency, ..Member::default() };
+                lost.push(*member);
+            }
+        }
+        let counts = self.members.get(&from).is_some_and(|known| known.incarnation == standing.incarnation);
+        (lost, counts)
     }
 
     /// Takes an acknowledgement; answers whether PGCL moved.

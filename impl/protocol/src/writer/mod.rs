@@ -31,7 +31,7 @@ pub use recovery::effective_scl;
 
 use crate::ids::{Lsn, MemberId, Micros, PageId, Party, PgId, SegmentId, VolumeEpoch};
 use crate::machine::{Effects, Input, Machine, Token};
-use crate::message::{Install, Message, Refusal};
+use crate::message::{Install, Message, Refusal, Standing};
 use crate::note::Note;
 use crate::record::{Change, Payload};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -189,8 +189,8 @@ impl<P: Payload> Writer<P> {
             Message::Tail { volume_epoch, above, base, records, complete } if volume_epoch == self.volume_epoch => {
                 self.on_tail(segment, recovery::TailPart { above, base, records, complete }, out);
             }
-            Message::Acknowledge { volume_epoch, scl } if volume_epoch == self.volume_epoch => {
-                self.on_acknowledge(segment, scl, out);
+            Message::Acknowledge { volume_epoch, scl, standing } if volume_epoch == self.volume_epoch => {
+                self.on_acknowledge(segment, scl, &standing, out);
             }
             Message::Refused(refusal) => self.on_refused(segment, refusal, out),
             Message::Page { read, version, page } => self.on_page(now, segment.member, read, version, page, out),
@@ -265,6 +265,15 @@ impl<P: Payload> Writer<P> {
             Role::Fenced => Some(SubmitRefused::Fenced { by: self.install.volume_epoch }),
             Role::Sealing | Role::Collecting | Role::Installing => Some(SubmitRefused::NotOpen),
         }
+    }
+
+    /// Drops what segments said before they lost part of their log; answers whether the sender's word counts.
+    fn hear_losses(&mut self, from: SegmentId, standing: &Standing) -> bool {
+        let (lost, counts) = self.group(from.pg).hear_losses(from.member, standing);
+        for member in lost {
+            self.recovery.forget_report(from.pg, member);
+        }
+        counts
     }
 
     fn knows(&self, segment: SegmentId) -> bool {

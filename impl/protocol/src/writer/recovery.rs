@@ -59,6 +59,13 @@ impl<P: Payload> Default for Recovery<P> {
     }
 }
 
+impl<P: Payload> Recovery<P> {
+    /// The segment lost part of its log after it had reported.
+    pub fn forget_report(&mut self, pg: PgId, member: MemberId) {
+        self.reports.remove(&(pg, member));
+    }
+}
+
 /// A sealed segment's SCL as far as it is valid under `newest`: cut where the first truncation begins that the segment
 /// has not seen.
 pub fn effective_scl(report: &SealReport, newest: &Install) -> Lsn {
@@ -92,7 +99,8 @@ impl<P: Payload> Writer<P> {
         report: SealReport,
         out: &mut Out<P>,
     ) {
-        if self.role != Role::Sealing || volume_epoch != self.volume_epoch {
+        let counts = self.hear_losses(from, &report.standing);
+        if !counts || self.role != Role::Sealing || volume_epoch != self.volume_epoch {
             return;
         }
         self.group(from.pg).learn_membership(report.membership.clone());
@@ -158,8 +166,15 @@ impl<P: Payload> Writer<P> {
         if !tail.complete {
             return self.pull_tail(from.pg, out);
         }
-        if self.recovery.tails.values().all(|tail| tail.complete) {
+        if !self.recovery.tails.values().all(|tail| tail.complete) {
+            return;
+        }
+        // A report may have been dropped since: its segment lost what it had reported.
+        if self.groups.iter().all(|group| self.is_sealed(group.pg)) {
             self.decide(out);
+        } else {
+            self.role = Role::Sealing;
+            self.send_seals(out);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{Out, Role, Writer};
 use crate::defect::Defect;
 use crate::ids::{Lsn, MemberId, PageId, PgId, SegmentId};
-use crate::message::Message;
+use crate::message::{Message, Standing};
 use crate::note::Note;
 use crate::record::{Change, Payload, Record, take_weight};
 use alloc::vec::Vec;
@@ -126,8 +126,9 @@ impl<P: Payload> Writer<P> {
         self.read_points.keys().next().copied().unwrap_or(self.vdl)
     }
 
-    pub(super) fn on_acknowledge(&mut self, from: SegmentId, scl: Lsn, out: &mut Out<P>) {
-        if self.role != Role::Installing && self.role != Role::Open {
+    pub(super) fn on_acknowledge(&mut self, from: SegmentId, scl: Lsn, standing: &Standing, out: &mut Out<P>) {
+        let counts = self.hear_losses(from, standing);
+        if !counts || (self.role != Role::Installing && self.role != Role::Open) {
             return;
         }
         let newly_installed = !self.group(from.pg).installed().contains(from.member);
