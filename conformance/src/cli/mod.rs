@@ -1,0 +1,34 @@
+//! The command line.
+
+mod sim;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Judges Auriga from outside its state machines.
+#[derive(Parser)]
+#[command(name = "auriga-conformance", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Simulate whole clusters: many seeds, or one of them with its trace.
+    Sim(sim::Options),
+}
+
+/// Runs the command line; the exit code is 1 where something was found, 2 where something could not be done.
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Sim(options) => sim::run(&options),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("auriga-conformance: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

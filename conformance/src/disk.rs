@@ -1,0 +1,207 @@
+//! A disk in memory, with the failures of a real one: the journal keeps what was pending or not, pages rot.
+//!
+//! It promises what `impl/store` promises, and no more:
+//! - the journal is first in, first out; a crash keeps a prefix of what was pending, and a torn last entry is dropped;
+//! - a task is done as a whole or not at all;
+//! - entries at or below the floor may be gone after a restart;
+//! - a journal that was found damaged stays so until the segment's `Amnesia` entry is durable; lost pages likewise.
+//!
+//! The simulation gives it time, the scripts drive it by hand.
+
+use auriga_protocol::message::BasePage;
+use auriga_protocol::record::materialise;
+use auriga_protocol::segment::{Entry, Floor, Outcome, Survived, Task};
+use auriga_protocol::{AppendId, Lsn, Membership, PageId, Payload};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A segment's disk.
+#[derive(Clone, Debug)]
+pub struct Disk<P: Payload> {
+    durable: Vec<Entry<P>>,
+    pending: VecDeque<(AppendId, Entry<P>)>,
+    tasks: VecDeque<Task<P>>,
+    pages: BTreeMap<PageId, BasePage<P>>,
+    floor: Floor,
+    rotten: BTreeSet<PageId>,
+    scrubbed: Option<PageId>,
+    journal_damaged: bool,
+    pages_lost: bool,
+}
+
+impl<P: Payload> Disk<P> {
+    /// The disk of a segment that was just created.
+    pub fn created(membership: Membership) -> Self {
+        let survived = Survived::<P>::created(membership);
+        Disk {
+            durable: survived.entries,
+            pending: VecDeque::new(),
+            tasks: VecDeque::new(),
+            pages: BTreeMap::new(),
+            floor: survived.floor,
+            rotten: BTreeSet::new(),
+            scrubbed: None,
+            journal_damaged: false,
+            pages_lost: false,
+        }
+    }
+
+    /// Starts an append.
+    pub fn append(&mut self, id: AppendId, entry: Entry<P>) {
+        assert!(self.pending.back().is_none_or(|(last, _)| last.0 + 1 == id.0), "append {id:?} out of order");
+        self.pending.push_back((id, entry));
+    }
+
+    /// Appends that are not durable yet, oldest first.
+    pub fn pending(&self) -> impl ExactSizeIterator<Item = AppendId> + '_ {
+        self.pending.iter().map(|(id, _)| *id)
+    }
+
+    /// Makes the oldest `count` pending appends durable; answers the last one's number.
+    pub fn sync(&mut self, count: usize) -> Option<AppendId> {
+        let mut last = None;
+        for _ in 0..count {
+            let Some((id, entry)) = self.pending.pop_front() else { break };
+            last = Some(id);
+            self.keep(entry);
+        }
+        last
+    }
+
+    fn keep(&mut self, entry: Entry<P>) {
+        match entry {
+            Entry::Amnesia { .. } => self.journal_damaged = false,
+            Entry::PagesLost => self.pages_lost = false,
+            _ => {}
+        }
+        self.durable.push(entry);
+    }
+
+    /// Queues a task.
+    pub fn start(&mut self, task: Task<P>) {
+        self.tasks.push_back(task);
+    }
+
+    /// Tasks that have not ended.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Does the oldest task.
+    pub fn do_task(&mut self) -> Option<Outcome<P>> {
+        let task = self.tasks.pop_front()?;
+        Some(match task {
+            Task::Coalesce { floor, records } => self.coalesce(floor, records),
+            Task::ReadBase { token, page } if self.rotten.contains(&page) => {
+                Outcome::Damaged { page, token: Some(token) }
+            }
+            Task::ReadBase { token, page } => Outcome::Base { token, page, base: self.pages.get(&page).cloned() },
+            Task::ReadBases { token, after, limit } => {
+                let above = |page: &PageId| after.is_none_or(|after| *page > after);
+                let pages: Vec<_> = self.pages.values().filter(|base| above(&base.page)).take(limit).cloned().collect();
+                let complete = pages.last().is_none_or(|last| self.pages.keys().all(|page| *page <= last.page));
+                match pages.iter().find(|base| self.rotten.contains(&base.page)) {
+                    Some(base) => Outcome::Damaged { page: base.page, token: Some(token) },
+                    None => Outcome::Bases { token, pages, complete },
+                }
+            }
+            Task::PutBases { token, pages, replace, floor } => {
+                if let Some(range) = replace {
+                    self.pages.retain(|page, _| !range.contains(*page));
+                    self.rotten.retain(|page| !range.contains(*page));
+                }
+                for base in pages {
+                    self.rotten.remove(&base.page);
+                    self.pages.insert(base.page, base);
+                }
+                self.floor = floor.unwrap_or(self.floor);
+                Outcome::BasesPut { token }
+            }
+            Task::Scrub { limit } => self.scrub(limit),
+        })
+    }
+
+    fn coalesce(&mut self, floor: Floor, records: Vec<auriga_protocol::Record<P>>) -> Outcome<P> {
+        if let Some(record) = records.iter().find(|record| self.rotten.contains(&record.page)) {
+            return Outcome::Damaged { page: record.page, token: None };
+        }
+        for record in records {
+            let page = record.page;
+            let base =
+                self.pages.entry(page).or_insert(BasePage { page, version: Lsn::ZERO, content: P::Page::default() });
+            base.version = materialise(&mut base.content, base.version, record.lsn, [&record]);
+        }
+        self.floor = floor;
+        Outcome::Coalesced { floor }
+    }
+
+    fn scrub(&mut self, limit: usize) -> Outcome<P> {
+        let above = |page: &&PageId| self.scrubbed.is_none_or(|after| **page > after);
+        let looked: Vec<PageId> = self.pages.keys().filter(above).take(limit).copied().collect();
+        self.scrubbed = looked.last().copied();
+        Outcome::Scrubbed { damaged: looked.into_iter().filter(|page| self.rotten.contains(page)).collect() }
+    }
+
+    /// The machine stops. Of the pending appends the oldest `keep` survive; tasks that have not ended never happened.
+    pub fn crash(&mut self, keep: usize) {
+        self.sync(keep);
+        self.pending.clear();
+        self.tasks.clear();
+    }
+
+    /// What a restart finds. With `trimmed`, records at or below the floor are gone.
+    pub fn survived(&self, trimmed: bool) -> Survived<P> {
+        let floor = self.floor;
+        let trim = |entry: &Entry<P>| match entry {
+            Entry::Records { records, vdl } if trimmed => {
+                let records = records.iter().filter(|record| record.lsn > floor.lsn).cloned().collect();
+                Entry::Records { records, vdl: *vdl }
+            }
+            other => other.clone(),
+        };
+        Survived { floor, entries: self.durable.iter().map(trim).collect(), damaged: self.journal_damaged }
+    }
+
+    /// Entries of the journal that are durable.
+    pub fn durable(&self) -> &[Entry<P>] {
+        &self.durable
+    }
+
+    /// Whether the next boot must hear [`Outcome::PagesLost`].
+    pub fn pages_lost(&self) -> bool {
+        self.pages_lost
+    }
+
+    /// The journal loses the durable entries that `lose` picks by index, and is found damaged.
+    pub fn damage_journal(&mut self, mut lose: impl FnMut(usize) -> bool) {
+        let mut index = 0;
+        self.durable.retain(|_| {
+            index += 1;
+            !lose(index - 1)
+        });
+        self.journal_damaged = true;
+    }
+
+    /// The `nth` base page (counted around) fails its checksum from now on; answers which.
+    pub fn rot_page(&mut self, nth: usize) -> Option<PageId> {
+        let page = self.pages.keys().nth(nth % self.pages.len().max(1)).copied()?;
+        self.rotten.insert(page);
+        Some(page)
+    }
+
+    /// Whether any base page is rotten or was lost.
+    pub fn unsound(&self) -> bool {
+        self.pages_lost || !self.rotten.is_empty()
+    }
+
+    /// All base pages are gone, and which they were isn't known.
+    pub fn lose_pages(&mut self) {
+        self.pages.clear();
+        self.rotten.clear();
+        self.pages_lost = true;
+    }
+
+    /// A base page as it is stored.
+    pub fn page(&self, page: PageId) -> Option<&BasePage<P>> {
+        self.pages.get(&page)
+    }
+}

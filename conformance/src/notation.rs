@@ -1,0 +1,203 @@
+//! The field's notation: one line for one message, entry or answer, the same in traces, scripts and reports.
+//!
+//! ```text
+//! w1@e2 → A Write 11..12 vdl=4
+//! A → w1 Acknowledge e2 scl=12
+//! pg1/C ⇢ pg1/D GossipPush e2 11..12          (⇢: lost on its way)
+//! ```
+//!
+//! A segment is `A` to `F` where the volume has one protection group, `pg1/A` where it has several. Records are given
+//! as runs of LSNs; a `*` marks a CPL.
+
+use auriga_protocol::message::BasePage;
+use auriga_protocol::segment::{Entry, Task};
+use auriga_protocol::{Install, Message, Note, Party, Payload, Record, Refusal, SealReport, SegmentId, VolumeEpoch};
+use std::fmt::Write as _;
+
+/// How names are written: it depends on how many groups the volume has.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// Whether group numbers are left out.
+    pub one_group: bool,
+}
+
+impl Names {
+    /// Names in a volume of `groups` protection groups.
+    pub fn of(groups: u16) -> Names {
+        Names { one_group: groups == 1 }
+    }
+
+    /// A segment's name.
+    pub fn segment(self, id: SegmentId) -> String {
+        if self.one_group { id.member.to_string() } else { format!("{}/{}", id.pg, id.member) }
+    }
+
+    /// A party's name.
+    pub fn party(self, party: Party) -> String {
+        match party {
+            Party::Segment(id) => self.segment(id),
+            Party::Writer(_, id) => id.to_string(),
+        }
+    }
+
+    /// One message on its way, or lost.
+    pub fn message<P: Payload>(self, from: Party, to: Party, message: &Message<P>, lost: bool) -> String {
+        let epoch = match (from, sender_epoch(message)) {
+            (Party::Writer(..), Some(epoch)) => format!("@{epoch}"),
+            _ => String::new(),
+        };
+        let arrow = if lost { '⇢' } else { '→' };
+        format!("{}{epoch} {arrow} {} {}", self.party(from), self.party(to), message_text(message))
+    }
+}
+
+fn sender_epoch<P: Payload>(message: &Message<P>) -> Option<VolumeEpoch> {
+    match message {
+        Message::TailPull { volume_epoch, .. }
+        | Message::Write { volume_epoch, .. }
+        | Message::ReadPage { volume_epoch, .. }
+        | Message::Seal { volume_epoch } => Some(*volume_epoch),
+        Message::Install(install) => Some(install.volume_epoch),
+        _ => None,
+    }
+}
+
+/// Records as runs of LSNs: `11..13* 15*`.
+pub fn records<P: Payload>(records: &[Record<P>]) -> String {
+    if records.is_empty() {
+        return "-".into();
+    }
+    let mut text = String::new();
+    let mut rest = records;
+    while let Some(first) = rest.first() {
+        let run = 1 + rest.windows(2).take_while(|pair| !pair[0].is_cpl && pair[1].lsn == pair[0].lsn.next()).count();
+        let last = &rest[run - 1];
+        let gap = if text.is_empty() { "" } else { " " };
+        let cpl = if last.is_cpl { "*" } else { "" };
+        let _ = match run {
+            1 => write!(text, "{gap}{}{cpl}", first.lsn),
+            _ => write!(text, "{gap}{}..{}{cpl}", first.lsn, last.lsn),
+        };
+        rest = &rest[run..];
+    }
+    text
+}
+
+fn install(install: &Install) -> String {
+    let mut text = format!("{} {} vdl={}", install.volume_epoch, install.writer, install.vdl);
+    for range in install.truncations.ranges() {
+        let _ = write!(text, " annul=({},{}]@{}", range.above, range.through, range.volume_epoch);
+    }
+    text
+}
+
+fn report(report: &SealReport) -> String {
+    format!("installed={} scl={} vdl={}", report.install.volume_epoch, report.scl, report.vdl)
+}
+
+fn base<P: Payload>(base: &BasePage<P>) -> String {
+    format!("{:?}@{}={:?}", base.page, base.version, base.content)
+}
+
+fn bases<P: Payload>(pages: &[BasePage<P>]) -> String {
+    if pages.is_empty() { "-".into() } else { pages.iter().map(base).collect::<Vec<_>>().join(" ") }
+}
+
+/// A refusal with what it tells.
+pub fn refusal(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::StaleVolumeEpoch { current } => format!("StaleVolumeEpoch current={current}"),
+        Refusal::EpochTaken { current } => format!("EpochTaken current={current}"),
+        Refusal::NotInstalled { installed } => format!("NotInstalled installed={installed}"),
+        Refusal::StaleMembership { current } => format!("StaleMembership current={}", current.membership_epoch),
+        Refusal::AboveScl { scl } => format!("AboveScl scl={scl}"),
+        Refusal::BelowFloor { floor } => format!("BelowFloor floor={floor}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// A message without its addresses.
+pub fn message_text<P: Payload>(message: &Message<P>) -> String {
+    let name = message.name();
+    let or_first = |page: &Option<_>| page.map_or("first".to_owned(), |page| format!("{page:?}"));
+    match message {
+        Message::Seal { volume_epoch } => format!("{name} {volume_epoch}"),
+        Message::Sealed { volume_epoch, report: told } => format!("{name} {volume_epoch} {}", report(told)),
+        Message::TailPull { above, .. } => format!("{name} above={above}"),
+        Message::Tail { base, records: chain, complete, .. } => {
+            format!("{name} base={base} {}{}", records(chain), if *complete { " complete" } else { "" })
+        }
+        Message::Install(told) | Message::GossipInstall(told) => format!("{name} {}", install(told)),
+        Message::Write { records: sent, vdl, pgmrpl, .. } => {
+            format!("{name} {} vdl={vdl} pgmrpl={pgmrpl}", records(sent))
+        }
+        Message::Acknowledge { volume_epoch, scl } => format!("{name} {volume_epoch} scl={scl}"),
+        Message::Refused(why) => format!("{name} {}", refusal(why)),
+        Message::ReadPage { page, read_point, group_point, .. } => {
+            format!("{name} {page:?} at={read_point} group={group_point}")
+        }
+        Message::Page { version, page, .. } => format!("{name} version={version} {page:?}"),
+        Message::ReadRefused { refusal: why, .. } => format!("{name} {}", refusal(why)),
+        Message::GossipPull { installed, scl, .. } => format!("{name} {installed} scl={scl}"),
+        Message::GossipPush { installed, records: sent, .. } => format!("{name} {installed} {}", records(sent)),
+        Message::GossipTooFar { floor } => format!("{name} floor={floor}"),
+        Message::HydratePull { installed, after, .. } => format!("{name} {installed} after={}", or_first(after)),
+        Message::HydratePush { floor, pages, complete, .. } => {
+            format!("{name} floor={} {}{}", floor.lsn, bases(pages), if *complete { " complete" } else { "" })
+        }
+        Message::HealPull { page, floor } => format!("{name} {page:?} floor={}", floor.lsn),
+        Message::HealPush { page, base: sound, through } => {
+            let sound = sound.as_ref().map_or("never written".into(), base);
+            format!("{name} {page:?} through={through} {sound}")
+        }
+        Message::RejoinPull => name.into(),
+        Message::RejoinPush { promised, report: told } => format!("{name} promised={promised} {}", report(told)),
+    }
+}
+
+/// An entry of the journal.
+pub fn entry<P: Payload>(entry: &Entry<P>) -> String {
+    match entry {
+        Entry::Membership(membership) => format!("Membership {}", membership.membership_epoch),
+        Entry::Promise { volume_epoch, writer } => match writer {
+            Some(writer) => format!("Promise {volume_epoch} {writer}"),
+            None => format!("Promise {volume_epoch}"),
+        },
+        Entry::Install(told) => format!("Install {}", install(told)),
+        Entry::Records { records: kept, vdl } => format!("Records {} vdl={vdl}", records(kept)),
+        Entry::Amnesia { target } => format!("Amnesia target={}", target.map_or("?".into(), |lsn| lsn.to_string())),
+        other => format!("{other:?}"),
+    }
+}
+
+/// A task of the page store.
+pub fn task<P: Payload>(task: &Task<P>) -> String {
+    match task {
+        Task::Coalesce { floor, records: taken } => format!("Coalesce floor={} {}", floor.lsn, records(taken)),
+        Task::ReadBase { page, .. } => format!("ReadBase {page:?}"),
+        Task::ReadBases { after, limit, .. } => format!("ReadBases after={after:?} limit={limit}"),
+        Task::PutBases { pages, floor, .. } => {
+            format!("PutBases {} floor={}", bases(pages), floor.map_or("-".into(), |floor| floor.lsn.to_string()))
+        }
+        Task::Scrub { limit } => format!("Scrub limit={limit}"),
+    }
+}
+
+/// A note, without who says it.
+pub fn note(note: &Note) -> String {
+    match note {
+        Note::Sealed { volume_epoch, scl, .. } => format!("Sealed {volume_epoch} scl={scl}"),
+        Note::Installed { volume_epoch, .. } => format!("Installed {volume_epoch}"),
+        Note::Acknowledged { volume_epoch, scl, .. } => format!("Acknowledged {volume_epoch} scl={scl}"),
+        Note::Served { page, read_point, version, .. } => format!("Served {page:?} at={read_point} version={version}"),
+        Note::Collected { floor, .. } => format!("Collected floor={floor}"),
+        Note::Rejoined { promised, scl, .. } => format!("Rejoined promised={promised} scl={scl}"),
+        Note::Allocated { lsn, pg, page, is_cpl, .. } => {
+            format!("Allocated {lsn}{} {pg} {page:?}", if *is_cpl { "*" } else { "" })
+        }
+        Note::Opened { volume_epoch, vdl, .. } => format!("Opened {volume_epoch} vdl={vdl}"),
+        Note::Durable { volume_epoch, vdl, .. } => format!("Durable {volume_epoch} vdl={vdl}"),
+        Note::Read { page, read_point, version, .. } => format!("Read {page:?} at={read_point} version={version}"),
+        Note::Fenced { volume_epoch, by, .. } => format!("Fenced {volume_epoch} by={by}"),
+    }
+}

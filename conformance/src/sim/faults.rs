@@ -1,0 +1,149 @@
+//! What goes wrong in a run: a list made before it begins, so that it can be read, kept in a file, and shrunk.
+//!
+//! Some faults are skipped when they come, because Auriga doesn't promise to survive them together: a journal loses
+//! entries at one member of a group at a time (R-REJOIN-1), base pages are unsound at two members of a group at most.
+
+use super::settings::{COPIES, Settings, ZONES};
+use fastrand::Rng;
+use serde::{Deserialize, Serialize};
+
+/// Something at a time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Timed<T> {
+    /// Microseconds from the start.
+    pub at: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: T,
+}
+
+/// Which segments a fault strikes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// One segment: group and member.
+    Segment(u16, u8),
+    /// A storage node: the same member of every group.
+    Node(u8),
+    /// An Availability Zone: two members of every group.
+    Zone(u8),
+}
+
+/// Which entries a damaged journal loses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lose {
+    /// All of them.
+    All,
+    /// This many of the last.
+    Last(usize),
+    /// Every entry whose number hashes, with this salt, to an even number.
+    Some(u64),
+}
+
+/// Something that goes wrong. Times are in microseconds; `keep` is how many pending appends survive.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the fields are explained above, once")]
+pub enum Fault {
+    /// Processes stop, and start again later.
+    Crash { target: Target, keep: usize, down: u64 },
+    /// A process stops; its journal is found damaged when it starts again.
+    Amnesia { group: u16, member: u8, lose: Lose, down: u64 },
+    /// Processes do nothing for a while, then go on with what has come in.
+    Freeze { target: Target, time: u64 },
+    /// Fsyncs and tasks take `factor` times as long.
+    SlowDisk { target: Target, factor: u64, time: u64 },
+    /// No space for records.
+    DiskFull { target: Target, time: u64 },
+    /// A base page fails its checksum from now on.
+    RotPage { group: u16, member: u8, nth: usize },
+    /// A process stops; its base pages are gone when it starts again.
+    LosePages { group: u16, member: u8, down: u64 },
+    /// No message passes between these and everyone else, in one direction or both.
+    Cut { target: Target, inward: bool, outward: bool, time: u64 },
+    /// The newest writer and these segments can't reach each other.
+    CutWriter { from: Target, time: u64 },
+    /// Messages to and from these take longer.
+    SlowNetwork { target: Target, extra: u64, time: u64 },
+    /// More messages get lost and doubled.
+    Lossy { permille: u16, time: u64 },
+    /// The newest writer stops; a new one starts later.
+    CrashWriter { down: u64 },
+    /// The newest writer does nothing for a while; a new one starts meanwhile.
+    FreezeWriter { time: u64, successor: u64 },
+    /// One more writer starts and competes.
+    Compete { writers: u8 },
+    /// Two writers die in a row: the second in the middle of its recovery.
+    CrashInRecovery { first: u64, second: u64 },
+}
+
+impl Fault {
+    /// Its name, for counters and traces.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Fault::Crash { target: Target::Zone(_), .. } => "lose-zone",
+            Fault::Crash { .. } => "crash",
+            Fault::Amnesia { .. } => "amnesia",
+            Fault::Freeze { .. } => "freeze",
+            Fault::SlowDisk { .. } => "slow-disk",
+            Fault::DiskFull { .. } => "disk-full",
+            Fault::RotPage { .. } => "rot-page",
+            Fault::LosePages { .. } => "lose-pages",
+            Fault::Cut { .. } => "cut",
+            Fault::CutWriter { .. } => "cut-writer",
+            Fault::SlowNetwork { .. } => "slow-network",
+            Fault::Lossy { .. } => "lossy",
+            Fault::CrashWriter { .. } => "crash-writer",
+            Fault::FreezeWriter { .. } => "freeze-writer",
+            Fault::Compete { .. } => "compete",
+            Fault::CrashInRecovery { .. } => "crash-in-recovery",
+        }
+    }
+}
+
+/// Draws a run's faults: none to a dozen, in the first nine tenths of its length.
+pub fn generate(rng: &mut Rng, settings: &Settings) -> Vec<Timed<Fault>> {
+    let count = rng.usize(..14).saturating_sub(1);
+    let mut faults: Vec<_> =
+        (0..count).map(|_| Timed { at: rng.u64(5_000..settings.length * 9 / 10), what: draw(rng, settings) }).collect();
+    faults.sort_by_key(|fault| fault.at);
+    faults
+}
+
+fn draw(rng: &mut Rng, settings: &Settings) -> Fault {
+    let (group, member) = (rng.u16(..settings.groups), rng.u8(..COPIES));
+    let target = match rng.u8(..4) {
+        0 => Target::Node(member),
+        1 => Target::Zone(rng.u8(..ZONES)),
+        _ => Target::Segment(group, member),
+    };
+    let time = rng.u64(2_000..80_000);
+    let down = time;
+    match rng.u8(..24) {
+        0..=3 => Fault::Crash { target, keep: rng.usize(..4), down },
+        4 => Fault::Crash { target: Target::Zone(rng.u8(..ZONES)), keep: rng.usize(..3), down },
+        5 | 6 => Fault::Amnesia { group, member, lose: draw_lose(rng), down },
+        7 => Fault::Freeze { target, time },
+        8 => Fault::SlowDisk { target, factor: rng.u64(5..50), time },
+        9 => Fault::DiskFull { target, time },
+        10 => Fault::RotPage { group, member, nth: rng.usize(..8) },
+        11 => Fault::LosePages { group, member, down },
+        12 | 13 => Fault::Cut { target, inward: rng.bool(), outward: rng.bool(), time },
+        14 | 15 => Fault::CutWriter { from: target, time },
+        16 => Fault::SlowNetwork { target, extra: rng.u64(1_000..30_000), time },
+        17 => Fault::Lossy { permille: rng.u16(50..500), time },
+        18 | 19 => Fault::CrashWriter { down: rng.u64(..20_000) },
+        20 | 21 => Fault::FreezeWriter { time, successor: rng.u64(..20_000) },
+        22 => Fault::Compete { writers: rng.u8(1..3) },
+        _ => Fault::CrashInRecovery { first: rng.u64(..10_000), second: rng.u64(200..20_000) },
+    }
+}
+
+fn draw_lose(rng: &mut Rng) -> Lose {
+    match rng.u8(..3) {
+        0 => Lose::All,
+        1 => Lose::Last(rng.usize(1..8)),
+        _ => Lose::Some(rng.u64(..)),
+    }
+}

@@ -1,0 +1,75 @@
+//! How every run ends: all troubles are over, a new writer starts, and within bounded virtual time it must be open,
+//! make something new durable, and read back every page with everything that was ever acknowledged.
+
+use super::world::World;
+
+/// Longest time, in virtual microseconds, from the end of all troubles to each milestone.
+const PATIENCE: u64 = 20_000_000;
+/// How often the finale looks, in virtual microseconds.
+const LOOK_EVERY: u64 = 5_000;
+
+impl World<'_> {
+    /// Runs the finale; what doesn't happen in time is a failure.
+    pub fn finale(&mut self) {
+        for writer in 0..self.writers.len() {
+            self.writers[writer].frozen_until = 0;
+            // Whoever has not opened yet could still fence the last writer: its process ends here.
+            if !self.writers[writer].open {
+                self.crash_writer(writer);
+            }
+        }
+        self.heal_everything();
+        self.start_writer();
+        let writer = self.writers.len() - 1;
+        self.wait_for("a writer opens", |world| world.writers[writer].open);
+        self.count_losses(writer);
+        self.submit_until_taken(writer);
+        self.wait_for("a commit becomes durable", |world| {
+            world.writers[writer].machine.as_ref().is_some_and(|it| it.vdl() == it.allocated())
+        });
+        self.read_back(writer);
+        self.wait_for("every page is read", |world| world.unread == 0);
+        self.wait_for("every segment is whole again", |world| {
+            let whole = |node: &super::node::SegmentNode| !node.forgetful() && !node.unsound();
+            world.segments.iter().all(whole)
+        });
+    }
+
+    fn wait_for(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let deadline = self.now + PATIENCE;
+        while self.failure.is_none() && !holds(self) {
+            if self.now >= deadline {
+                return self
+                    .fail("I-PROGRESS", format!("nothing is wrong any more, but not within {PATIENCE} us: {what}"));
+            }
+            self.run_until(self.now + LOOK_EVERY);
+        }
+    }
+
+    fn count_losses(&mut self, writer: usize) {
+        let Some(machine) = &self.writers[writer].machine else { return };
+        let lost = self.judge.lost(machine.volume_epoch());
+        if self.failure.is_none() && !lost.is_empty() {
+            self.fail("I-KEPT", format!("acknowledged mini-transactions are gone: {lost:?}"));
+        }
+    }
+
+    fn submit_until_taken(&mut self, writer: usize) {
+        if self.failure.is_none() {
+            (0..3).for_each(|_| self.submit(writer));
+            self.flush(writer);
+        }
+    }
+
+    fn read_back(&mut self, writer: usize) {
+        if self.failure.is_some() {
+            return;
+        }
+        let pages: Vec<_> = self.judge.changed_pages().collect();
+        for chunk in pages.chunks(4) {
+            self.unread += chunk.len();
+            chunk.iter().for_each(|page| self.read(writer, *page, true));
+            self.wait_for("every page is read", |world| world.unread == 0);
+        }
+    }
+}

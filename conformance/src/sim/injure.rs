@@ -1,0 +1,174 @@
+//! Carrying out faults.
+
+use super::coverage::Counted;
+use super::faults::{Fault, Lose, Target};
+use super::node::Ailments;
+use super::payload::mix;
+use super::settings::COPIES;
+use super::world::{Event, World};
+use auriga_protocol::segment::Outcome;
+use auriga_protocol::{Input, WriterId};
+
+impl World<'_> {
+    /// The fault with this number strikes.
+    pub(super) fn strike(&mut self, index: usize) {
+        let fault = self.plan.faults[index].what.clone();
+        self.tell(|_| format!("FAULT {fault:?}"));
+        let now = self.now;
+        match fault {
+            Fault::Crash { target, keep, down } => self.crash(target, keep, down),
+            Fault::Amnesia { group, member, lose, down } => self.amnesia(group, member, lose, down),
+            Fault::Freeze { target, time } => self.ail(target, |ails| ails.frozen_until = now + time),
+            Fault::SlowDisk { target, factor, time } => self.ail(target, |ails| {
+                ails.slow_until = now + time;
+                ails.slow_factor = factor;
+            }),
+            Fault::DiskFull { target, time } => {
+                self.ail(target, |ails| ails.full_until = now + time);
+                for node in self.targets(target) {
+                    self.step_segment(node, Input::Done(Outcome::DiskFull(true)));
+                    self.queue.push(now + time, Event::SpaceReturns { node });
+                }
+            }
+            Fault::RotPage { group, member, nth } => self.rot_page(group, member, nth),
+            Fault::LosePages { group, member, down } => self.lose_pages(group, member, down),
+            Fault::Cut { target, inward, outward, time } => self.ail(target, |ails| {
+                if inward {
+                    ails.deaf_until = now + time;
+                }
+                if outward {
+                    ails.mute_until = now + time;
+                }
+            }),
+            Fault::CutWriter { from, time } => {
+                let newest = WriterId(self.writers.len() as u64);
+                self.ail(from, |ails| {
+                    ails.cut_from = newest;
+                    ails.cut_until = now + time;
+                });
+            }
+            Fault::SlowNetwork { target, extra, time } => self.ail(target, |ails| {
+                ails.far_until = now + time;
+                ails.far_extra = extra;
+            }),
+            Fault::Lossy { permille, time } => self.lossy = (now + time, permille),
+            Fault::CrashWriter { down } => {
+                self.crash_writer(self.writers.len() - 1);
+                self.queue.push(now + down, Event::StartWriter);
+            }
+            Fault::FreezeWriter { time, successor } => {
+                if let Some(newest) = self.writers.last_mut() {
+                    newest.frozen_until = now + time;
+                }
+                self.queue.push(now + successor, Event::StartWriter);
+            }
+            Fault::Compete { writers } => (0..writers).for_each(|_| self.start_writer()),
+            Fault::CrashInRecovery { first, second } => {
+                self.crash_writer(self.writers.len() - 1);
+                self.queue.push(now + first, Event::StartWriter);
+                self.queue.push(now + first + second, Event::CrashNewestWriter);
+                self.queue.push(now + first + second + 1, Event::StartWriter);
+            }
+        }
+    }
+
+    fn targets(&self, target: Target) -> Vec<usize> {
+        let strikes = |node: usize| {
+            let (group, member) = (node / usize::from(COPIES), (node % usize::from(COPIES)) as u8);
+            match target {
+                Target::Segment(pg, of) => group == usize::from(pg) && member == of,
+                Target::Node(of) => member == of,
+                Target::Zone(zone) => member / 2 == zone,
+            }
+        };
+        (0..self.segments.len()).filter(|node| strikes(*node)).collect()
+    }
+
+    fn ail(&mut self, target: Target, mut change: impl FnMut(&mut Ailments)) {
+        for node in self.targets(target) {
+            change(&mut self.segments[node].ails);
+        }
+    }
+
+    fn crash(&mut self, target: Target, keep: usize, down: u64) {
+        if matches!(target, Target::Zone(_)) {
+            self.coverage.count(Counted::ZoneLost);
+        }
+        for node in self.targets(target) {
+            self.stop_segment(node, keep, down);
+        }
+    }
+
+    /// Stops a segment and says when it starts again.
+    fn stop_segment(&mut self, node: usize, keep: usize, down: u64) {
+        let it = &mut self.segments[node];
+        if it.machine.is_none() {
+            return;
+        }
+        let pending = it.disk.pending().len();
+        it.stop(keep);
+        let life = it.life;
+        if pending > keep {
+            self.coverage.count(if keep > 0 { Counted::PendingSplit } else { Counted::PendingDropped });
+        }
+        self.queue.push(self.now + down, Event::Restart { node, life });
+    }
+
+    fn group_of(&self, group: u16) -> std::ops::Range<usize> {
+        let first = usize::from(group) * usize::from(COPIES);
+        first..first + usize::from(COPIES)
+    }
+
+    /// One member of a group at a time may forget (R-REJOIN-1 promises no more).
+    fn amnesia(&mut self, group: u16, member: u8, lose: Lose, down: u64) {
+        let node = self.group_of(group).start + usize::from(member);
+        if self.group_of(group).any(|other| self.segments[other].forgetful()) {
+            return self.coverage.count(Counted::FaultSkipped);
+        }
+        self.stop_segment(node, usize::MAX, down);
+        self.coverage.count(Counted::JournalDamaged);
+        let disk = &mut self.segments[node].disk;
+        let entries = disk.durable().len();
+        disk.damage_journal(|index| match lose {
+            Lose::All => true,
+            Lose::Last(count) => index + count >= entries,
+            Lose::Some(salt) => mix(salt ^ index as u64).is_multiple_of(2),
+        });
+    }
+
+    fn pages_may_go(&self, group: u16, node: usize) -> bool {
+        self.group_of(group).filter(|other| *other != node && self.segments[*other].unsound()).count() < 2
+    }
+
+    fn rot_page(&mut self, group: u16, member: u8, nth: usize) {
+        let node = self.group_of(group).start + usize::from(member);
+        if !self.pages_may_go(group, node) || self.segments[node].disk.rot_page(nth).is_none() {
+            return self.coverage.count(Counted::FaultSkipped);
+        }
+        self.coverage.count(Counted::PageRotted);
+    }
+
+    fn lose_pages(&mut self, group: u16, member: u8, down: u64) {
+        let node = self.group_of(group).start + usize::from(member);
+        if !self.pages_may_go(group, node) {
+            return self.coverage.count(Counted::FaultSkipped);
+        }
+        self.stop_segment(node, usize::MAX, down);
+        self.segments[node].disk.lose_pages();
+        self.coverage.count(Counted::PagesLost);
+    }
+
+    /// Ends every trouble, and starts what is down.
+    pub(super) fn heal_everything(&mut self) {
+        self.healed = true;
+        for node in 0..self.segments.len() {
+            let full = self.segments[node].ails.full_until > self.now;
+            self.segments[node].ails = Ailments::default();
+            if self.segments[node].machine.is_none() {
+                self.boot_segment(node);
+            } else if full {
+                self.step_segment(node, Input::Done(Outcome::DiskFull(false)));
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The seeded simulation: whole clusters in virtual time, with everything that can go wrong going wrong.
+//!
+//! A seed gives a [`Plan`]: settings (network, disks, limits so small that each is reached) and a list of faults. The
+//! plan gives a run, always the same one: machines are deterministic, and every delay, loss and choice is drawn from
+//! the seed. So a failure is a number that anyone can replay, and a list of faults that [`shrink`] makes short.
+//!
+//! What is judged, while it runs and at its end:
+//! - the protocol's own observer, over every note (`auriga_protocol::observer`);
+//! - a reference that knows the content of every page at every read point (`judge.rs`);
+//! - a finale (`finale.rs`): all troubles end, a new writer must open, go on, and find all that was ever acknowledged.
+//!
+//! What it never does: decide anything of the protocol, or look inside a machine to judge it.
+//!
+//! Reading order: `settings.rs` and `faults.rs` (what a run is), `world.rs` (what happens), `drive.rs` (effects),
+//! `users.rs`, `injure.rs`, `judge.rs`, `finale.rs`; then `campaign.rs` (many seeds), `shrink.rs`, `coverage.rs`.
+
+pub mod campaign;
+pub mod coverage;
+mod drive;
+pub mod faults;
+mod finale;
+mod injure;
+pub mod judge;
+mod node;
+pub mod payload;
+mod queue;
+pub mod seeds;
+pub mod settings;
+pub mod shrink;
+mod users;
+mod world;
+
+pub use coverage::{Counted, Coverage};
+pub use judge::Failure;
+pub use settings::Plan;
+pub use world::TraceSink;
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+/// How a run went.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// `None`: every rule held.
+    pub failure: Option<Failure>,
+    /// Digest of everything observable: the same plan gives the same digest.
+    pub digest: u64,
+    /// Events that happened.
+    pub events: u64,
+    /// Mini-transactions that were acknowledged.
+    pub acknowledged: usize,
+    /// What it exercised.
+    pub coverage: Coverage,
+}
+
+/// Runs a plan to its end, or to the first broken rule.
+pub fn run<'a>(plan: &'a Plan, trace: Option<TraceSink<'a>>) -> Run {
+    quiet_panics();
+    let mut world = None;
+    IN_RUN.set(true);
+    let went = catch_unwind(AssertUnwindSafe(|| {
+        let world = world.insert(world::World::new(plan, trace));
+        world.run_until(plan.settings.length);
+        world.finale();
+    }));
+    IN_RUN.set(false);
+    let panicked = went.is_err().then(|| PANIC.with_borrow_mut(std::mem::take));
+    let Some(mut world) = world else { unreachable!("a world that can't be built: {panicked:?}") };
+    if let Some(message) = panicked {
+        let rule = rule_named_in(&message).unwrap_or("assertion").to_owned();
+        world.fail(rule, message);
+    }
+    Run {
+        digest: world.digest(),
+        events: world.events,
+        acknowledged: world.judge.acknowledged(),
+        coverage: world.coverage,
+        failure: world.failure,
+    }
+}
+
+/// The rule that an assertion's message begins with, such as `R-FENCE-1 broken: …`.
+fn rule_named_in(message: &str) -> Option<&str> {
+    message.split_whitespace().next().filter(|word| word.starts_with("R-") || word.starts_with("I-"))
+}
+
+thread_local! {
+    /// The last panic's message, on this thread.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+    /// Whether this thread is inside a run, so that a panic is a finding and not a crash.
+    static IN_RUN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Machines panic when an invariant breaks. In a run that is a finding: it is kept, and not printed.
+fn quiet_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !IN_RUN.get() {
+                return before(info);
+            }
+            let payload = info.payload();
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
+            let short: String = text.chars().take(300).collect();
+            let place = info.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default();
+            PANIC.with_borrow_mut(|panic| *panic = format!("{short} ({place})"));
+        }));
+    });
+}

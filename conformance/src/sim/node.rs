@@ -1,0 +1,150 @@
+//! The parties of a simulated cluster: a machine, its disk or its users, and what ails it.
+
+use super::payload::Mark;
+use crate::disk::Disk;
+use auriga_protocol::segment::{self, Segment};
+use auriga_protocol::writer::{self, Writer};
+use auriga_protocol::{Lsn, Membership, PageId, QuorumSet, SegmentId, Token, VolumeId, WriterId};
+use std::collections::BTreeMap;
+
+/// The one volume.
+pub const VOLUME: VolumeId = VolumeId(1);
+
+/// A segment and its disk.
+pub struct SegmentNode {
+    /// Who.
+    pub id: SegmentId,
+    /// `None` while it is down.
+    pub machine: Option<Segment<Mark>>,
+    /// Outlives the machine.
+    pub disk: Disk<Mark>,
+    /// Counts boots: what an earlier life asked for is void.
+    pub life: u32,
+    /// Timers that are set: the number of the event that is the valid one.
+    pub timers: BTreeMap<segment::Timer, u64>,
+    /// How many pending appends the fsync under way covers.
+    pub syncing: Option<usize>,
+    /// Whether a task is under way.
+    pub working: bool,
+    /// Whether it stores base pages from a peer now.
+    pub hydrating: bool,
+    /// What ails it.
+    pub ails: Ailments,
+}
+
+/// Temporary troubles of a node; each ends at a time in virtual microseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ailments {
+    /// Does nothing until then.
+    pub frozen_until: u64,
+    /// Its disk is slow until then …
+    pub slow_until: u64,
+    /// … by this factor.
+    pub slow_factor: u64,
+    /// No space until then.
+    pub full_until: u64,
+    /// Nothing reaches it until then.
+    pub deaf_until: u64,
+    /// Nothing leaves it until then.
+    pub mute_until: u64,
+    /// Messages to and from it take longer until then …
+    pub far_until: u64,
+    /// … by this much.
+    pub far_extra: u64,
+    /// It and this writer can't reach each other …
+    pub cut_from: WriterId,
+    /// … until then.
+    pub cut_until: u64,
+}
+
+impl SegmentNode {
+    /// A node that was never booted.
+    pub fn created(id: SegmentId) -> Self {
+        SegmentNode {
+            id,
+            machine: None,
+            disk: Disk::created(Membership::initial(QuorumSet::aurora())),
+            life: 0,
+            timers: BTreeMap::new(),
+            syncing: None,
+            working: false,
+            hydrating: false,
+            ails: Ailments::default(),
+        }
+    }
+
+    /// Stops; of the pending appends the oldest `keep` survive.
+    pub fn stop(&mut self, keep: usize) {
+        self.machine = None;
+        self.timers.clear();
+        self.syncing = None;
+        self.working = false;
+        self.hydrating = false;
+        self.life += 1;
+        self.disk.crash(keep);
+    }
+
+    /// Whether it may not count now: it lost journal entries and has not rejoined.
+    pub fn forgetful(&self) -> bool {
+        match &self.machine {
+            Some(machine) => machine.status().rejoining,
+            None => {
+                let survived = self.disk.survived(true);
+                let amnesia = |entry: &segment::Entry<Mark>| match entry {
+                    segment::Entry::Amnesia { .. } => Some(true),
+                    segment::Entry::Rejoined => Some(false),
+                    _ => None,
+                };
+                survived.damaged || survived.entries.iter().rev().find_map(amnesia).unwrap_or(false)
+            }
+        }
+    }
+
+    /// Whether its base pages are not all sound.
+    pub fn unsound(&self) -> bool {
+        let healing = self.machine.as_ref().map(Segment::status);
+        self.disk.unsound() || healing.is_some_and(|status| status.hydrating || status.damaged_pages > 0)
+    }
+}
+
+/// A read that a user waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AskedRead {
+    /// Which page.
+    pub page: PageId,
+    /// VDL when it was asked: what the user knows to be durable.
+    pub durable: Lsn,
+    /// Whether the finale asked.
+    pub finale: bool,
+}
+
+/// A writer and its users.
+pub struct WriterNode {
+    /// Who.
+    pub id: WriterId,
+    /// `None` once it has crashed: a writer never comes back.
+    pub machine: Option<Writer<Mark>>,
+    /// Timers that are set.
+    pub timers: BTreeMap<writer::Timer, u64>,
+    /// Does nothing until then.
+    pub frozen_until: u64,
+    /// Reads that users wait for.
+    pub reads: BTreeMap<Token, AskedRead>,
+    /// The next token.
+    pub next_token: u64,
+    /// Whether it has opened, and was not fenced since.
+    pub open: bool,
+}
+
+impl WriterNode {
+    /// A writer that is not yet booted.
+    pub fn created(id: WriterId) -> Self {
+        let (timers, reads) = (BTreeMap::new(), BTreeMap::new());
+        WriterNode { id, machine: None, timers, frozen_until: 0, reads, next_token: 0, open: false }
+    }
+
+    /// Whether it is, or may become, the writer.
+    pub fn in_the_running(&self) -> bool {
+        self.machine.as_ref().is_some_and(|machine| machine.role() != writer::Role::Fenced)
+    }
+}

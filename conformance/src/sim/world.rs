@@ -1,0 +1,256 @@
+//! A whole cluster in one thread and in virtual time: nodes, network, disks, users. It decides nothing of the protocol;
+//! it carries out effects and feeds inputs, as a driver does, only with every delay and loss drawn from the seed.
+
+use super::coverage::{Counted, Coverage};
+use super::judge::{Failure, Judge};
+use super::node::{SegmentNode, VOLUME, WriterNode};
+use super::payload::Mark;
+use super::queue::Queue;
+use super::settings::{COPIES, Plan};
+use crate::notation::Names;
+use auriga_protocol::segment::{self, Outcome};
+use auriga_protocol::writer;
+use auriga_protocol::{
+    Change, Input, MemberId, Message, Party, PgId, SegmentConfig, SegmentId, WriterConfig, WriterId,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Something that will happen.
+pub(super) enum Event {
+    Deliver { from: Party, to: Party, serial: u64, message: Message<Mark> },
+    SegmentTimer { node: usize, life: u32, timer: segment::Timer },
+    WriterTimer { writer: usize, timer: writer::Timer },
+    Synced { node: usize, life: u32 },
+    TaskDone { node: usize, life: u32 },
+    Fault(usize),
+    Restart { node: usize, life: u32 },
+    SpaceReturns { node: usize },
+    StartWriter,
+    CrashNewestWriter,
+    Users { writer: usize },
+}
+
+/// Receives the lines of a trace.
+pub type TraceSink<'a> = &'a mut dyn FnMut(u64, String);
+
+/// The cluster.
+pub struct World<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) segment_config: SegmentConfig,
+    pub(super) writer_config: WriterConfig,
+    pub(super) now: u64,
+    pub(super) queue: Queue<Event>,
+    pub(super) rng: fastrand::Rng,
+    pub(super) segments: Vec<SegmentNode>,
+    pub(super) writers: Vec<WriterNode>,
+    pub(super) judge: Judge,
+    pub(super) coverage: Coverage,
+    pub(super) failure: Option<Failure>,
+    /// Set by the finale: no trouble any more, and users ask only what the finale asks.
+    pub(super) healed: bool,
+    pub(super) lossy: (u64, u16),
+    pub(super) unread: usize,
+    last_delivered: BTreeMap<(Party, Party), u64>,
+    pub(super) hash: DefaultHasher,
+    pub(super) events: u64,
+    names: Names,
+    trace: Option<TraceSink<'a>>,
+    pub(super) mark: u32,
+    pub(super) sent: u64,
+    /// What a `Submit` under way wants to change and was not allocated yet.
+    pub(super) submitting: VecDeque<Change<Mark>>,
+}
+
+impl<'a> World<'a> {
+    /// A cluster in which every segment has just booted and the first writer begins its recovery.
+    pub fn new(plan: &'a Plan, trace: Option<TraceSink<'a>>) -> Self {
+        let mut world = World {
+            plan,
+            segment_config: plan.segment_config(),
+            writer_config: plan.writer_config(),
+            now: 0,
+            queue: Queue::default(),
+            rng: fastrand::Rng::with_seed(plan.seed),
+            segments: Vec::new(),
+            writers: Vec::new(),
+            judge: Judge::default(),
+            coverage: Coverage::default(),
+            failure: None,
+            healed: false,
+            lossy: (0, 0),
+            unread: 0,
+            last_delivered: BTreeMap::new(),
+            hash: DefaultHasher::new(),
+            events: 0,
+            names: Names::of(plan.settings.groups),
+            trace,
+            mark: 0,
+            sent: 0,
+            submitting: VecDeque::new(),
+        };
+        for pg in (0..plan.settings.groups).map(PgId) {
+            for member in (0..COPIES).map(MemberId) {
+                world.segments.push(SegmentNode::created(SegmentId { volume: VOLUME, pg, member }));
+                world.boot_segment(world.segments.len() - 1);
+            }
+        }
+        for (index, fault) in plan.faults.iter().enumerate() {
+            world.queue.push(fault.at, Event::Fault(index));
+        }
+        world.start_writer();
+        world
+    }
+
+    /// Runs until `until` or until something fails.
+    pub fn run_until(&mut self, until: u64) {
+        while self.failure.is_none() && self.queue.next_at().is_some_and(|at| at <= until) {
+            if let Some((at, serial, event)) = self.queue.pop() {
+                self.now = at;
+                self.events += 1;
+                self.happen(serial, event);
+            }
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// A digest of everything observable so far: the same plan gives the same digest.
+    pub fn digest(&self) -> u64 {
+        self.hash.finish()
+    }
+
+    /// Adds a line to the trace, if there is one.
+    pub(super) fn tell(&mut self, line: impl FnOnce(Names) -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace(self.now, line(self.names));
+        }
+    }
+
+    pub(super) fn fail(&mut self, rule: impl Into<String>, what: impl Into<String>) {
+        let failure = Failure { rule: rule.into(), what: what.into(), at: self.now };
+        self.tell(|_| format!("BROKEN {}: {}", failure.rule, failure.what));
+        self.failure.get_or_insert(failure);
+    }
+
+    fn happen(&mut self, serial: u64, event: Event) {
+        match event {
+            Event::Deliver { from, to, serial, message } => self.deliver(from, to, serial, message),
+            Event::SegmentTimer { node, life, timer } => self.segment_timer(node, life, timer, serial),
+            Event::WriterTimer { writer, timer } => self.writer_timer(writer, timer, serial),
+            Event::Synced { node, life } => self.synced(node, life),
+            Event::TaskDone { node, life } => self.task_done(node, life),
+            Event::Fault(_) | Event::StartWriter | Event::CrashNewestWriter if self.healed => {}
+            Event::Fault(index) => self.strike(index),
+            Event::Restart { node, life } => {
+                if self.segments[node].life == life && self.segments[node].machine.is_none() {
+                    self.boot_segment(node);
+                }
+            }
+            Event::SpaceReturns { node } => {
+                if self.segments[node].ails.full_until <= self.now {
+                    self.step_segment(node, Input::Done(Outcome::DiskFull(false)));
+                }
+            }
+            Event::StartWriter => self.start_writer(),
+            Event::CrashNewestWriter => self.crash_writer(self.writers.len() - 1),
+            Event::Users { writer } => self.users(writer),
+        }
+    }
+
+    /// A timer that is due. While its node is frozen it waits for the thaw.
+    fn segment_timer(&mut self, node: usize, life: u32, timer: segment::Timer, serial: u64) {
+        let it = &mut self.segments[node];
+        if it.life != life || it.timers.get(&timer) != Some(&serial) {
+            return;
+        }
+        if it.ails.frozen_until > self.now {
+            let serial = self.queue.push(it.ails.frozen_until, Event::SegmentTimer { node, life, timer });
+            it.timers.insert(timer, serial);
+            return;
+        }
+        it.timers.remove(&timer);
+        self.step_segment(node, Input::Timer(timer));
+    }
+
+    fn deliver(&mut self, from: Party, to: Party, serial: u64, message: Message<Mark>) {
+        let frozen = match to {
+            Party::Segment(id) => self.segments[self.index(id)].ails.frozen_until,
+            Party::Writer(_, id) => self.writers[writer_index(id)].frozen_until,
+        };
+        if frozen > self.now {
+            self.queue.push(frozen, Event::Deliver { from, to, serial, message });
+            return;
+        }
+        let up = match to {
+            Party::Segment(id) => self.segments[self.index(id)].machine.is_some(),
+            Party::Writer(_, id) => self.writers[writer_index(id)].machine.is_some(),
+        };
+        if !up {
+            return self.coverage.count(Counted::ToNobody);
+        }
+        let last = self.last_delivered.entry((from, to)).or_default();
+        if *last > serial {
+            self.coverage.count(Counted::Reordered);
+        }
+        *last = serial.max(*last);
+        self.coverage.message(&message);
+        (self.now, from, to, message.name()).hash(&mut self.hash);
+        self.tell(|names| names.message(from, to, &message, false));
+        match to {
+            Party::Segment(id) => self.step_segment(self.index(id), Input::Message { from, message }),
+            Party::Writer(_, id) => self.step_writer(writer_index(id), Input::Message { from, message }),
+        }
+    }
+
+    fn synced(&mut self, node: usize, life: u32) {
+        let it = &mut self.segments[node];
+        let Some(count) = it.syncing.filter(|_| it.life == life) else { return };
+        it.syncing = None;
+        let last = it.disk.sync(count);
+        self.start_sync(node);
+        if let Some(append) = last {
+            let id = self.segments[node].id;
+            self.tell(|names| format!("{} durable #{}", names.segment(id), append.0));
+            self.step_segment(node, Input::Durable(append));
+        }
+    }
+
+    fn task_done(&mut self, node: usize, life: u32) {
+        let it = &mut self.segments[node];
+        if it.life != life || !it.working {
+            return;
+        }
+        it.working = false;
+        let outcome = it.disk.do_task();
+        self.start_task(node);
+        if let Some(outcome) = outcome {
+            self.step_segment(node, Input::Done(outcome));
+        }
+    }
+
+    fn writer_timer(&mut self, writer: usize, timer: writer::Timer, serial: u64) {
+        let it = &mut self.writers[writer];
+        if it.timers.get(&timer) != Some(&serial) {
+            return;
+        }
+        if it.frozen_until > self.now {
+            let serial = self.queue.push(it.frozen_until, Event::WriterTimer { writer, timer });
+            it.timers.insert(timer, serial);
+            return;
+        }
+        it.timers.remove(&timer);
+        if matches!(timer, writer::Timer::Hedge(_)) {
+            self.coverage.count(Counted::Hedged);
+        }
+        self.step_writer(writer, Input::Timer(timer));
+    }
+
+    pub(super) fn index(&self, id: SegmentId) -> usize {
+        usize::from(id.pg.0) * usize::from(COPIES) + usize::from(id.member.0)
+    }
+}
+
+/// Writers are numbered from 1.
+pub(super) fn writer_index(id: WriterId) -> usize {
+    id.0 as usize - 1
+}
