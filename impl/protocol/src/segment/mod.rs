@@ -157,6 +157,11 @@ impl<P: Payload> Segment<P> {
         self.id
     }
 
+    /// Its group's membership, as it knows it.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
     /// The hot log, for observers.
     pub fn log(&self) -> &HotLog<P> {
         &self.log

@@ -1,0 +1,103 @@
+//! One connection's life after its handshake.
+
+use crate::net::frame::{Frame, FrameError, take_frame};
+use crate::net::outbox::Outbox;
+use bytes::BytesMut;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long the rest of a frame may take once its first byte is there.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long the kernel may keep what the peer does not take, before the connection counts as broken. Without it, a
+/// host that vanished would be noticed only after many minutes.
+const UNSENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Read buffer; grows for a frame that is larger, and only as far as its bytes arrive.
+const READ_BYTES: usize = 64 << 10;
+
+/// Takes frames as they arrive. Called by the connection's task, in order; to wait makes the sender wait.
+pub trait Receiver: Send + Sync + 'static {
+    /// One frame of `size` bytes from the peer. An error closes the connection.
+    fn receive(&mut self, frame: Frame, size: usize) -> impl Future<Output = Result<(), ConnectionError>> + Send;
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The peer closed it.
+    #[error("the other side closed the connection")]
+    Closed,
+    /// What came was no frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A frame came that has no business on this connection.
+    #[error("a frame out of place: {0}")]
+    OutOfPlace(&'static str),
+    /// A frame began and did not end.
+    #[error("a frame was not complete after {FRAME_TIMEOUT:?}")]
+    Stalled,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Options that every connection has, from its first byte.
+///
+/// # Errors
+/// When the socket is broken.
+pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNSENT_TIMEOUT))
+}
+
+/// Reads and writes, connected to the node named `peer`, until the connection ends, and says why it did.
+pub(crate) async fn run(
+    stream: TcpStream,
+    peer: &str,
+    outbox: &Outbox,
+    receiver: &mut impl Receiver,
+) -> ConnectionError {
+    let stream = Arc::new(stream);
+    outbox.connect(stream.clone(), peer);
+    let error = tokio::select! {
+        error = read(&stream, receiver) => error,
+        error = outbox.write_the_rest(&stream) => error.into(),
+    };
+    outbox.disconnect();
+    error
+}
+
+async fn read(stream: &TcpStream, receiver: &mut impl Receiver) -> ConnectionError {
+    match try_read(stream, receiver).await {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+async fn try_read(
+    stream: &TcpStream,
+    receiver: &mut impl Receiver,
+) -> Result<std::convert::Infallible, ConnectionError> {
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    loop {
+        while let Some((frame, size)) = take_frame(&mut buffer)? {
+            receiver.receive(frame, size).await?;
+        }
+        if buffer.is_empty() {
+            stream.readable().await?;
+        } else {
+            timeout(FRAME_TIMEOUT, stream.readable()).await.map_err(|_| ConnectionError::Stalled)??;
+        }
+        buffer.reserve(READ_BYTES);
+        match stream.try_read_buf(&mut buffer) {
+            Ok(0) => return Err(ConnectionError::Closed),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

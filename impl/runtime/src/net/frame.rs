@@ -1,0 +1,204 @@
+//! Frames: how messages are laid out on a connection. Byte by byte in `specs/formats.md`, "On the wire".
+//!
+//! ```text
+//! ┌────────────┬────────────┬────────────── payload: `length` bytes ───────────────┐
+//! │ length u32 │ CRC-32C u32│ kind u8 │ postcard (message, from) │ postcard (to)   │
+//! └────────────┴────────────┴─────────┴──────────────────────────┴─────────────────┘
+//! ```
+//!
+//! **The receiver comes last**, so that what goes to six segments is encoded, and its checksum computed, once: for each
+//! of them only `to` is appended.
+//!
+//! **Every frame has a checksum.** TCP's own has 16 bits and is often checked by hardware that then copies the data
+//! once more; a record that was damaged on its way would be made durable with a sound checksum of its own. CRC-32C costs
+//! about as much as copying the frame (there is an instruction for it), so there is no switch.
+//!
+//! Decoding trusts nothing: length, checksum, every field, and that nothing is left over. An error is for the connection
+//! that sent it, see [`FrameError`].
+
+use crate::admin::{AdminReply, AdminRequest};
+use auriga_protocol::message::Envelope;
+use auriga_protocol::{MemberId, Message, Party, Token};
+use auriga_store::Delta;
+use bytes::{Buf, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Bytes before the payload.
+pub const FRAME_HEADER: usize = 8;
+
+/// Most bytes of payload: several times what the largest batch of records or pages needs.
+pub const FRAME_PAYLOAD_MAX: usize = 4 << 20;
+
+/// What a frame holds.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Frame {
+    /// A message of the protocol.
+    Protocol(Envelope<Delta>),
+    /// A request to a node as such.
+    Request(Token, AdminRequest),
+    /// The node's reply.
+    Reply(Token, Box<AdminReply>),
+}
+
+impl Frame {
+    /// What is in it, for counters.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Frame::Protocol(envelope) => envelope.message.name(),
+            Frame::Request(..) => "AdminRequest",
+            Frame::Reply(..) => "AdminReply",
+        }
+    }
+}
+
+const KIND_PROTOCOL: u8 = 0;
+const KIND_REQUEST: u8 = 1;
+const KIND_REPLY: u8 = 2;
+
+/// Why bytes are no frame. The connection they came from is closed, because nothing after them can be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The length is beyond [`FRAME_PAYLOAD_MAX`].
+    #[error("a frame of {length} bytes exceeds the limit of {FRAME_PAYLOAD_MAX}")]
+    TooLarge {
+        /// As read, or as it would have been written.
+        length: usize,
+    },
+    /// The payload was damaged on its way.
+    #[error("the frame's checksum is {found:#010x} instead of {expected:#010x}")]
+    Checksum {
+        /// As read.
+        expected: u32,
+        /// As computed.
+        found: u32,
+    },
+    /// An unknown kind.
+    #[error("frame kind {0} is unknown")]
+    Kind(u8),
+    /// The payload is empty, or doesn't decode, or has bytes left over.
+    #[error("the payload is malformed: {0}")]
+    Malformed(&'static str),
+    /// The payload doesn't decode.
+    #[error("the payload is malformed: {0}")]
+    Postcard(#[from] postcard::Error),
+}
+
+/// A payload, encoded except for its receiver.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    body: Bytes,
+    checksum: u32,
+    name: &'static str,
+}
+
+impl Encoded {
+    /// A message of the protocol.
+    ///
+    /// # Errors
+    /// When it is too large to send.
+    pub fn protocol(from: Party, message: &Message<Delta>) -> Result<Encoded, FrameError> {
+        Encoded::new(KIND_PROTOCOL, message.name(), &(message, from))
+    }
+
+    /// An admin request.
+    ///
+    /// # Errors
+    /// When it is too large to send.
+    pub fn request(token: Token, request: &AdminRequest) -> Result<Encoded, FrameError> {
+        Encoded::new(KIND_REQUEST, "AdminRequest", &(token, request))
+    }
+
+    /// The reply to an admin request.
+    ///
+    /// # Errors
+    /// When it is too large to send.
+    pub fn reply(token: Token, reply: &AdminReply) -> Result<Encoded, FrameError> {
+        Encoded::new(KIND_REPLY, "AdminReply", &(token, reply))
+    }
+
+    fn new(kind: u8, name: &'static str, content: &impl Serialize) -> Result<Encoded, FrameError> {
+        let body = postcard::to_extend(content, vec![kind])?;
+        // A receiver takes at most 21 bytes.
+        if body.len() + 32 > FRAME_PAYLOAD_MAX {
+            return Err(FrameError::TooLarge { length: body.len() });
+        }
+        Ok(Encoded { checksum: crc32c::crc32c(&body), body: body.into(), name })
+    }
+
+    /// What is in it, for counters.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Appends the frame to `out`; answers its size in bytes. `to` is for protocol messages.
+    pub fn write(&self, to: Option<Party>, out: &mut BytesMut) -> usize {
+        let mut scratch = [0; 32];
+        let receiver: &[u8] = match &to {
+            Some(to) => postcard::to_slice(to, &mut scratch).expect("a party takes at most 21 bytes"),
+            None => &[],
+        };
+        let checksum = crc32c::crc32c_append(self.checksum, receiver);
+        out.reserve(FRAME_HEADER + self.body.len() + receiver.len());
+        out.extend_from_slice(&((self.body.len() + receiver.len()) as u32).to_le_bytes());
+        out.extend_from_slice(&checksum.to_le_bytes());
+        out.extend_from_slice(&self.body);
+        out.extend_from_slice(receiver);
+        FRAME_HEADER + self.body.len() + receiver.len()
+    }
+}
+
+/// Takes the next whole frame off `buffer`; answers it with its size in bytes, or `None` when more bytes are needed.
+///
+/// # Errors
+/// When what is there is no frame.
+pub fn take_frame(buffer: &mut BytesMut) -> Result<Option<(Frame, usize)>, FrameError> {
+    let Some((header, rest)) = buffer.split_at_checked(FRAME_HEADER) else { return Ok(None) };
+    let mut header: &[u8] = header;
+    let (length, expected) = (header.get_u32_le() as usize, header.get_u32_le());
+    if length > FRAME_PAYLOAD_MAX {
+        return Err(FrameError::TooLarge { length });
+    }
+    let Some(payload) = rest.get(..length) else { return Ok(None) };
+    let found = crc32c::crc32c(payload);
+    if found != expected {
+        return Err(FrameError::Checksum { expected, found });
+    }
+    let frame = decode(payload)?;
+    buffer.advance(FRAME_HEADER + length);
+    Ok(Some((frame, FRAME_HEADER + length)))
+}
+
+fn decode(payload: &[u8]) -> Result<Frame, FrameError> {
+    let (kind, content) = payload.split_first().ok_or(FrameError::Malformed("empty"))?;
+    match *kind {
+        KIND_PROTOCOL => {
+            let (message, from, to) = decode_all(content)?;
+            if !(is_sound(from) && is_sound(to)) {
+                return Err(FrameError::Malformed("a member beyond P"));
+            }
+            Ok(Frame::Protocol(Envelope { from, to, message }))
+        }
+        KIND_REQUEST => decode_all(content).map(|(token, request)| Frame::Request(token, request)),
+        KIND_REPLY => decode_all(content).map(|(token, reply)| Frame::Reply(token, Box::new(reply))),
+        kind => Err(FrameError::Kind(kind)),
+    }
+}
+
+fn decode_all<T: DeserializeOwned>(content: &[u8]) -> Result<T, FrameError> {
+    match postcard::take_from_bytes(content)? {
+        (value, []) => Ok(value),
+        _ => Err(FrameError::Malformed("bytes are left over")),
+    }
+}
+
+/// Member sets are 16 bits wide: a greater member would be a broken invariant further in.
+fn is_sound(party: Party) -> bool {
+    match party {
+        Party::Segment(id) => id.member <= MemberId(15),
+        Party::Writer(..) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! Where a hosted segment's effects go.
+
+use super::node::Node;
+use crate::driver::{Ports, lock};
+use crate::net::Outbox;
+use crate::timers::Timers;
+use auriga_protocol::segment::{Entry, Task, Timer};
+use auriga_protocol::{AppendId, Message, Micros, Note, Party, Segment, SegmentId, Token};
+use auriga_store::Delta;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, Weak};
+
+/// A hosted segment's ports.
+pub(super) struct SegmentPorts {
+    id: SegmentId,
+    /// Weak, because the node holds the segment. A node that is gone needs nothing done.
+    node: Weak<Node>,
+    pub timers: Arc<Timers<Timer>>,
+    touched: Mutex<Vec<Arc<Outbox>>>,
+}
+
+impl SegmentPorts {
+    pub fn new(id: SegmentId, node: Weak<Node>) -> SegmentPorts {
+        SegmentPorts { id, node, timers: Arc::default(), touched: Mutex::default() }
+    }
+}
+
+impl Ports<Segment<Delta>> for SegmentPorts {
+    fn send(&self, to: Party, message: Message<Delta>) {
+        self.multicast(vec![to], message);
+    }
+
+    fn multicast(&self, to: Vec<Party>, message: Message<Delta>) {
+        if let Some(node) = self.node.upgrade() {
+            let touched = node.send(Party::Segment(self.id), &to, message);
+            lock(&self.touched).extend(touched);
+        }
+    }
+
+    fn append(&self, id: AppendId, entry: Entry<Delta>) {
+        if let Some(node) = self.node.upgrade() {
+            node.disk().append(self.id, id, entry);
+        }
+    }
+
+    fn start(&self, task: Task<Delta>) {
+        if let Some(node) = self.node.upgrade() {
+            node.disk().start(self.id, task);
+        }
+    }
+
+    fn set_timer(&self, timer: Timer, after: Micros) {
+        self.timers.set(timer, after);
+    }
+
+    fn note(&self, at: Micros, note: Note) {
+        if let Some(node) = self.node.upgrade() {
+            node.config.trace.note(at, note);
+        }
+    }
+
+    fn settle(&self) {
+        let touched = std::mem::take(&mut *lock(&self.touched));
+        touched.into_iter().for_each(|outbox| outbox.flush());
+    }
+
+    fn answer(&self, _: Token, answer: Infallible) {
+        match answer {}
+    }
+}
