@@ -101,3 +101,33 @@ async fn try_read(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::traffic::Traffic;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    struct Nobody;
+
+    impl Receiver for Nobody {
+        async fn receive(&mut self, _: Frame, _: usize) -> Result<(), ConnectionError> {
+            Ok(())
+        }
+    }
+
+    /// With tokio's clock paused, time leaps to the next timeout whenever nothing else can happen.
+    #[tokio::test(start_paused = true)]
+    async fn half_a_frame_is_not_waited_for_for_ever_but_silence_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let mut peer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("connected");
+        let outbox = Outbox::new(Arc::new(Traffic::default()), 1000);
+        let mut receiver = Nobody;
+        let mut running = std::pin::pin!(run(stream, "peer", &outbox, &mut receiver));
+        assert!(timeout(FRAME_TIMEOUT * 10, &mut running).await.is_err(), "an idle connection stays");
+        peer.write_all(&[9, 0, 0]).await.expect("sent");
+        assert!(matches!(running.await, ConnectionError::Stalled));
+    }
+}

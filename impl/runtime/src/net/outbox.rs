@@ -167,3 +167,72 @@ fn write_now(stream: &TcpStream, chunk: &mut BytesMut) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::AdminReply;
+    use crate::net::frame::{Frame, take_frame};
+    use auriga_protocol::Token;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (Arc<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let here = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        (Arc::new(here), listener.accept().await.expect("connected").0)
+    }
+
+    fn frame(index: u64, bytes: usize) -> Encoded {
+        Encoded::reply(Token(index), &AdminReply::Refused("x".repeat(bytes))).expect("small")
+    }
+
+    #[tokio::test]
+    async fn without_a_connection_frames_are_dropped_and_counted() {
+        let traffic = Arc::new(Traffic::default());
+        let outbox = Outbox::new(traffic.clone(), 1000);
+        assert!(!outbox.push(&frame(0, 10), None));
+        assert_eq!(traffic.dropped(), 1);
+    }
+
+    /// The limit holds while the peer does not read; what was accepted arrives whole and in order once it does.
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_costs_no_more_than_the_limit() {
+        const LIMIT: usize = 1 << 20;
+        let traffic = Arc::new(Traffic::default());
+        let outbox = Outbox::new(traffic.clone(), LIMIT);
+        let (here, mut there) = pair().await;
+        outbox.connect(here.clone(), "peer");
+        let writing = tokio::spawn({
+            let (outbox, here) = (outbox.clone(), here.clone());
+            async move { outbox.write_the_rest(&here).await }
+        });
+        let mut accepted = Vec::new();
+        for index in 0..3000 {
+            if outbox.push(&frame(index, 8000), None) {
+                accepted.push(index);
+            }
+            outbox.flush();
+            tokio::task::yield_now().await;
+        }
+        let waiting = {
+            let state = lock(&outbox.state);
+            state.queued.len() + state.unsent.len()
+        };
+        assert!(traffic.dropped() > 0 && waiting < LIMIT + 9000, "{waiting} bytes wait");
+
+        let mut buffer = BytesMut::new();
+        let mut arrived = Vec::new();
+        while arrived.len() < accepted.len() {
+            while let Some((frame, _)) = take_frame(&mut buffer).expect("whole frames") {
+                let Frame::Reply(Token(index), _) = frame else { panic!("{frame:?}") };
+                arrived.push(index);
+            }
+            if arrived.len() < accepted.len() {
+                assert!(there.read_buf(&mut buffer).await.expect("connected") > 0);
+            }
+        }
+        assert_eq!(arrived, accepted);
+        writing.abort();
+    }
+}

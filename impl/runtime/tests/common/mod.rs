@@ -16,10 +16,14 @@ use tokio::sync::oneshot;
 pub const CLUSTER: ClusterId = ClusterId(0xa1);
 pub const VOLUME: VolumeId = VolumeId(7);
 
+/// How a test changes the nodes' configuration.
+pub type Adjust = fn(&mut StorageConfig);
+
 pub struct Cluster {
     pub nodes: BTreeMap<MemberId, StorageNode>,
     pub members: BTreeMap<MemberId, SocketAddr>,
     platters: BTreeMap<MemberId, MemoryPlatters>,
+    adjust: Adjust,
 }
 
 pub fn soon() -> Instant {
@@ -37,6 +41,10 @@ pub fn name_of(member: MemberId) -> String {
 impl Cluster {
     /// Six nodes, and nothing on them.
     pub async fn start() -> Cluster {
+        Cluster::start_adjusted(|_| ()).await
+    }
+
+    pub async fn start_adjusted(adjust: Adjust) -> Cluster {
         let mut listeners = BTreeMap::new();
         for index in 0..6 {
             listeners.insert(member(index), TcpListener::bind("127.0.0.1:0").await.expect("a free port"));
@@ -44,7 +52,7 @@ impl Cluster {
         let address = |listener: &TcpListener| listener.local_addr().expect("bound");
         let members = listeners.iter().map(|(member, listener)| (*member, address(listener))).collect();
         let platters = listeners.keys().map(|member| (*member, MemoryPlatters::default())).collect();
-        let mut cluster = Cluster { nodes: BTreeMap::new(), members, platters };
+        let mut cluster = Cluster { nodes: BTreeMap::new(), members, platters, adjust };
         for (member, listener) in listeners {
             cluster.start_on(member, listener);
         }
@@ -54,6 +62,7 @@ impl Cluster {
     fn start_on(&mut self, member: MemberId, listener: TcpListener) {
         let mut config = StorageConfig::new(&name_of(member), "az", CLUSTER, self.members[&member]);
         config.members = self.members.clone();
+        (self.adjust)(&mut config);
         let platters = self.platters[&member].clone();
         let node = StorageNode::start_on(listener, config, |events| Ok(platters.open(events)));
         self.nodes.insert(member, node.expect("it starts"));
@@ -76,7 +85,12 @@ impl Cluster {
 
     /// A cluster with an open volume.
     pub async fn with_volume() -> (Cluster, RemoteVolume) {
-        let cluster = Cluster::start().await;
+        Cluster::start().await.and_volume().await
+    }
+
+    /// Makes and opens a volume.
+    pub async fn and_volume(self) -> (Cluster, RemoteVolume) {
+        let cluster = self;
         let config = cluster.volume("instance-1");
         create_volume(&config, soon()).await.expect("all nodes answer");
         let volume = RemoteVolume::open(config, soon()).await.expect("all segments answer");
