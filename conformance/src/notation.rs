@@ -131,7 +131,7 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
         Message::Write { records: sent, vdl, pgmrpl, .. } => {
             format!("{name} {} vdl={vdl} pgmrpl={pgmrpl}", records(sent))
         }
-        Message::Acknowledge { volume_epoch, scl } => format!("{name} {volume_epoch} scl={scl}"),
+        Message::Acknowledge { volume_epoch, scl, .. } => format!("{name} {volume_epoch} scl={scl}"),
         Message::Refused(why) => format!("{name} {}", refusal(why)),
         Message::ReadPage { page, read_point, group_point, .. } => {
             format!("{name} {page:?} at={read_point} group={group_point}")
@@ -150,8 +150,11 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
             let sound = sound.as_ref().map_or("never written".into(), base);
             format!("{name} {page:?} through={through} {sound}")
         }
-        Message::RejoinPull => name.into(),
-        Message::RejoinPush { promised, report: told } => format!("{name} promised={promised} {}", report(told)),
+        Message::RejoinPull { incarnation } => format!("{name} {incarnation}"),
+        Message::RejoinKnown { known } => format!("{name} {known}"),
+        Message::RejoinPush { incarnation, promised, report: told } => {
+            format!("{name} {incarnation} promised={promised} {}", report(told))
+        }
     }
 }
 
@@ -165,7 +168,9 @@ pub fn entry<P: Payload>(entry: &Entry<P>) -> String {
         },
         Entry::Install(told) => format!("Install {}", install(told)),
         Entry::Records { records: kept, vdl } => format!("Records {} vdl={vdl}", records(kept)),
-        Entry::Amnesia { target } => format!("Amnesia target={}", target.map_or("?".into(), |lsn| lsn.to_string())),
+        Entry::Amnesia { incarnation, target } => {
+            format!("Amnesia {incarnation} target={}", target.map_or("?".into(), |lsn| lsn.to_string()))
+        }
         other => format!("{other:?}"),
     }
 }

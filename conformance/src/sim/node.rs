@@ -92,7 +92,7 @@ impl SegmentNode {
                 let survived = self.disk.survived(true);
                 let amnesia = |entry: &segment::Entry<Mark>| match entry {
                     segment::Entry::Amnesia { .. } => Some(true),
-                    segment::Entry::Rejoined => Some(false),
+                    segment::Entry::Rejoined { .. } => Some(false),
                     _ => None,
                 };
                 survived.damaged || survived.entries.iter().rev().find_map(amnesia).unwrap_or(false)
