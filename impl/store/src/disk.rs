@@ -1,0 +1,203 @@
+//! The few things that a store asks of an operating system, as traits.
+//!
+//! There are two implementations: [`RealDisk`], a directory, and one in memory for tests, which forgets or tears what
+//! was not synchronised when its power is cut. A trait of a dozen methods is cheaper than being unable to test that.
+//!
+//! A write is *durable* when a later [`File::sync`] of the same file has returned; a name is durable when a later
+//! [`Disk::sync_dir`] has. Names are relative to the store's directory, with at most one `/`.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// An open file. Offsets and lengths are in bytes.
+pub trait File: Send + Sync {
+    /// Reads as much of `buffer` as the file has at `offset`; answers how much that is.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at `offset`, growing the file when needed.
+    ///
+    /// # Errors
+    /// The operating system's. `StorageFull` may leave a part written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// The operating system's; nothing may be believed about the file afterwards.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn size(&self) -> io::Result<u64>;
+}
+
+/// A directory with one level of sub-directories.
+pub trait Disk: Send + Sync {
+    /// Opens a file that exists.
+    ///
+    /// # Errors
+    /// `NotFound`, or another of the operating system's.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
+
+    /// Makes an empty file, in place of any of that name.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
+
+    /// Renames a file, in place of any of the new name.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes a sub-directory, if it isn't there.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn create_dir(&self, name: &str) -> io::Result<()>;
+
+    /// Names of the files in a sub-directory (`""`: in the directory itself), sorted, without the directory's name.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+
+    /// Makes the names in a sub-directory (`""`: in the directory itself) durable.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Bytes that can still be written.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// Reads exactly `length` bytes at `offset`, or fewer where the file ends.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) fn read_up_to(file: &dyn File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let read = file.read_at(&mut bytes, offset)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// A real directory.
+pub struct RealDisk {
+    root: PathBuf,
+    /// Locked as long as this value lives, so that two processes can't write to one store.
+    _lock: std::fs::File,
+}
+
+impl RealDisk {
+    /// Makes the directory if it isn't there, and locks it.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another process has it open; or another of the operating system's.
+    pub fn lock(root: &Path) -> io::Result<RealDisk> {
+        std::fs::create_dir_all(root)?;
+        let lock = std::fs::File::create(root.join("lock"))?;
+        // SAFETY: the descriptor is open as long as `lock` lives.
+        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(RealDisk { root: root.to_owned(), _lock: lock })
+    }
+}
+
+impl Disk for RealDisk {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(std::fs::File::options().read(true).write(true).open(self.root.join(name))?))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let path = self.root.join(name);
+        Ok(Arc::new(std::fs::File::options().read(true).write(true).create(true).truncate(true).open(path)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.root.join(from), self.root.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.root.join(name))
+    }
+
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        std::fs::create_dir_all(self.root.join(name))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.root.join(dir))? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        std::fs::File::open(self.root.join(dir))?.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let path = std::ffi::CString::new(self.root.as_os_str().as_encoded_bytes())?;
+        let mut statistics = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: `path` is a C string and `statistics` is writable memory of the type that the call fills.
+        if unsafe { libc::statvfs(path.as_ptr(), statistics.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so it has filled the structure.
+        let statistics = unsafe { statistics.assume_init() };
+        Ok(statistics.f_bavail * statistics.f_frsize)
+    }
+}
+
+impl File for std::fs::File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut read = 0;
+        while read < buffer.len() {
+            match FileExt::read_at(self, &mut buffer[read..], offset + read as u64) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+}

@@ -1,0 +1,73 @@
+//! Whose directory this is. A node must not start on the disk of another one: its segments would count twice.
+
+use crate::disk::Disk;
+use crate::error::{IoFailure, OpenError, While};
+use crate::twin;
+use serde::{Deserialize, Serialize};
+use std::io;
+
+const NAME: &str = "node";
+const MAGIC: [u8; 4] = *b"AUN1";
+
+/// The content of the identity file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub cluster: u128,
+    pub node: String,
+    /// Random. In every batch of the journal, so that bytes that a user has put into a page can't pass for a batch.
+    pub journal: u64,
+}
+
+/// Reads the identity file; `None` when the directory is new.
+///
+/// # Errors
+/// It is another node's, or it is gone or unreadable in a directory that has segments.
+pub(crate) fn verify(disk: &dyn Disk, cluster: u128, node: &str) -> Result<Option<Identity>, OpenError> {
+    let found = match disk.open(NAME) {
+        Ok(file) => twin::read(&*file, MAGIC).doing(|| "read the identity file".into())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let pages = disk.list(crate::pages::DIR).unwrap_or_default();
+            return if pages.is_empty() { Ok(None) } else { Err(OpenError::IdentityLost) };
+        }
+        Err(source) => return Err(IoFailure { doing: "open the identity file".into(), source }.into()),
+    };
+    let identity = found.and_then(|(_, value)| postcard::from_bytes::<Identity>(&value).ok());
+    let identity = identity.ok_or(OpenError::IdentityLost)?;
+    if identity.cluster != cluster || identity.node != node {
+        return Err(OpenError::WrongIdentity {
+            found: identity.node,
+            found_cluster: identity.cluster,
+            wanted: node.to_owned(),
+            wanted_cluster: cluster,
+        });
+    }
+    Ok(Some(identity))
+}
+
+/// An identity with a fresh journal number.
+///
+/// # Errors
+/// No randomness.
+pub(crate) fn fresh(cluster: u128, node: &str) -> Result<Identity, IoFailure> {
+    let mut random = [0; 8];
+    let source = std::fs::File::open("/dev/urandom");
+    source
+        .and_then(|mut source| io::Read::read_exact(&mut source, &mut random))
+        .doing(|| "read /dev/urandom".into())?;
+    Ok(Identity { cluster, node: node.to_owned(), journal: u64::from_le_bytes(random) })
+}
+
+/// Writes the identity file, last of all in a new directory: where it is, the rest is complete.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) fn write(disk: &dyn Disk, identity: &Identity) -> Result<(), IoFailure> {
+    const NEW: &str = "node.new";
+    let value = postcard::to_allocvec(identity).expect("plain data has an encoding");
+    let written = || {
+        twin::write_both(&*disk.create(NEW)?, MAGIC, 1, &value)?;
+        disk.rename(NEW, NAME)?;
+        disk.sync_dir("")
+    };
+    written().doing(|| "write the identity file".into())
+}

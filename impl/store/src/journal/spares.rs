@@ -1,0 +1,142 @@
+//! Journal files that hold nothing: preallocated, to be written over.
+//!
+//! A file is filled with zeros and synchronised once, when it is made. Afterwards appends only overwrite blocks that
+//! the file system has allocated already, so they can't run out of room and need no change of metadata.
+
+use crate::disk::{Disk, File};
+use crate::error::{IoFailure, While};
+use crate::space::Space;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The directory of the journal's files.
+pub(crate) const DIR: &str = "journal";
+
+/// Empty files kept; more are removed.
+const KEEP: usize = 2;
+
+/// A file of the journal.
+#[derive(Clone)]
+pub(super) struct JournalFile {
+    pub name: String,
+    pub file: Arc<dyn File>,
+}
+
+/// Empty journal files. One thread takes them, another one makes them ahead of time.
+pub(super) struct Spares {
+    disk: Arc<dyn Disk>,
+    space: Arc<Space>,
+    file_bytes: u64,
+    state: Mutex<State>,
+}
+
+struct State {
+    ready: Vec<JournalFile>,
+    next_name: u64,
+}
+
+impl Spares {
+    pub(super) fn new(disk: Arc<dyn Disk>, space: Arc<Space>, file_bytes: u64, next_name: u64) -> Spares {
+        Spares { disk, space, file_bytes, state: Mutex::new(State { ready: Vec::new(), next_name }) }
+    }
+
+    /// The number in a file's name.
+    pub(super) fn number_of(name: &str) -> Option<u64> {
+        u64::from_str_radix(name, 16).ok()
+    }
+
+    /// Bytes of each file.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Takes an empty file, and makes one where there is none.
+    ///
+    /// # Errors
+    /// No room, or another of the operating system's.
+    pub(super) fn take(&self) -> Result<JournalFile, IoFailure> {
+        let ready = self.state().ready.pop();
+        match ready {
+            Some(file) => {
+                self.space.remove_reusable(self.file_bytes);
+                Ok(file)
+            }
+            None => self.make(),
+        }
+    }
+
+    /// Makes an empty file if there is none.
+    ///
+    /// # Errors
+    /// No room, or another of the operating system's.
+    pub(super) fn prepare(&self) -> Result<(), IoFailure> {
+        if self.state().ready.is_empty() {
+            let file = self.make()?;
+            return self.put(file);
+        }
+        Ok(())
+    }
+
+    /// Gives back a file that is needed no more.
+    ///
+    /// # Errors
+    /// A surplus file can't be removed.
+    pub(super) fn put(&self, file: JournalFile) -> Result<(), IoFailure> {
+        let mut state = self.state();
+        if state.ready.len() < KEEP {
+            state.ready.push(file);
+            self.space.add_reusable(self.file_bytes);
+            return Ok(());
+        }
+        drop(state);
+        self.remove(&file)
+    }
+
+    /// Empty files, ready to be used.
+    pub(super) fn count(&self) -> usize {
+        self.state().ready.len()
+    }
+
+    fn make(&self) -> Result<JournalFile, IoFailure> {
+        let name = {
+            let mut state = self.state();
+            state.next_name += 1;
+            format!("{DIR}/{:08x}", state.next_name)
+        };
+        self.space.take(self.file_bytes).doing(|| format!("make {name}"))?;
+        match self.fill(&name).doing(|| format!("make {name}")) {
+            Ok(file) => Ok(JournalFile { name, file }),
+            Err(failure) => {
+                // A file of the wrong size would be refused at the next start; that it may not be removable changes
+                // nothing about the failure to report.
+                let _ = self.disk.remove(&name);
+                self.space.give(self.file_bytes);
+                Err(failure)
+            }
+        }
+    }
+
+    fn fill(&self, name: &str) -> std::io::Result<Arc<dyn File>> {
+        const PIECE: usize = 256 << 10;
+        let file = self.disk.create(name)?;
+        let zeros = vec![0; PIECE.min(self.file_bytes as usize)];
+        let mut at = 0;
+        while at < self.file_bytes {
+            let piece = zeros.len().min((self.file_bytes - at) as usize);
+            file.write_at(&zeros[..piece], at)?;
+            at += piece as u64;
+        }
+        file.sync()?;
+        self.disk.sync_dir(DIR)?;
+        Ok(file)
+    }
+
+    fn remove(&self, file: &JournalFile) -> Result<(), IoFailure> {
+        self.disk.remove(&file.name).doing(|| format!("remove {}", file.name))?;
+        self.space.give(self.file_bytes);
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,120 @@
+//! The journal's writer thread.
+
+use super::files::Files;
+use super::format::Chunk;
+use super::live::FileId;
+use super::{Queue, Shared, lock};
+use crate::error::Failure;
+use crate::store::Owner;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// How long to wait before trying again when there is no room for another journal file.
+const ROOM_RETRY: Duration = Duration::from_millis(100);
+
+/// Writes batches until told to stop. Tells the owner of the first failure, and ends.
+pub(super) fn run(shared: &Shared, mut files: Files, owner: &dyn Owner) {
+    let mut tidying = Chunk::default();
+    let mut shown = None;
+    loop {
+        let chunk = match next(shared, &mut files) {
+            Next::Stop => return,
+            Next::Write(chunk) => Some(chunk),
+            Next::Tidy => None,
+        };
+        let done = chunk.map_or(Ok(()), |chunk| write(shared, &mut files, chunk, owner));
+        let done = done.and_then(|()| tidy(&mut files, &mut tidying));
+        if let Err(failure) = done {
+            return owner.fatal(&failure);
+        }
+        publish(shared, &files, &mut shown);
+    }
+}
+
+enum Next {
+    Write(Chunk),
+    Tidy,
+    Stop,
+}
+
+/// Waits for something to do.
+fn next(shared: &Shared, files: &mut Files) -> Next {
+    let idle = |queue: &mut Queue| queue.chunks.is_empty() && queue.floors.is_empty() && !queue.stop;
+    let mut queue = lock(&shared.queue);
+    if !files.is_untidy() || queue.stop {
+        queue = shared.changed.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
+    }
+    queue.floors.drain(..).for_each(|(segment, floor)| files.live.set_floor(segment, floor));
+    match queue.chunks.pop_front() {
+        Some(chunk) => Next::Write(chunk),
+        None if queue.stop => Next::Stop,
+        None => Next::Tidy,
+    }
+}
+
+fn write(shared: &Shared, files: &mut Files, mut chunk: Chunk, owner: &dyn Owner) -> Result<(), Failure> {
+    let mut waiting = false;
+    let written = loop {
+        match files.write(&mut chunk) {
+            // The bytes are not acknowledged, so the writer counts on other segments until there is room again.
+            Err(failure) if failure.is_no_space() && !lock(&shared.queue).stop => {
+                if !std::mem::replace(&mut waiting, true) {
+                    tracing::warn!(%failure, "the journal waits for room");
+                    shared.space.wait(true);
+                }
+                std::thread::sleep(ROOM_RETRY);
+                take_floors(shared, files);
+                files.retire();
+            }
+            done => break done,
+        }
+    };
+    if waiting {
+        shared.space.wait(false);
+    }
+    written?;
+    for (segment, append) in &chunk.appends {
+        owner.durable(*segment, *append);
+    }
+    let mut queue = lock(&shared.queue);
+    for (segment, bytes) in &chunk.weights {
+        let queued = queue.queued.entry(*segment).or_default();
+        *queued = queued.saturating_sub(*bytes);
+    }
+    chunk.clear();
+    queue.emptied.push(chunk);
+    queue.emptied.truncate(2);
+    Ok(())
+}
+
+fn take_floors(shared: &Shared, files: &mut Files) {
+    let mut queue = lock(&shared.queue);
+    queue.floors.drain(..).for_each(|(segment, floor)| files.live.set_floor(segment, floor));
+}
+
+fn tidy(files: &mut Files, chunk: &mut Chunk) -> Result<(), Failure> {
+    match files.tidy(chunk) {
+        // Nothing is lost by moving it later.
+        Err(Failure::Io(failure)) if failure.is_no_space() => {
+            std::thread::sleep(ROOM_RETRY);
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+/// Shows the other threads which files there are.
+fn publish(shared: &Shared, files: &Files, shown: &mut Option<(FileId, FileId)>) {
+    let ends = files.used.front().map(|oldest| oldest.id).zip(files.used.back().map(|newest| newest.id));
+    if std::mem::replace(shown, ends) == ends {
+        return;
+    }
+    lock(&shared.queue).files = files.used.len() + files.retired.len();
+    let mut closed = lock(&shared.closed);
+    closed.retain(|(used, _)| files.used.iter().any(|still| still.id == used.id));
+    for (used, next) in files.used.iter().zip(files.used.iter().skip(1)) {
+        if !closed.iter().any(|(known, _)| known.id == used.id) {
+            closed.push_back((used.clone(), next.first_batch));
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The page file of one segment: reading pages, and committing new ones. See the module above for why it is safe.
+
+use super::format::{
+    GROUP_BYTES, Place, SLOT_HEADER, SUPERBLOCK_MAGIC, SlotHeader, Superblock, content_at, group_at, header_at,
+};
+use super::slots::Slots;
+use crate::disk::File;
+use crate::error::{IoFailure, While};
+use crate::space::Space;
+use crate::twin::{self, BLOCK};
+use crate::{Delta, PAGE_SIZE, PageImage};
+use auriga_protocol::message::BasePage;
+use auriga_protocol::segment::{Floor, PageRange};
+use auriga_protocol::{Lsn, PageId, SegmentId};
+use bytes::BytesMut;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+/// The page file of one segment. Any thread may read; one at a time commits.
+pub(crate) struct PageFile {
+    pub(super) segment: SegmentId,
+    pub(super) name: String,
+    pub(super) file: Arc<dyn File>,
+    pub(super) space: Arc<Space>,
+    pub(super) index: RwLock<Index>,
+    pub(super) writer: Mutex<Writer>,
+    /// The last page that was verified.
+    pub(super) scrubbed: Mutex<Option<PageId>>,
+}
+
+/// Where each page is.
+pub(super) type Index = BTreeMap<PageId, Place>;
+
+/// What committing needs.
+pub(super) struct Writer {
+    pub superblock: Superblock,
+    pub slots: Slots,
+    /// Slots of tombstones, until the headers that they outdo are durably gone.
+    pub tombstones: Vec<u32>,
+}
+
+/// A page that could not be read.
+pub(super) enum ReadFailure {
+    /// Its checksum is wrong.
+    Damaged(PageId),
+    /// The operating system failed.
+    Io(IoFailure),
+}
+
+impl From<IoFailure> for ReadFailure {
+    fn from(failure: IoFailure) -> Self {
+        ReadFailure::Io(failure)
+    }
+}
+
+impl PageFile {
+    /// Whose it is.
+    pub(crate) fn segment(&self) -> SegmentId {
+        self.segment
+    }
+
+    /// Pages stored.
+    pub(crate) fn page_count(&self) -> u64 {
+        self.index().len() as u64
+    }
+
+    /// The durable floor.
+    pub(crate) fn floor(&self) -> Floor {
+        self.writer().superblock.floor
+    }
+
+    /// Whether all pages must come from a peer again.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.writer().superblock.lost
+    }
+
+    /// The index as it is committed. Whoever holds it holds back the next commit, but not its synchronisation.
+    pub(super) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a page of `index`, and verifies every bit of it.
+    pub(super) fn read(&self, index: &Index, page: PageId) -> Result<Option<BasePage<Delta>>, ReadFailure> {
+        let Some(place) = index.get(&page) else { return Ok(None) };
+        let doing = || format!("read page {page:?} of {}", self.name);
+        let mut header = [0; SLOT_HEADER];
+        let header_length = self.file.read_at(&mut header, header_at(place.slot)).doing(doing)?;
+        let mut content = BytesMut::zeroed(PAGE_SIZE);
+        let content_length = self.file.read_at(&mut content, content_at(place.slot)).doing(doing)?;
+        let damaged = || ReadFailure::Damaged(page);
+        let (header, checksum) = SlotHeader::decode(place.slot, &header[..header_length]).ok_or_else(damaged)?;
+        let expected = checksum == place.checksum && header.page == page && content_length == PAGE_SIZE;
+        if !expected || crc32c::crc32c(&content) != header.content {
+            return Err(damaged());
+        }
+        let content = PageImage::new(content.freeze()).map_err(|_| damaged())?;
+        Ok(Some(BasePage { page, version: header.version, content }))
+    }
+
+    /// Begins a commit. Waits for the one under way, if any.
+    pub(super) fn begin(&self) -> Commit<'_> {
+        let writer = self.writer();
+        let generation = writer.superblock.generation + 1;
+        Commit { file: self, writer, generation, changes: BTreeMap::new(), tombstones: Vec::new() }
+    }
+
+    /// Stored pages of `range`.
+    pub(super) fn pages_in(&self, range: &PageRange) -> Vec<PageId> {
+        let after = range.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let index = self.index();
+        let pages = index.range((after, Bound::Unbounded)).map(|(page, _)| *page);
+        pages.take_while(|page| range.contains(*page)).collect()
+    }
+
+    fn give(&self, slots: &mut Slots, slot: u32) {
+        slots.give(slot);
+        self.space.add_reusable(PAGE_SIZE as u64);
+    }
+
+    /// Makes the slot's header unreadable. Durable with the next synchronisation.
+    fn erase(&self, slot: u32) -> Result<(), IoFailure> {
+        let erased = self.file.write_at(&[0; SLOT_HEADER], header_at(slot));
+        erased.doing(|| format!("erase slot {slot} of {}", self.name))
+    }
+}
+
+/// New pages, not yet committed: contents are in free slots, headers in memory. Dropping it changes nothing.
+pub(super) struct Commit<'a> {
+    file: &'a PageFile,
+    writer: MutexGuard<'a, Writer>,
+    generation: u64,
+    /// `None`: the page goes.
+    changes: BTreeMap<PageId, Option<SlotHeader>>,
+    tombstones: Vec<SlotHeader>,
+}
+
+impl Commit<'_> {
+    /// Stores a page; a zero page is forgotten.
+    ///
+    /// # Errors
+    /// No room, or another of the operating system's.
+    pub(super) fn put(&mut self, base: &BasePage<Delta>) -> Result<(), IoFailure> {
+        if base.content.is_zero() {
+            return self.remove(base.page, base.version);
+        }
+        let slot = self.take_slot()?;
+        let content = base.content.content();
+        let header = SlotHeader {
+            page: base.page,
+            version: base.version,
+            generation: self.generation,
+            slot,
+            content: crc32c::crc32c(content),
+            tombstone: false,
+        };
+        if let Some(Some(earlier)) = self.changes.insert(base.page, Some(header)) {
+            self.file.give(&mut self.writer.slots, earlier.slot);
+        }
+        let written = self.file.file.write_at(content, content_at(slot));
+        written.doing(|| format!("write page {:?} of {}", base.page, self.file.name))
+    }
+
+    /// Forgets a page.
+    ///
+    /// # Errors
+    /// No room, or another of the operating system's.
+    pub(super) fn remove(&mut self, page: PageId, version: Lsn) -> Result<(), IoFailure> {
+        if let Some(Some(earlier)) = self.changes.remove(&page) {
+            self.file.give(&mut self.writer.slots, earlier.slot);
+        }
+        if self.file.index().contains_key(&page) && !self.tombstones.iter().any(|tombstone| tombstone.page == page) {
+            let slot = self.take_slot()?;
+            let generation = self.generation;
+            self.tombstones.push(SlotHeader { page, version, generation, slot, content: 0, tombstone: true });
+        }
+        self.changes.insert(page, None);
+        Ok(())
+    }
+
+    /// Makes everything durable, then visible; calls `visible` before anyone can read the new pages. Pages and floor
+    /// change together or not at all. `restored`: lost pages have all come back.
+    ///
+    /// # Errors
+    /// The operating system's: then it isn't known what is durable, and the node must stop.
+    pub(super) fn finish(
+        mut self,
+        floor: Option<Floor>,
+        restored: bool,
+        visible: impl FnOnce(),
+    ) -> Result<(), IoFailure> {
+        let file = self.file;
+        let mut headers: Vec<_> = self.changes.values().flatten().chain(&self.tombstones).copied().collect();
+        headers.sort_unstable_by_key(|header| header.slot);
+        file.write_headers(&headers)?;
+        if !headers.is_empty() {
+            file.file.sync().doing(|| format!("synchronise {}", file.name))?;
+        }
+        let places = self.places();
+        let mut superblock = self.writer.superblock.clone();
+        superblock.generation = self.generation;
+        superblock.floor = floor.unwrap_or(superblock.floor);
+        superblock.lost &= !restored;
+        {
+            let index = file.index();
+            for (page, place) in &places {
+                index.get(page).into_iter().for_each(|old| superblock.index.remove(*page, *old));
+                place.iter().for_each(|new| superblock.index.add(*page, *new));
+            }
+        }
+        write_superblock(&*file.file, &superblock).doing(|| format!("commit {}", file.name))?;
+        self.writer.superblock = superblock;
+        self.changes.clear();
+        let replaced = file.publish(&places, visible);
+        self.clean(&replaced)
+    }
+
+    fn places(&self) -> Vec<(PageId, Option<Place>)> {
+        let place = |header: &SlotHeader| Place { slot: header.slot, checksum: header.encode().1 };
+        self.changes.iter().map(|(page, header)| (*page, header.as_ref().map(place))).collect()
+    }
+
+    /// Frees the slots of replaced pages, and the tombstones of the commit before.
+    fn clean(&mut self, replaced: &[u32]) -> Result<(), IoFailure> {
+        let written_now = std::mem::take(&mut self.tombstones).into_iter().map(|tombstone| tombstone.slot).collect();
+        let durable = std::mem::replace(&mut self.writer.tombstones, written_now);
+        for slot in replaced.iter().copied().chain(durable) {
+            self.file.erase(slot)?;
+            self.file.give(&mut self.writer.slots, slot);
+        }
+        Ok(())
+    }
+
+    fn take_slot(&mut self) -> Result<u32, IoFailure> {
+        let slots = &mut self.writer.slots;
+        if slots.free() == 0 {
+            self.file.grow(slots)?;
+        }
+        let slot = slots.take().expect("there is a free slot, or growing failed");
+        self.file.space.remove_reusable(PAGE_SIZE as u64);
+        Ok(slot)
+    }
+}
+
+impl Drop for Commit<'_> {
+    fn drop(&mut self) {
+        let changes = std::mem::take(&mut self.changes).into_values().flatten();
+        for header in changes.chain(std::mem::take(&mut self.tombstones)) {
+            self.file.give(&mut self.writer.slots, header.slot);
+        }
+    }
+}
+
+impl PageFile {
+    /// Adds a group of slots. Its block of headers is written at once, so that writing a header later never needs room.
+    fn grow(&self, slots: &mut Slots) -> Result<(), IoFailure> {
+        let doing = || format!("grow {}", self.name);
+        self.space.take(GROUP_BYTES).doing(doing)?;
+        let group = slots.count() / u64::BITS;
+        if let Err(failure) = self.file.write_at(&[0; BLOCK], group_at(group)).doing(doing) {
+            self.space.give(GROUP_BYTES);
+            return Err(failure);
+        }
+        slots.add_group();
+        self.space.add_reusable(u64::from(u64::BITS) * PAGE_SIZE as u64);
+        Ok(())
+    }
+
+    /// Writes headers, sorted by slot: those of neighbours at once.
+    fn write_headers(&self, headers: &[SlotHeader]) -> Result<(), IoFailure> {
+        let neighbours =
+            |one: &SlotHeader, next: &SlotHeader| header_at(one.slot) + SLOT_HEADER as u64 == header_at(next.slot);
+        for run in headers.chunk_by(neighbours) {
+            let bytes: Vec<u8> = run.iter().flat_map(|header| header.encode().0).collect();
+            let written = self.file.write_at(&bytes, header_at(run[0].slot));
+            written.doing(|| format!("write headers of {}", self.name))?;
+        }
+        Ok(())
+    }
+
+    /// Changes the index; answers the slots that are no longer in it.
+    fn publish(&self, places: &[(PageId, Option<Place>)], visible: impl FnOnce()) -> Vec<u32> {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        visible();
+        let change = |(page, place): &(PageId, Option<Place>)| match place {
+            Some(place) => index.insert(*page, *place),
+            None => index.remove(page),
+        };
+        places.iter().filter_map(change).map(|replaced| replaced.slot).collect()
+    }
+}
+
+/// Writes both superblocks, one after the other.
+pub(super) fn write_superblock(file: &dyn File, superblock: &Superblock) -> std::io::Result<()> {
+    let value = postcard::to_allocvec(superblock).expect("plain data has an encoding");
+    twin::write_both(file, SUPERBLOCK_MAGIC, superblock.generation, &value)
+}

@@ -1,0 +1,135 @@
+//! What each [`Task`] does to a page file.
+
+use super::file::{PageFile, ReadFailure};
+use crate::Delta;
+use crate::error::IoFailure;
+use auriga_protocol::message::BasePage;
+use auriga_protocol::record::materialise;
+use auriga_protocol::segment::{Floor, Outcome, PageRange, Task};
+use auriga_protocol::{Lsn, PageId, Record};
+use std::collections::HashSet;
+use std::ops::Bound;
+use std::sync::PoisonError;
+
+/// Whether the task only reads.
+pub(super) fn only_reads(task: &Task<Delta>) -> bool {
+    matches!(task, Task::ReadBase { .. } | Task::ReadBases { .. } | Task::Scrub { .. })
+}
+
+impl PageFile {
+    /// Runs a task and delivers its outcome, in the order in which outcomes took effect: what a read saw is delivered
+    /// before any commit that it did not see.
+    ///
+    /// # Errors
+    /// No room: then nothing has changed, and the task may run again. Or another of the operating system's.
+    pub(super) fn run(&self, task: &Task<Delta>, deliver: &dyn Fn(Outcome<Delta>)) -> Result<(), IoFailure> {
+        match task {
+            Task::Coalesce { floor, records } => self.coalesce(*floor, records, deliver),
+            Task::PutBases { token, pages, replace, floor } => {
+                self.put_bases(pages, replace.as_ref(), *floor, || deliver(Outcome::BasesPut { token: *token }))
+            }
+            Task::ReadBase { token, page } => {
+                let index = self.index();
+                deliver(match self.read(&index, *page) {
+                    Ok(base) => Outcome::Base { token: *token, page: *page, base },
+                    Err(ReadFailure::Damaged(page)) => Outcome::Damaged { page, token: Some(*token) },
+                    Err(ReadFailure::Io(failure)) => return Err(failure),
+                });
+                Ok(())
+            }
+            Task::ReadBases { token, after, limit } => {
+                let index = self.index();
+                deliver(match self.read_after(&index, *after, *limit) {
+                    Ok((pages, complete)) => Outcome::Bases { token: *token, pages, complete },
+                    Err(ReadFailure::Damaged(page)) => Outcome::Damaged { page, token: Some(*token) },
+                    Err(ReadFailure::Io(failure)) => return Err(failure),
+                });
+                Ok(())
+            }
+            Task::Scrub { limit } => self.scrub(*limit, deliver),
+        }
+    }
+
+    fn coalesce(
+        &self,
+        floor: Floor,
+        records: &[Record<Delta>],
+        deliver: &dyn Fn(Outcome<Delta>),
+    ) -> Result<(), IoFailure> {
+        let mut by_page: Vec<&Record<Delta>> = records.iter().collect();
+        by_page.sort_by_key(|record| (record.page, record.lsn));
+        let mut commit = self.begin();
+        for records in by_page.chunk_by(|one, next| one.page == next.page) {
+            let page = records[0].page;
+            let read = self.read(&self.index(), page);
+            let base = match read {
+                Ok(base) => base,
+                Err(ReadFailure::Io(failure)) => return Err(failure),
+                Err(ReadFailure::Damaged(page)) => {
+                    drop(commit);
+                    deliver(Outcome::Damaged { page, token: None });
+                    return Ok(());
+                }
+            };
+            let (before, mut content) = base.map_or_else(Default::default, |base| (base.version, base.content));
+            let version = materialise(&mut content, before, floor.lsn, records.iter().copied());
+            if version > before {
+                commit.put(&BasePage { page, version, content })?;
+            }
+        }
+        commit.finish(Some(floor), false, || deliver(Outcome::Coalesced { floor }))
+    }
+
+    fn put_bases(
+        &self,
+        pages: &[BasePage<Delta>],
+        replace: Option<&PageRange>,
+        floor: Option<Floor>,
+        visible: impl FnOnce(),
+    ) -> Result<(), IoFailure> {
+        let present: HashSet<PageId> = pages.iter().map(|base| base.page).collect();
+        let stored = replace.map(|range| self.pages_in(range)).unwrap_or_default();
+        let mut commit = self.begin();
+        for page in stored.into_iter().filter(|page| !present.contains(page)) {
+            commit.remove(page, Lsn::ZERO)?;
+        }
+        for base in pages {
+            commit.put(base)?;
+        }
+        commit.finish(floor, floor.is_some(), visible)
+    }
+
+    fn read_after(
+        &self,
+        index: &super::file::Index,
+        after: Option<PageId>,
+        limit: usize,
+    ) -> Result<(Vec<BasePage<Delta>>, bool), ReadFailure> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut following = index.range((after, Bound::Unbounded)).map(|(page, _)| *page);
+        let mut pages = Vec::new();
+        for page in following.by_ref().take(limit) {
+            pages.extend(self.read(index, page)?);
+        }
+        Ok((pages, following.next().is_none()))
+    }
+
+    /// Verifies the next `limit` pages after those of the last time, and begins again after the last page.
+    fn scrub(&self, limit: usize, deliver: &dyn Fn(Outcome<Delta>)) -> Result<(), IoFailure> {
+        let mut scrubbed = self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = self.index();
+        let after = scrubbed.map_or(Bound::Unbounded, Bound::Excluded);
+        let following = index.range((after, Bound::Unbounded)).chain(index.iter()).take(limit.min(index.len()));
+        let mut damaged = Vec::new();
+        for (page, _) in following {
+            match self.read(&index, *page) {
+                Ok(_) => {}
+                Err(ReadFailure::Damaged(page)) => damaged.push(page),
+                Err(ReadFailure::Io(failure)) => return Err(failure),
+            }
+            *scrubbed = Some(*page);
+        }
+        deliver(Outcome::Scrubbed { damaged });
+        Ok(())
+    }
+}
