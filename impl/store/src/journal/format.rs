@@ -232,7 +232,7 @@ mod tests {
 
     fn sealed() -> Vec<u8> {
         let mut chunk = Chunk::default();
-        chunk.push_entry(SEGMENT, AppendId(5), 8, &Entry::Rejoined);
+        chunk.push_entry(SEGMENT, AppendId(5), 8, &Entry::PagesRestored);
         chunk.push_encoded(Frame { segment: SEGMENT, kind: FrameKind::DamageFound, sequence: 9, lsn: Lsn(0) }, &[]);
         chunk.seal(77, 4, 2).to_vec()
     }
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!((header.number, header.oldest), (4, 2));
         let frames: Vec<_> =
             frames_of(&bytes[..header.length]).map(|(frame, _)| (frame.kind, frame.sequence)).collect();
-        assert_eq!(frames, [(FrameKind::STANDING, 8), (FrameKind::DamageFound, 9)]);
+        assert_eq!(frames, [(FrameKind::Entry(EntryKind::Pages), 8), (FrameKind::DamageFound, 9)]);
         assert_eq!(parse_batch(78, &bytes), None, "another journal's");
     }
 
