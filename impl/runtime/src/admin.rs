@@ -98,12 +98,14 @@ pub struct NodeStatus {
 pub struct DiskStatus {
     /// Bytes in files.
     pub used_bytes: u64,
-    /// Times that the journal was synced.
-    pub syncs: u64,
-    /// Moving mean of one sync, in microseconds.
-    pub sync_micros_mean: u64,
-    /// The longest since the start, in microseconds.
-    pub sync_micros_max: u64,
+    /// Pages stored.
+    pub pages: u64,
+    /// Appends that became durable since the start.
+    pub appends: u64,
+    /// Moving mean of the time from an append's start to its durability, in microseconds.
+    pub append_micros_mean: u64,
+    /// The longest such time since the start, in microseconds.
+    pub append_micros_max: u64,
 }
 
 /// Why an admin request has no reply.

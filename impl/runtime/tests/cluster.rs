@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_durable_is_read_also_by_the_next_writer() {
-    let (_cluster, volume) = Cluster::with_volume().await;
+    let (cluster, volume) = Cluster::start_on_files().await.and_volume().await;
     for value in 0..20 {
         commit(&volume, vec![fill(page(1), value, value + 1), fill(page(2), value, value + 1)], soon())
             .await
@@ -21,7 +21,7 @@ async fn what_is_durable_is_read_also_by_the_next_writer() {
     assert_eq!((first_byte(&volume, page(1)).await, first_byte(&volume, page(2)).await), (20, 20));
     assert_eq!(first_byte(&volume, page(3)).await, 0, "never written");
     assert!(volume.close(soon()).await);
-    let next = RemoteVolume::open(_cluster.volume("instance-2"), soon()).await.expect("recovers");
+    let next = RemoteVolume::open(cluster.volume("instance-2"), soon()).await.expect("recovers");
     assert_eq!(first_byte(&next, page(1)).await, 20);
     assert_eq!(next.status().writer.volume_epoch, VolumeEpoch(2));
 }
@@ -59,7 +59,7 @@ async fn a_new_writer_fences_the_old_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_nodes_restart_and_nothing_durable_is_lost() {
-    let (mut cluster, volume) = Cluster::with_volume().await;
+    let (mut cluster, volume) = Cluster::start_on_files().await.and_volume().await;
     for value in 0..5 {
         commit(&volume, vec![fill(page(u64::from(value)), 0, value + 1)], soon()).await.expect("durable");
     }

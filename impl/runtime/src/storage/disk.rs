@@ -18,6 +18,8 @@ pub trait DiskEvents: Send + Sync + 'static {
 
 /// A node's disk. Nothing here waits for the disk except [`Disk::create_segment`] and [`Disk::close`].
 pub trait Disk: Send + Sync + 'static {
+    /// From now on, tells `events`; nothing is told before. Called once, when every survivor is hosted.
+    fn begin(&self, events: Arc<dyn DiskEvents>);
     /// Makes an empty segment, durably.
     ///
     /// # Errors

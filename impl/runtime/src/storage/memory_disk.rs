@@ -33,18 +33,18 @@ enum Job {
 struct MemoryDisk {
     platters: MemoryPlatters,
     jobs: Mutex<Option<Sender<Job>>>,
+    /// Until the worker takes it.
+    todo: Mutex<Option<Receiver<Job>>>,
     worker: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl MemoryPlatters {
     /// Opens a disk on these platters.
-    pub fn open(&self, events: Arc<dyn DiskEvents>) -> Opened {
+    pub fn open(&self) -> Opened {
         let survived = lock(&self.0).iter().map(|(id, kept)| (*id, kept.survived())).collect();
         let (jobs, todo) = channel();
-        let platters = self.clone();
-        let worker = std::thread::spawn(move || platters.work(&todo, events.as_ref()));
-        let (jobs, worker) = (Mutex::new(Some(jobs)), Mutex::new(Some(worker)));
-        Opened { disk: Arc::new(MemoryDisk { platters: self.clone(), jobs, worker }), survived }
+        let (jobs, todo) = (Mutex::new(Some(jobs)), Mutex::new(Some(todo)));
+        Opened { disk: Arc::new(MemoryDisk { platters: self.clone(), jobs, todo, worker: Mutex::default() }), survived }
     }
 
     fn work(&self, todo: &Receiver<Job>, events: &dyn DiskEvents) {
@@ -111,6 +111,12 @@ impl MemoryDisk {
 }
 
 impl Disk for MemoryDisk {
+    fn begin(&self, events: Arc<dyn DiskEvents>) {
+        let todo = lock(&self.todo).take().expect("a disk begins once");
+        let platters = self.platters.clone();
+        *lock(&self.worker) = Some(std::thread::spawn(move || platters.work(&todo, events.as_ref())));
+    }
+
     fn create_segment(&self, id: SegmentId, membership: &Membership) -> Result<Survived<Delta>, String> {
         let survived = Survived::created(membership.clone());
         let kept = Kept { entries: survived.entries.clone(), ..Kept::default() };

@@ -22,16 +22,18 @@ mod node;
 mod ports;
 mod requests;
 mod routes;
+mod store_disk;
 
 pub use config::StorageConfig;
 pub use memory_disk::MemoryPlatters;
+pub use store_disk::open_store;
 
 use crate::admin::{Fault, NodeStatus};
 use crate::net::dialler::keep_connected;
 use crate::net::listener::listen;
 use crate::net::outbox::{OUTBOX_BYTES_MAX, Outbox};
 use crate::net::{Hello, Role, Traffic};
-use disk::{DiskEvents, Opened};
+use disk::Opened;
 use inbound::{Inbound, Silent};
 use node::{Node, NodeEvents};
 use routes::Routes;
@@ -81,7 +83,7 @@ impl StorageNode {
     /// When it can't listen or open its disk.
     pub async fn start(
         config: StorageConfig,
-        open: impl FnOnce(Arc<dyn DiskEvents>) -> Result<Opened, String>,
+        open: impl FnOnce() -> Result<Opened, String>,
     ) -> Result<StorageNode, StartError> {
         let address = config.listen;
         let listener = TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
@@ -95,7 +97,7 @@ impl StorageNode {
     pub fn start_on(
         listener: TcpListener,
         config: StorageConfig,
-        open: impl FnOnce(Arc<dyn DiskEvents>) -> Result<Opened, String>,
+        open: impl FnOnce() -> Result<Opened, String>,
     ) -> Result<StorageNode, StartError> {
         let address = listener.local_addr();
         let address = address.map_err(|error| StartError::Listen { address: config.listen, error })?;
@@ -103,9 +105,10 @@ impl StorageNode {
         let outbox = || Outbox::new(traffic.clone(), OUTBOX_BYTES_MAX);
         let outboxes: BTreeMap<_, _> = config.members.keys().map(|member| (*member, outbox())).collect();
         let node = Node::new(config, Routes::new(outboxes.clone()), traffic.clone());
-        let opened = open(Arc::new(NodeEvents(Arc::downgrade(&node)))).map_err(StartError::Disk)?;
+        let opened = open().map_err(StartError::Disk)?;
         assert!(node.disk.set(opened.disk).is_ok(), "a node opens one disk");
         opened.survived.into_iter().for_each(|(id, survived)| node.host(id, survived));
+        node.disk().begin(Arc::new(NodeEvents(Arc::downgrade(&node))));
 
         let own = Hello { cluster: node.config.cluster, role: Role::Storage, name: node.config.name.clone() };
         let mut tasks = JoinSet::new();

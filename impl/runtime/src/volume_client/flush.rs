@@ -28,6 +28,8 @@ pub(super) struct Flushing {
     through: AtomicU64,
     unsent: AtomicUsize,
     lazily: Notify,
+    /// The background flush is coming anyway: no need to wake it again.
+    scheduled: AtomicBool,
 }
 
 impl Client {
@@ -37,7 +39,7 @@ impl Client {
         if unsent >= UNSENT_MAX {
             self.flush();
         } else {
-            self.flushing.lazily.notify_one();
+            self.flushing.schedule();
         }
     }
 
@@ -61,8 +63,7 @@ impl Client {
             }
             flushing.busy.store(false, SeqCst);
             if turns >= TURNS_MAX {
-                flushing.lazily.notify_one();
-                return;
+                return flushing.schedule();
             }
         }
     }
@@ -78,11 +79,20 @@ impl Client {
     }
 }
 
+impl Flushing {
+    fn schedule(&self) {
+        if !self.scheduled.swap(true, SeqCst) {
+            self.lazily.notify_one();
+        }
+    }
+}
+
 /// Flushes what nobody waits for.
 pub(super) async fn flush_lazily(client: Arc<Client>) {
     loop {
         client.flushing.lazily.notified().await;
         sleep(LAZY_DELAY).await;
+        client.flushing.scheduled.store(false, SeqCst);
         if client.flushing.unsent.load(SeqCst) > 0 || client.flushing.wanted.load(SeqCst) {
             client.flush();
         }

@@ -3,13 +3,16 @@
 
 use auriga_protocol::{Change, Lsn, MemberId, PageId, VolumeId};
 use auriga_runtime::net::ClusterId;
-use auriga_runtime::storage::MemoryPlatters;
+use auriga_runtime::storage::disk::Opened;
+use auriga_runtime::storage::{MemoryPlatters, open_store};
 use auriga_runtime::volume::{PageRead, Volume, VolumeError};
 use auriga_runtime::{RemoteVolume, StorageConfig, StorageNode, VolumeConfig, create_volume};
-use auriga_store::{Delta, PAGE_SIZE};
+use auriga_store::{Delta, Options as StoreOptions, PAGE_SIZE};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -22,8 +25,27 @@ pub type Adjust = fn(&mut StorageConfig);
 pub struct Cluster {
     pub nodes: BTreeMap<MemberId, StorageNode>,
     pub members: BTreeMap<MemberId, SocketAddr>,
-    platters: BTreeMap<MemberId, MemoryPlatters>,
+    platters: BTreeMap<MemberId, Platters>,
     adjust: Adjust,
+    _dir: TempDir,
+}
+
+/// What a node's disk survives on.
+enum Platters {
+    Memory(MemoryPlatters),
+    Files(PathBuf),
+}
+
+impl Platters {
+    fn open(&self, node: &str) -> Result<Opened, String> {
+        match self {
+            Platters::Memory(platters) => Ok(platters.open()),
+            Platters::Files(dir) => {
+                let options = StoreOptions { journal_file_bytes: 1 << 20, ..StoreOptions::new(CLUSTER.0, node) };
+                open_store(dir, options)
+            }
+        }
+    }
 }
 
 pub fn soon() -> Instant {
@@ -39,20 +61,31 @@ pub fn name_of(member: MemberId) -> String {
 }
 
 impl Cluster {
-    /// Six nodes, and nothing on them.
+    /// Six nodes, and nothing on their disks, which are in memory.
     pub async fn start() -> Cluster {
         Cluster::start_adjusted(|_| ()).await
     }
 
     pub async fn start_adjusted(adjust: Adjust) -> Cluster {
+        Cluster::start_with(adjust, |_| Platters::Memory(MemoryPlatters::default())).await
+    }
+
+    /// Six nodes on real stores.
+    pub async fn start_on_files() -> Cluster {
+        Cluster::start_with(|_| (), |dir| Platters::Files(dir)).await
+    }
+
+    async fn start_with(adjust: Adjust, platters: fn(PathBuf) -> Platters) -> Cluster {
+        let dir = tempfile::Builder::new().prefix("runtime-").tempdir().expect("a directory");
         let mut listeners = BTreeMap::new();
         for index in 0..6 {
             listeners.insert(member(index), TcpListener::bind("127.0.0.1:0").await.expect("a free port"));
         }
         let address = |listener: &TcpListener| listener.local_addr().expect("bound");
         let members = listeners.iter().map(|(member, listener)| (*member, address(listener))).collect();
-        let platters = listeners.keys().map(|member| (*member, MemoryPlatters::default())).collect();
-        let mut cluster = Cluster { nodes: BTreeMap::new(), members, platters, adjust };
+        let of = |member: &MemberId| (*member, platters(dir.path().join(name_of(*member))));
+        let platters = listeners.keys().map(of).collect();
+        let mut cluster = Cluster { nodes: BTreeMap::new(), members, platters, adjust, _dir: dir };
         for (member, listener) in listeners {
             cluster.start_on(member, listener);
         }
@@ -63,8 +96,7 @@ impl Cluster {
         let mut config = StorageConfig::new(&name_of(member), "az", CLUSTER, self.members[&member]);
         config.members = self.members.clone();
         (self.adjust)(&mut config);
-        let platters = self.platters[&member].clone();
-        let node = StorageNode::start_on(listener, config, |events| Ok(platters.open(events)));
+        let node = StorageNode::start_on(listener, config, || self.platters[&member].open(&name_of(member)));
         self.nodes.insert(member, node.expect("it starts"));
     }
 
