@@ -19,6 +19,8 @@
 pub mod delta;
 pub mod disk;
 mod error;
+#[cfg(test)]
+mod faults;
 mod identity;
 mod journal;
 mod options;

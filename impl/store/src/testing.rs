@@ -1,5 +1,4 @@
 //! For tests: a disk in memory whose power can be cut, and an owner that remembers what it was told.
-#![allow(dead_code)]
 
 use crate::disk::{Disk, File};
 use crate::error::Failure;
@@ -286,6 +285,16 @@ impl Running {
         let owner = Arc::new(Recorder::default());
         store.start(owner.clone());
         Running { store, owner, survived: survived.into_iter().collect() }
+    }
+}
+
+impl Running {
+    /// Waits for an outcome of the first segment, and passes over others.
+    pub fn wait_for(&self, wanted: impl Fn(&Outcome<Delta>) -> bool) -> Outcome<Delta> {
+        self.owner.wait("an outcome", |told| {
+            let at = told.outcomes.iter().position(|(of, outcome)| *of == segment(1) && wanted(outcome))?;
+            Some(told.outcomes.remove(at).1)
+        })
     }
 }
 

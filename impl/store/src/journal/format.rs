@@ -31,23 +31,34 @@ impl FrameKind {
     pub(super) const RECORDS: FrameKind = FrameKind::Entry(EntryKind::Records);
     pub(super) const STANDING: FrameKind = FrameKind::Entry(EntryKind::Standing);
 
-    const ALL: [(u8, FrameKind); 7] = [
-        (1, FrameKind::Entry(EntryKind::Membership)),
-        (2, FrameKind::Entry(EntryKind::Promise)),
-        (3, FrameKind::Entry(EntryKind::Install)),
-        (4, FrameKind::Entry(EntryKind::Records)),
-        (5, FrameKind::Entry(EntryKind::Standing)),
-        (6, FrameKind::Entry(EntryKind::Pages)),
-        (7, FrameKind::DamageFound),
-    ];
+    /// `PeerLoss` of member 0; the other members' follow.
+    const PEER_LOSS: u8 = 16;
 
     fn to_byte(self) -> u8 {
-        let known = FrameKind::ALL.iter().find(|(_, kind)| *kind == self);
-        known.expect("every kind is in the table").0
+        match self {
+            FrameKind::Entry(EntryKind::Membership) => 1,
+            FrameKind::Entry(EntryKind::Promise) => 2,
+            FrameKind::Entry(EntryKind::Install) => 3,
+            FrameKind::Entry(EntryKind::Records) => 4,
+            FrameKind::Entry(EntryKind::Standing) => 5,
+            FrameKind::Entry(EntryKind::Pages) => 6,
+            FrameKind::DamageFound => 7,
+            FrameKind::Entry(EntryKind::PeerLoss(member)) => FrameKind::PEER_LOSS + member.0 % 16,
+        }
     }
 
     fn from_byte(byte: u8) -> Option<FrameKind> {
-        FrameKind::ALL.iter().find(|(known, _)| *known == byte).map(|(_, kind)| *kind)
+        Some(match byte {
+            1 => FrameKind::Entry(EntryKind::Membership),
+            2 => FrameKind::Entry(EntryKind::Promise),
+            3 => FrameKind::Entry(EntryKind::Install),
+            4 => FrameKind::Entry(EntryKind::Records),
+            5 => FrameKind::Entry(EntryKind::Standing),
+            6 => FrameKind::Entry(EntryKind::Pages),
+            7 => FrameKind::DamageFound,
+            16..32 => FrameKind::Entry(EntryKind::PeerLoss(MemberId(byte - FrameKind::PEER_LOSS))),
+            _ => return None,
+        })
     }
 }
 
@@ -246,6 +257,13 @@ mod tests {
             frames_of(&bytes[..header.length]).map(|(frame, _)| (frame.kind, frame.sequence)).collect();
         assert_eq!(frames, [(FrameKind::Entry(EntryKind::Pages), 8), (FrameKind::DamageFound, 9)]);
         assert_eq!(parse_batch(78, &bytes), None, "another journal's");
+    }
+
+    #[test]
+    fn every_kind_has_a_byte_of_its_own() {
+        let kinds: Vec<_> = (0..=u8::MAX).filter_map(FrameKind::from_byte).collect();
+        assert_eq!(kinds.len(), 7 + 16);
+        assert!(kinds.iter().all(|kind| FrameKind::from_byte(kind.to_byte()) == Some(*kind)));
     }
 
     #[test]

@@ -1,0 +1,377 @@
+//! Power cuts, flipped bits, full disks: what the store must survive, or admit.
+
+use crate::testing::*;
+use crate::{Delta, Options, PageImage};
+use auriga_protocol::message::BasePage;
+use auriga_protocol::segment::{Entry, Floor, Outcome, Task};
+use auriga_protocol::{AppendId, Lsn, SegmentId, Token, VolumeEpoch};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+fn floor(lsn: u64) -> Floor {
+    Floor { lsn: Lsn(lsn), tail: Lsn(lsn) }
+}
+
+fn coalesce(lsns: std::ops::RangeInclusive<u64>) -> Task<Delta> {
+    let floor = floor(*lsns.end());
+    Task::Coalesce { floor, records: lsns.map(|lsn| record(lsn, page(lsn % 7))).collect() }
+}
+
+/// What each page must hold when everything through `through` is applied.
+fn expected(through: u64) -> BTreeMap<u64, u64> {
+    (1..=through).map(|lsn| (lsn % 7, lsn)).collect()
+}
+
+/// What was confirmed to the owner, and what may have happened beyond.
+#[derive(Clone, Default, Debug)]
+struct Confirmed {
+    created: bool,
+    appended: u64,
+    floor: u64,
+    floor_asked: u64,
+}
+
+/// Appends and coalesces until `rounds` are done or the disk fails. LSNs are as the append that brought them.
+fn work(disk: &MemoryDisk, id: SegmentId, rounds: u64) -> Confirmed {
+    let mut confirmed = Confirmed::default();
+    let Ok((store, _)) = crate::Store::open_on(std::sync::Arc::new(disk.clone()), options()) else { return confirmed };
+    let owner = std::sync::Arc::new(Recorder::default());
+    store.start(owner.clone());
+    if store.create_segment(id, membership()).is_err() {
+        return confirmed;
+    }
+    confirmed.created = true;
+    for lsn in 1..=rounds {
+        store.append(id, AppendId(lsn), &records([lsn]));
+        if !owner.durable(id, lsn) {
+            return confirmed;
+        }
+        confirmed.appended = lsn;
+        if lsn % 5 == 0 {
+            confirmed.floor_asked = lsn - 2;
+            store.run(id, coalesce(confirmed.floor + 1..=lsn - 2));
+            if owner.outcome(id) != Some(Outcome::Coalesced { floor: floor(lsn - 2) }) {
+                return confirmed;
+            }
+            confirmed.floor = lsn - 2;
+        }
+    }
+    confirmed
+}
+
+/// Reads every page of the segment: it must be as of its floor, or admitted to be damaged or lost.
+fn check_pages(running: &Running, id: SegmentId, through: u64) -> bool {
+    let mut sound = true;
+    for block in 0..7 {
+        running.store.run(id, Task::ReadBase { token: Token(block), page: page(block) });
+    }
+    for _ in 0..7 {
+        match running.owner.outcome(id).expect("no failure") {
+            Outcome::Base { page: at, base, .. } => {
+                let wanted = expected(through).get(&at.block).map(|lsn| BasePage {
+                    page: at,
+                    version: Lsn(*lsn),
+                    content: PageImage::copy_from(&content(*lsn)),
+                });
+                assert_eq!(base, wanted, "{at:?} as of {through}");
+            }
+            Outcome::Damaged { .. } => sound = false,
+            other => panic!("{other:?}"),
+        }
+    }
+    sound
+}
+
+/// The store after `disk` was left behind with `confirmed`: nothing confirmed may be missing.
+fn check_nothing_lost(disk: &MemoryDisk, id: SegmentId, confirmed: &Confirmed, what: &str) {
+    let running = Running::open(disk, options());
+    let Some(survived) = running.survived.get(&id) else {
+        assert!(!confirmed.created, "{what}: the segment is gone");
+        return;
+    };
+    assert!(!survived.damaged, "{what}: nothing was damaged, but {confirmed:?}");
+    let floor = survived.floor.lsn.0;
+    assert!(floor == confirmed.floor || floor == confirmed.floor_asked, "{what}: floor {floor}, {confirmed:?}");
+    let found: Vec<u64> = lsns(survived).into_iter().filter(|lsn| *lsn > floor).collect();
+    let last = found.last().copied().unwrap_or(floor);
+    assert!(last >= confirmed.appended && last <= confirmed.appended + 1, "{what}: {last}, {confirmed:?}");
+    assert_eq!(found, (floor + 1..=last).collect::<Vec<_>>(), "{what}");
+    assert!(check_pages(&running, id, floor), "{what}: pages are damaged");
+    running.store.append(id, AppendId(1), &records([last + 1]));
+    assert!(running.owner.durable(id, 1), "{what}: it goes on");
+}
+
+#[test]
+fn a_power_cut_at_any_write_loses_nothing_that_was_confirmed() {
+    const ROUNDS: u64 = 22;
+    let whole = MemoryDisk::default();
+    work(&whole, segment(1), ROUNDS);
+    let writes = whole.writes();
+    assert!(writes > 80, "{writes} writes: too few to be worth cutting");
+    let mut random = fastrand::Rng::with_seed(1);
+    for cut in 0..writes {
+        let disk = MemoryDisk::default();
+        disk.cut_after(cut);
+        let confirmed = work(&disk, segment(1), ROUNDS);
+        check_nothing_lost(&disk.after_power_cut(|_| (0, 0)), segment(1), &confirmed, &format!("cut {cut}, all lost"));
+        check_nothing_lost(&disk.copy(), segment(1), &confirmed, &format!("cut {cut}, all kept"));
+        for attempt in 0..3 {
+            let torn = disk.after_power_cut(|sectors| {
+                let first = random.usize(0..=sectors);
+                if random.bool() { (0, first) } else { (first, sectors - first) }
+            });
+            check_nothing_lost(&torn, segment(1), &confirmed, &format!("cut {cut}, torn {attempt}"));
+        }
+    }
+}
+
+#[test]
+fn a_flipped_byte_anywhere_is_harmless_or_noticed() {
+    const LAST: u64 = 23;
+    let disk = MemoryDisk::default();
+    let confirmed = work(&disk, segment(1), LAST);
+    assert_eq!((confirmed.appended, confirmed.floor), (LAST, 18));
+    let mut noticed = BTreeMap::new();
+    for (name, length) in disk.files() {
+        for at in interesting(&name, length) {
+            let flipped = disk.copy();
+            flipped.flip(&name, at, 1 << (at % 8));
+            let verdict = verdict_on(&flipped, &confirmed, &format!("{name}, byte {at}"));
+            *noticed.entry((name.split('/').next().unwrap_or_default().to_owned(), verdict)).or_insert(0) += 1;
+        }
+    }
+    let count = |kind: &str, verdict| noticed.get(&(kind.to_owned(), verdict)).copied().unwrap_or(0);
+    assert!(count("journal", Verdict::LogDamaged) > 50, "{noticed:?}");
+    assert!(count("pages", Verdict::PageDamaged) > 50, "{noticed:?}");
+    assert!(count("pages", Verdict::PagesLost) > 50, "{noticed:?}");
+    assert_eq!(count("node", Verdict::Harmless), 200 * 2, "two copies: {noticed:?}");
+}
+
+/// Every byte near the start of each block, where headers are, and some of the rest.
+fn interesting(name: &str, length: usize) -> Vec<usize> {
+    let (dense, stride) = if name.starts_with("node") { (200, usize::MAX) } else { (100, 331) };
+    let starts = (0..length).step_by(4096).take(24);
+    let mut bytes: Vec<usize> = starts.flat_map(|start| start..(start + dense).min(length)).collect();
+    bytes.extend((0..length).step_by(stride.min(length)).skip(1));
+    // Slot headers of the first group: 64 bytes each, in the third block of a page file.
+    if name.starts_with("pages") {
+        bytes.extend(8192..8192 + 16 * 64);
+    }
+    bytes
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Verdict {
+    Harmless,
+    LogDamaged,
+    PageDamaged,
+    PagesLost,
+}
+
+fn verdict_on(disk: &MemoryDisk, confirmed: &Confirmed, what: &str) -> Verdict {
+    let id = segment(1);
+    let running = Running::open(disk, options());
+    let survived = running.survived.get(&id).unwrap_or_else(|| panic!("{what}: the segment is gone"));
+    assert_eq!(survived.floor, floor(confirmed.floor), "{what}");
+    assert_eq!(survived.entries.first(), Some(&Entry::Membership(membership())), "{what}");
+    let mut found = lsns(survived);
+    found.retain(|lsn| *lsn > confirmed.floor);
+    let wanted: Vec<u64> = (confirmed.floor + 1..=confirmed.appended).collect();
+    if survived.damaged {
+        assert!(found.iter().all(|lsn| wanted.contains(lsn)), "{what}");
+        damage_is_remembered(disk, running, what);
+        return Verdict::LogDamaged;
+    }
+    assert_eq!(found, wanted, "{what}: entries are gone, and nobody noticed");
+    if running.owner.wait("start", |told| Some(told.outcomes.contains(&(id, Outcome::PagesLost)))) {
+        assert_eq!(running.store.status().pages, 0, "{what}");
+        return Verdict::PagesLost;
+    }
+    if check_pages(&running, id, confirmed.floor) { Verdict::Harmless } else { Verdict::PageDamaged }
+}
+
+/// Damage is told at every start, until the segment has said that it knows.
+fn damage_is_remembered(disk: &MemoryDisk, running: Running, what: &str) {
+    drop(running);
+    let running = Running::open(disk, options());
+    assert!(running.survived[&segment(1)].damaged, "{what}: told once only");
+    let target = None;
+    let incarnation = Default::default();
+    running.store.append(segment(1), AppendId(1), &Entry::Amnesia { incarnation, target });
+    assert!(running.owner.durable(segment(1), 1), "{what}");
+    drop(running);
+    let running = Running::open(disk, options());
+    let survived = &running.survived[&segment(1)];
+    assert!(!survived.damaged, "{what}: told again");
+    assert_eq!(survived.entries.last(), Some(&Entry::Amnesia { incarnation, target }), "{what}");
+}
+
+#[test]
+fn lost_pages_stay_lost_until_all_have_come_from_a_peer() {
+    let disk = MemoryDisk::default();
+    let confirmed = work(&disk, segment(1), 23);
+    let name = disk.files().into_iter().map(|(name, _)| name).find(|name| name.starts_with("pages")).expect("one");
+    (8192..8192 + 64 * 64).step_by(64).for_each(|header| disk.flip(&name, header + 9, 1));
+    for _ in 0..2 {
+        let running = Running::open(&disk, options());
+        assert_eq!(running.owner.outcome(segment(1)), Some(Outcome::PagesLost));
+        assert!(!running.survived[&segment(1)].damaged, "the log is whole");
+    }
+    let running = Running::open(&disk, options());
+    assert_eq!(running.owner.outcome(segment(1)), Some(Outcome::PagesLost));
+    let base = |(block, lsn): (u64, u64)| BasePage {
+        page: page(block),
+        version: Lsn(lsn),
+        content: PageImage::copy_from(&content(lsn)),
+    };
+    let pages = expected(confirmed.floor).into_iter().map(base).collect();
+    let floor = Some(floor(confirmed.floor));
+    running.store.run(segment(1), Task::PutBases { token: Token(1), pages, replace: None, floor });
+    assert_eq!(running.owner.outcome(segment(1)), Some(Outcome::BasesPut { token: Token(1) }));
+    drop(running);
+    check_nothing_lost(&disk, segment(1), &confirmed, "healed");
+}
+
+#[test]
+fn a_damaged_page_is_found_by_scrubbing_and_healed() {
+    let disk = MemoryDisk::default();
+    let confirmed = work(&disk, segment(1), 23);
+    let name = disk.files().into_iter().map(|(name, _)| name).find(|name| name.starts_with("pages")).expect("one");
+    // A byte that every page has, in all slots.
+    (0..64).for_each(|slot| {
+        let at = 12288 + slot * 8192 + 4050;
+        if at < disk.files().iter().find(|(other, _)| *other == name).expect("there").1 {
+            disk.flip(&name, at, 4);
+        }
+    });
+    let running = Running::open(&disk, options());
+    running.store.run(segment(1), Task::Scrub { limit: 3 });
+    running.store.run(segment(1), Task::Scrub { limit: 100 });
+    let Some(Outcome::Scrubbed { mut damaged }) = running.owner.outcome(segment(1)) else { panic!("no scrub") };
+    if damaged.len() == 3 {
+        // Both were run one after the other; otherwise they were one.
+        running.store.run(segment(1), Task::Scrub { limit: 4 });
+        let Some(Outcome::Scrubbed { damaged: more }) = running.owner.outcome(segment(1)) else { panic!("no scrub") };
+        damaged.extend(more);
+    }
+    damaged.sort_unstable();
+    damaged.dedup();
+    assert!(damaged.len() >= 3, "{damaged:?}");
+    running.store.run(segment(1), coalesce(19..=20));
+    let outcome = running.wait_for(|outcome| matches!(outcome, Outcome::Damaged { token: None, .. }));
+    let Outcome::Damaged { page: first, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(first, page(5), "the first that the records change");
+    for (block, lsn) in expected(confirmed.floor) {
+        let content = PageImage::copy_from(&content(lsn));
+        let pages = vec![BasePage { page: page(block), version: Lsn(lsn), content }];
+        running.store.run(segment(1), Task::PutBases { token: Token(9), pages, replace: None, floor: None });
+        running.wait_for(|outcome| matches!(outcome, Outcome::BasesPut { .. }));
+    }
+    running.store.run(segment(1), coalesce(19..=20));
+    running.wait_for(|outcome| matches!(outcome, Outcome::Coalesced { .. }));
+    assert!(check_pages(&running, segment(1), 20));
+}
+
+#[test]
+fn damage_of_one_segments_superblocks_makes_that_segment_forget_and_no_other() {
+    let disk = MemoryDisk::default();
+    {
+        let running = Running::open(&disk, options());
+        for volume in 1..=2 {
+            running.store.create_segment(segment(volume), membership()).expect("new");
+            running.store.append(segment(volume), AppendId(1), &Entry::Membership(membership()));
+            running.store.append(segment(volume), AppendId(2), &records(1..=3));
+            assert!(running.owner.durable(segment(volume), 2));
+        }
+    }
+    disk.flip("pages/v1-pg0-B", 40, 1);
+    disk.flip("pages/v1-pg0-B", 4096 + 40, 1);
+    for _ in 0..2 {
+        let running = Running::open(&disk, options());
+        let damaged: Vec<bool> = running.survived.values().map(|survived| survived.damaged).collect();
+        assert_eq!(damaged, [true, false]);
+        assert_eq!(running.owner.outcome(segment(1)), Some(Outcome::PagesLost));
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_ends() {
+    let disk = MemoryDisk::default();
+    let running = Running::open(&disk, Options { reserve_bytes: 1 << 20, ..options() });
+    running.store.create_segment(segment(1), membership()).expect("new");
+    disk.set_free(1000);
+    assert_eq!(running.owner.outcome(segment(1)), Some(Outcome::DiskFull(true)));
+    running.store.create_segment(segment(2), membership()).expect("new");
+    assert_eq!(running.owner.outcome(segment(2)), Some(Outcome::DiskFull(true)), "who comes later is told, too");
+    disk.set_free(1 << 20);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(running.store.status().disk_full, "just enough is not enough, or it would be told all the time");
+    disk.set_free(2 << 20);
+    assert_eq!(running.owner.outcome(segment(1)), Some(Outcome::DiskFull(false)));
+}
+
+#[test]
+fn without_room_commits_wait_reads_go_on_and_nothing_is_lost() {
+    // Room for the journal's two files and one group of slots, not for two groups.
+    let capacity = 2 * (64 << 10) + 8192 + 528_384 + 100;
+    let disk = MemoryDisk::default();
+    let running = Running::open(&disk, Options { capacity_bytes: Some(capacity), ..options() });
+    let id = segment(1);
+    running.store.create_segment(id, membership()).expect("new");
+    let many = |lsns: std::ops::RangeInclusive<u64>| {
+        let floor = floor(*lsns.end());
+        Task::Coalesce { floor, records: lsns.map(|lsn| record(lsn, page(lsn))).collect() }
+    };
+    running.store.run(id, many(1..=40));
+    running.wait_for(|outcome| matches!(outcome, Outcome::Coalesced { .. }));
+    running.store.run(id, many(41..=70));
+    running.wait_for(|outcome| *outcome == Outcome::DiskFull(true));
+    running.store.run(id, Task::ReadBase { token: Token(1), page: page(40) });
+    let base = running.wait_for(|outcome| matches!(outcome, Outcome::Base { .. }));
+    let sound = BasePage { page: page(40), version: Lsn(40), content: PageImage::copy_from(&content(40)) };
+    assert_eq!(base, Outcome::Base { token: Token(1), page: page(40), base: Some(sound) });
+    assert!(running.store.status().used_bytes <= capacity);
+    drop(running);
+    let running = Running::open(&disk, options());
+    assert_eq!(running.survived[&id].floor, floor(40));
+    running.store.run(id, many(41..=70));
+    running.wait_for(|outcome| matches!(outcome, Outcome::Coalesced { .. }));
+    assert_eq!(running.store.status().pages, 70);
+}
+
+#[test]
+fn a_journal_without_room_waits_until_coalescing_frees_some() {
+    let capacity = 4 * (64 << 10) + 8192 + 528_384;
+    let disk = MemoryDisk::default();
+    let running = Running::open(&disk, Options { capacity_bytes: Some(capacity), ..options() });
+    let id = segment(1);
+    running.store.create_segment(id, membership()).expect("new");
+    running.store.run(id, coalesce(1..=1));
+    running.wait_for(|outcome| matches!(outcome, Outcome::Coalesced { .. }));
+    // Each entry takes a block: four files hold 60.
+    (2..=100).for_each(|lsn| {
+        running.store.append(id, AppendId(lsn), &Entry::Promise { volume_epoch: VolumeEpoch(lsn), writer: None });
+        running.store.append(id, AppendId(lsn), &records([lsn; 100]));
+        std::thread::sleep(Duration::from_millis(1));
+    });
+    running.wait_for(|outcome| *outcome == Outcome::DiskFull(true));
+    for through in 2..=100 {
+        running.store.run(id, coalesce(through..=through));
+    }
+    assert!(running.owner.durable(id, 100));
+    assert!(running.store.status().used_bytes <= capacity);
+    drop(running);
+    let survived = &Running::open(&disk, options()).survived[&id];
+    assert!(!survived.damaged);
+    assert_eq!(survived.floor, floor(100));
+}
+
+#[test]
+#[should_panic(expected = "bytes queued")]
+fn more_queued_than_a_segment_may_is_a_broken_invariant() {
+    let disk = MemoryDisk::default();
+    let (store, _) =
+        crate::Store::open_on(std::sync::Arc::new(disk), Options { queue_bytes: 1000, ..options() }).expect("opens");
+    store.create_segment(segment(1), membership()).expect("new");
+    (1..100).for_each(|lsn| store.append(segment(1), AppendId(lsn), &records([lsn])));
+}
