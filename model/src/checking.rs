@@ -25,9 +25,9 @@ where
     /// One line of a trace, in the field's notation: `w1@e2 → A Write 1..2 vdl=0`.
     fn line(&self, before: &Self::State, action: &Self::Action) -> String;
 
-    /// The step as a command of a script, where a simulation could replay it.
-    fn command(&self, _before: &Self::State, _action: &Self::Action) -> Option<Command> {
-        None
+    /// The step as commands of a script, where a simulation could replay it.
+    fn command(&self, _before: &Self::State, _action: &Self::Action) -> Vec<Command> {
+        Vec::new()
     }
 
     /// A line about the state at the end of a counterexample: what exactly was broken.

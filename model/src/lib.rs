@@ -11,6 +11,16 @@
 
 pub mod canon;
 pub mod checking;
+pub mod invariants;
+pub mod linearizability;
+pub mod log_recovery;
+pub mod node;
+pub mod notation;
+pub mod payload;
+pub mod reductions;
 pub mod registry;
 pub mod report;
 pub mod script;
+pub mod symmetry;
+pub mod volume;
+pub mod world;

@@ -107,7 +107,9 @@ where
 
 /// Every scope, in the order in which `check` runs them.
 pub fn all() -> Vec<Scope> {
-    Vec::new()
+    let mut scopes = Vec::new();
+    scopes.extend(crate::log_recovery::scopes());
+    scopes
 }
 
 /// The scopes that `wanted` names: a set (`quick`; `nightly`, which includes quick) or one scope.

@@ -1,0 +1,200 @@
+//! What is checked in every state.
+//!
+//! The protocol's own observer judges the notes, by rule (`R-…`). Beside it stand the invariants (`I-…`, see
+//! `specs/invariants.md`) that need to look into the machines and disks. The first that breaks is latched in the state,
+//! so each `always` property is "this one has not broken". Beside them `sometimes` properties show that the scope
+//! reaches what the others speak of.
+
+use crate::node::Node;
+use crate::volume::{Focus, Scale, Volume};
+use crate::world::World;
+use auriga_protocol::writer::Role;
+use auriga_protocol::{Lsn, MemberId, MemberSet, PgId, Segment, Writer};
+use stateright::Property;
+use std::sync::Arc;
+
+/// Checks what the step may have broken.
+pub fn after_step(model: &Volume, before: &World, world: &mut World) {
+    let changed = |index: &usize| !Arc::ptr_eq(&world.nodes[*index], &before.nodes[*index]);
+    let touched: Vec<usize> = (0..world.nodes.len()).filter(changed).collect();
+    let broken = touched.iter().find_map(|index| {
+        let node = &world.nodes[*index];
+        annulled_is_gone(node).or_else(|| chains_agree(world, *index))
+    });
+    let moved = world.history.acknowledged != before.history.acknowledged;
+    let broken = broken.or_else(|| if moved || !touched.is_empty() { copies_are_there(model, world) } else { None });
+    let stepped =
+        |index: &usize| before.writers.get(*index).is_none_or(|then| !Arc::ptr_eq(&world.writers[*index], then));
+    let broken = broken.or_else(|| {
+        let mut writers = (0..world.writers.len()).filter(stepped);
+        writers.find_map(|index| {
+            let writer = &world.writers[index];
+            allocation_is_bounded(model, world, writer).or_else(|| durable_is_seen(world, writer))
+        })
+    });
+    if let Some((rule, what)) = broken {
+        world.breaks(rule, what);
+    }
+}
+
+type Broken = Option<(&'static str, String)>;
+
+/// I-ANNULLED: a segment holds nothing that its install annuls.
+fn annulled_is_gone(node: &Node) -> Broken {
+    let truncations = &node.machine.install().truncations;
+    let held = node.machine.log().records().find(|record| truncations.annuls(record.lsn))?;
+    Some(("I-ANNULLED", format!("{} holds {}, annulled by {truncations:?}", node.machine.id(), held.lsn)))
+}
+
+/// I-CHAIN: two segments of a group with the same install have the same chain, as far as both are complete.
+fn chains_agree(world: &World, index: usize) -> Broken {
+    let this = &world.nodes[index].machine;
+    let peers = world.nodes.iter().map(|node| &node.machine);
+    let same_install = |peer: &&Segment<_>| peer.id().pg == this.id().pg && peer.install() == this.install();
+    peers.filter(same_install).find_map(|peer| {
+        let above = this.log().floor().lsn.max(peer.log().floor().lsn);
+        let through = this.log().scl().min(peer.log().scl());
+        let chain = |segment: &Segment<crate::payload::Mark>| -> Vec<(Lsn, crate::payload::Mark)> {
+            let records = segment.log().records().filter(|record| record.lsn > above && record.lsn <= through);
+            records.map(|record| (record.lsn, record.payload)).collect()
+        };
+        let (ours, theirs) = (chain(this), chain(peer));
+        let what = || format!("{} has {ours:?} where {} has {theirs:?}", this.id(), peer.id());
+        (ours != theirs).then(|| ("I-CHAIN", what()))
+    })
+}
+
+/// I-COPIES: what was acknowledged is on the disks of a write quorum of its group.
+fn copies_are_there(model: &Volume, world: &World) -> Broken {
+    let history = &world.history;
+    let by = history.acknowledged_by;
+    let annulled = |lsn: Lsn| history.installs.get(&by).is_some_and(|list| list.annuls(lsn));
+    let acknowledged = history.records.range(..=history.acknowledged);
+    let mut in_force = acknowledged.filter(|(lsn, record)| record.volume_epoch <= by && !annulled(**lsn));
+    in_force.find_map(|(lsn, record)| {
+        let pg = model.geometry().group_of(record.page);
+        let holds = |member: &MemberId| world.nodes[world.shape.index(pg, *member)].kept.holds(*lsn);
+        let holders: MemberSet = (0..world.shape.members).map(MemberId).filter(holds).collect();
+        let what = || format!("{lsn} was acknowledged by {by}, and only {holders:?} of {pg} have it on disk");
+        (!model.quorum().write_met(holders)).then(|| ("I-COPIES", what()))
+    })
+}
+
+/// I-LAL: no LSN above max(VDL, end of the last truncation) + LAL.
+fn allocation_is_bounded(model: &Volume, world: &World, writer: &Writer<crate::payload::Mark>) -> Broken {
+    let through = world.history.installs.get(&writer.volume_epoch()).map(|list| list.through());
+    let limit = writer.vdl().max(through.unwrap_or_default()).0 + model.scale.allocation_limit;
+    let allocated = writer.allocated();
+    let what = || format!("{} allocated {allocated}, above {limit}", writer.volume_epoch());
+    (writer.role() == Role::Open && allocated.0 > limit).then(|| ("I-LAL", what()))
+}
+
+/// I-PROGRESS: when every record of an open writer is on a write quorum, its VDL is its last CPL.
+fn durable_is_seen(world: &World, writer: &Writer<crate::payload::Mark>) -> Broken {
+    if writer.role() != Role::Open {
+        return None;
+    }
+    let epoch = writer.volume_epoch();
+    let own = || world.history.records.iter().filter(|(_, record)| record.volume_epoch == epoch);
+    let last = *own().next_back()?.0;
+    if writer.vdl() >= last || writer.allocated() != last {
+        return None;
+    }
+    let pgcls = writer.status().pgcl;
+    let complete = pgcls.iter().all(|(pg, pgcl)| {
+        let of_group = own().filter(|(_, record)| group_of(world, record.page) == *pg);
+        of_group.map(|(lsn, _)| *lsn).next_back().is_none_or(|last| last <= *pgcl)
+    });
+    let what = || format!("{epoch}: every group is complete ({pgcls:?}), and VDL {} is not {last}", writer.vdl());
+    complete.then(|| ("I-PROGRESS", what()))
+}
+
+fn group_of(world: &World, page: auriga_protocol::PageId) -> PgId {
+    auriga_protocol::Geometry { groups: world.shape.groups, extent_blocks: 1 }.group_of(page)
+}
+
+macro_rules! unbroken {
+    ($($rule:literal),* $(,)?) => {
+        [$(Property::always($rule, |_: &Volume, world: &World| !world.broke($rule))),*]
+    };
+}
+
+/// The properties of a scope.
+pub fn properties(scale: &Scale) -> Vec<Property<Volume>> {
+    let mut properties: Vec<Property<Volume>> = unbroken![
+        "I-COPIES",
+        "I-ANNULLED",
+        "I-CHAIN",
+        "I-LAL",
+        "I-PROGRESS",
+        "I-PAGE",
+        "R-WRITE-2",
+        "R-QUORUM-1",
+        "R-FENCE-1",
+        "R-FENCE-2",
+        "R-FENCE-3",
+        "R-RECOVER-2",
+        "R-TRUNCATE-1",
+        "R-TRUNCATE-2",
+        "R-ALLOC-2",
+        "R-VDL-2",
+        "R-READ-1",
+        "R-READ-3",
+        "R-READ-4",
+        "R-COLLECT-1",
+        "R-REJOIN-1",
+        "assertion",
+    ]
+    .into();
+    if scale.linearizable {
+        properties.push(Property::always("linearizable", |_, world: &World| {
+            world.history.operations.as_ref().is_none_or(|operations| operations.linearizable())
+        }));
+    }
+    properties.extend(shown(scale));
+    properties
+}
+
+fn shown(scale: &Scale) -> Vec<Property<Volume>> {
+    let budgets = &scale.budgets;
+    let crashes = budgets.crashes + budgets.zone_crashes > 0;
+    let mut shown: Vec<Property<Volume>> = Vec::new();
+    let mut show = |wanted: bool, name: &'static str, condition: fn(&Volume, &World) -> bool| {
+        if wanted {
+            shown.push(Property::sometimes(name, condition));
+        }
+    };
+    show(true, "a commit is acknowledged", |_, world| world.history.acknowledged > Lsn::ZERO);
+    show(crashes, "a commit is acknowledged after a crash", |model, world| {
+        let crashed = |left: &crate::world::Budgets| left.crashes + left.zone_crashes;
+        world.history.acknowledged > Lsn::ZERO && crashed(&world.left) < crashed(&model.scale.budgets)
+    });
+    show(budgets.writers > 1, "a later writer opens on an acknowledged commit", |_, world| {
+        world.history.opened.len() > 1 && world.history.opened.values().any(|vdl| *vdl > Lsn::ZERO)
+    });
+    show(budgets.writers > 1, "a record is annulled", |_, world| {
+        let annuls = |lsn: &Lsn| world.history.installs.values().any(|list| list.annuls(*lsn));
+        world.history.records.keys().any(annuls)
+    });
+    show(budgets.writers > 1 && scale.focus != Focus::Reads, "an unacknowledged record is recovered", |_, world| {
+        world.history.opened.values().any(|vdl| *vdl > world.history.acknowledged)
+    });
+    show(scale.focus == Focus::Promotion, "two candidates compete for one volume epoch", |_, world| {
+        let sealing = || world.writers.iter().filter(|writer| writer.role() == Role::Sealing);
+        sealing().any(|one| sealing().filter(|other| other.volume_epoch() == one.volume_epoch()).count() > 1)
+    });
+    show(scale.focus == Focus::Promotion, "an overtaken writer learns it", |_, world| {
+        world.writers.iter().any(|writer| writer.role() == Role::Fenced)
+    });
+    show(!scale.synchronous, "an append is pending", |_, world| world.nodes.iter().any(|n| !n.pending.is_empty()));
+    show(budgets.submits > 1 && scale.groups == 1, "a chain has a hole", |_, world| {
+        world.nodes.iter().any(|node| node.machine.log().last() > node.machine.log().scl() && node.pending.is_empty())
+    });
+    show(budgets.coalesces > 0, "a floor has moved", |_, world| {
+        world.nodes.iter().any(|node| node.machine.log().floor().lsn > Lsn::ZERO)
+    });
+    show(budgets.reads > 0, "a page with records is asked for", |_, world| {
+        world.left.reads == 0 && world.history.acknowledged > Lsn::ZERO
+    });
+    shown
+}

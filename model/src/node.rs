@@ -1,0 +1,205 @@
+//! A storage node of the model: one segment, its log disk and its page store.
+//!
+//! The log disk is a party of its own. What the machine *starts* to append is pending; an `Fsync` step makes the oldest
+//! pending append durable and tells the machine; a `Crash` drops the machine and what is pending, and boots the machine
+//! from what survived. The page store runs the machine's tasks one after another, each in a step of its own that is
+//! atomic, as the production store makes it.
+
+use crate::canon;
+use crate::payload::Mark;
+use auriga_protocol::message::BasePage;
+use auriga_protocol::segment::{Entry, Floor, Outcome, Survived, Task};
+use auriga_protocol::{
+    AppendId, Effects, Lsn, Machine, Membership, Micros, PageId, Payload, Segment, SegmentConfig, SegmentId,
+    VolumeEpoch,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// A segment and its disks.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Node {
+    /// The production state machine.
+    pub machine: Segment<Mark>,
+    /// Appends that were started and are not durable, oldest first.
+    pub pending: VecDeque<(AppendId, Entry<Mark>)>,
+    /// Tasks of the page store that were started and not done, oldest first.
+    pub tasks: VecDeque<Task<Mark>>,
+    entries: Arc<Vec<Entry<Mark>>>,
+    durable: AppendId,
+    pages: Arc<Pages>,
+    /// What a crash now would leave.
+    pub kept: Arc<Kept>,
+    /// Stands for everything above, with the own name left out; kept up to date by [`Node::seal_digest`].
+    pub digest: u128,
+    /// Whether the state names other segments, so that the digest alone does not tell it.
+    pub names_peers: bool,
+}
+
+/// The page store.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+struct Pages {
+    floor: Floor,
+    bases: BTreeMap<PageId, (Lsn, Vec<Mark>)>,
+}
+
+/// What a machine booted from the disk would be: two disks that boot to the same machine are the same disk.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Kept {
+    /// Its promise.
+    pub promised: VolumeEpoch,
+    /// Its installed epoch.
+    pub installed: VolumeEpoch,
+    /// Its floor.
+    pub floor: Floor,
+    /// The records above the floor.
+    pub records: Vec<Lsn>,
+    /// The booted machine.
+    bytes: Vec<u8>,
+}
+
+impl Node {
+    /// A segment directly after its creation.
+    pub fn created(config: &SegmentConfig, id: SegmentId, membership: Membership) -> Node {
+        let survived: Survived<Mark> = Survived::created(membership);
+        let machine = Segment::boot(config, id, survived.clone(), Micros(0), &mut Effects::default());
+        let entries = Arc::new(survived.entries);
+        let pages = Arc::default();
+        let kept = Arc::new(Kept::of(&machine));
+        let (pending, tasks) = (VecDeque::new(), VecDeque::new());
+        let durable = AppendId(0);
+        Node { machine, pending, tasks, entries, durable, pages, kept, digest: 0, names_peers: false }
+    }
+
+    /// Makes the oldest pending append durable; answers its number.
+    pub fn fsync(&mut self, config: &SegmentConfig) -> Option<AppendId> {
+        let (id, entry) = self.pending.pop_front()?;
+        Arc::make_mut(&mut self.entries).push(entry);
+        self.durable = id;
+        self.reckon_kept(config);
+        Some(id)
+    }
+
+    /// Loses the machine and all but the oldest `keep` pending appends, and boots again. Effects of the boot other
+    /// than appends are timers, which the model has by itself.
+    pub fn crash(&mut self, config: &SegmentConfig, keep: usize) {
+        let survivors = self.pending.drain(..).take(keep).map(|(_, entry)| entry).collect::<Vec<_>>();
+        if !survivors.is_empty() {
+            Arc::make_mut(&mut self.entries).extend(survivors);
+            self.reckon_kept(config);
+        }
+        self.tasks.clear();
+        self.durable = AppendId(0);
+        self.machine = self.boot(config);
+    }
+
+    /// Runs the oldest task.
+    pub fn run_task(&mut self, config: &SegmentConfig) -> Option<Outcome<Mark>> {
+        let task = self.tasks.pop_front()?;
+        let floor_before = self.pages.floor;
+        let outcome = Arc::make_mut(&mut self.pages).run(task);
+        if self.pages.floor != floor_before {
+            self.reckon_kept(config);
+        }
+        outcome
+    }
+
+    /// Brings the digest up to date; to be called when a step is over.
+    pub fn seal_digest(&mut self, scratch: &mut Vec<u8>) {
+        scratch.clear();
+        let own = self.machine.id().member.0;
+        let mut names_peers = false;
+        let mut label = |member: u8| {
+            names_peers |= member != own;
+            u64::from(member != own)
+        };
+        self.write(scratch, &mut label);
+        self.names_peers = names_peers;
+        self.digest = canon::digest(scratch);
+    }
+
+    /// The node's canonical bytes.
+    pub fn write(&self, out: &mut Vec<u8>, labels: &mut dyn canon::Labels) {
+        canon::write(out, &self.machine, self.durable.0, labels);
+        out.extend_from_slice(&self.kept.bytes);
+        for (id, entry) in &self.pending {
+            canon::write(out, &(*id, entry), self.durable.0, labels);
+        }
+        if !self.tasks.is_empty() || !self.pages.bases.is_empty() {
+            let mut hasher = DefaultHasher::new();
+            (&self.tasks, &self.pages).hash(&mut hasher);
+            out.extend_from_slice(&hasher.finish().to_le_bytes());
+        }
+    }
+
+    fn boot(&self, config: &SegmentConfig) -> Segment<Mark> {
+        let survived = Survived { floor: self.pages.floor, entries: (*self.entries).clone(), damaged: false };
+        Segment::boot(config, self.machine.id(), survived, Micros(0), &mut Effects::default())
+    }
+
+    fn reckon_kept(&mut self, config: &SegmentConfig) {
+        self.kept = Arc::new(Kept::of(&self.boot(config)));
+    }
+}
+
+impl Kept {
+    fn of(machine: &Segment<Mark>) -> Kept {
+        let own = machine.id().member.0;
+        let mut bytes = Vec::with_capacity(64);
+        canon::write(&mut bytes, machine, 0, &mut |member: u8| u64::from(member != own));
+        Kept {
+            promised: machine.promised(),
+            installed: machine.install().volume_epoch,
+            floor: machine.log().floor(),
+            records: machine.log().records().map(|record| record.lsn).collect(),
+            bytes,
+        }
+    }
+
+    /// Whether the record at `lsn` would be there after a crash.
+    pub fn holds(&self, lsn: Lsn) -> bool {
+        lsn <= self.floor.lsn || self.records.contains(&lsn)
+    }
+}
+
+impl Pages {
+    fn run(&mut self, task: Task<Mark>) -> Option<Outcome<Mark>> {
+        Some(match task {
+            Task::Coalesce { floor, records } => {
+                for record in records {
+                    let (version, content) = self.bases.entry(record.page).or_default();
+                    if record.lsn > *version {
+                        record.payload.apply(content);
+                        *version = record.lsn;
+                    }
+                }
+                self.floor = floor;
+                Outcome::Coalesced { floor }
+            }
+            Task::ReadBase { token, page } => Outcome::Base { token, page, base: self.base(page) },
+            Task::ReadBases { token, after, limit } => {
+                let beyond = self.bases.keys().copied().filter(|page| after.is_none_or(|after| *page > after));
+                let chosen: Vec<PageId> = beyond.take(limit + 1).collect();
+                let complete = chosen.len() <= limit;
+                let pages = chosen.into_iter().take(limit).filter_map(|page| self.base(page)).collect();
+                Outcome::Bases { token, pages, complete }
+            }
+            Task::PutBases { token, pages, replace, floor } => {
+                if let Some(range) = replace {
+                    self.bases.retain(|page, _| !range.contains(*page));
+                }
+                self.bases.extend(pages.into_iter().map(|base| (base.page, (base.version, base.content))));
+                self.floor = floor.unwrap_or(self.floor);
+                Outcome::BasesPut { token }
+            }
+            // The models' configuration never scrubs.
+            Task::Scrub { .. } => return None,
+        })
+    }
+
+    fn base(&self, page: PageId) -> Option<BasePage<Mark>> {
+        let (version, content) = self.bases.get(&page)?;
+        Some(BasePage { page, version: *version, content: content.clone() })
+    }
+}

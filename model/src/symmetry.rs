@@ -1,0 +1,160 @@
+//! What a state is told apart by: its canonical bytes, the same for all states that differ only in the names of
+//! segments (reduction 1 of `reductions.rs`).
+//!
+//! Members are put in an order that does not depend on their names: first by what they, their disks and their messages
+//! look like (colour), where that ties by how the writers and the observer see them (second colour); zones by the
+//! colours of their members. Then the whole state is written with each member's place in that order for its name. Equal
+//! bytes therefore always mean equal up to names, whatever the colours are worth: poor colours cost states, never
+//! soundness. The state itself keeps its names, so that traces can be read.
+
+use crate::canon::{digest, write};
+use crate::node::Node;
+use crate::world::World;
+use auriga_protocol::Party;
+use std::cell::RefCell;
+use std::hash::{Hash, Hasher};
+
+/// Members are numbered 0..=15.
+type PerMember = [u64; 16];
+
+const SELF: u64 = 1;
+
+thread_local! {
+    static SCRATCH: RefCell<(Vec<u8>, Vec<u8>)> = RefCell::default();
+}
+
+impl Hash for World {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        SCRATCH.with_borrow_mut(|(bytes, scratch)| {
+            bytes.clear();
+            write_world(self, bytes, scratch);
+            state.write(bytes);
+        });
+    }
+}
+
+/// Appends the canonical bytes of `world`.
+pub fn write_world(world: &World, bytes: &mut Vec<u8>, scratch: &mut Vec<u8>) {
+    let order =
+        if world.shape.symmetric { canonical_order(world, scratch) } else { (0..world.shape.members).collect() };
+    let mut place: PerMember = [0; 16];
+    for (position, member) in order.iter().enumerate() {
+        place[usize::from(*member)] = position as u64;
+    }
+    let mut label = |member: u8| place[usize::from(member)];
+    for group in world.nodes.chunks(usize::from(world.shape.members)) {
+        for member in &order {
+            write_node(&group[usize::from(*member)], bytes, &mut label);
+        }
+    }
+    write_people(world, bytes, &mut label);
+    let mut flying: Vec<(u64, u64, u128)> = (world.network.iter())
+        .map(|flying| {
+            let name = |party| party_label(party, &mut |member| place[usize::from(member)]);
+            (name(flying.envelope.from), name(flying.envelope.to), flying.content)
+        })
+        .collect();
+    flying.sort_unstable();
+    for (from, to, content) in flying {
+        bytes.extend_from_slice(&(from << 32 | to).to_le_bytes());
+        bytes.extend_from_slice(&content.to_le_bytes());
+    }
+    let broken = world.broken.as_ref().map_or("", |broken| broken.rule);
+    bytes.extend_from_slice(broken.as_bytes());
+}
+
+fn write_node(node: &Node, bytes: &mut Vec<u8>, label: &mut impl FnMut(u8) -> u64) {
+    if node.names_peers {
+        node.write(bytes, label);
+    } else {
+        bytes.extend_from_slice(&node.digest.to_le_bytes());
+    }
+}
+
+/// Writers, observer, users, budgets.
+fn write_people(world: &World, bytes: &mut Vec<u8>, label: &mut impl FnMut(u8) -> u64) {
+    for writer in &world.writers {
+        write(bytes, &**writer, 0, label);
+    }
+    let history = &*world.history;
+    write(bytes, &history.observer, 0, label);
+    let users = (&history.records, history.acknowledged, history.acknowledged_by);
+    write(bytes, &(users, &history.installs, &history.opened), 0, label);
+    write(bytes, &(world.left, world.requests, world.marks), 0, label);
+    if let Some(operations) = &history.operations {
+        let mut hasher = std::hash::DefaultHasher::new();
+        operations.hash(&mut hasher);
+        bytes.extend_from_slice(&hasher.finish().to_le_bytes());
+    }
+}
+
+/// A party as a number: its group, or the writer's number, above its member's label.
+fn party_label(party: Party, label: &mut impl FnMut(u8) -> u64) -> u64 {
+    match party {
+        Party::Segment(segment) => 1 << 31 | u64::from(segment.pg.0) << 8 | label(segment.member.0),
+        Party::Writer(_, writer) => writer.0,
+    }
+}
+
+/// The members in an order that does not depend on their names, zone by zone.
+fn canonical_order(world: &World, scratch: &mut Vec<u8>) -> Vec<u8> {
+    let shape = &*world.shape;
+    let mut colour = first_colours(world);
+    if tied(&shape.zones, &colour) {
+        let first = colour;
+        for member in 0..shape.members {
+            scratch.clear();
+            let mut label = |other: u8| if other == member { SELF } else { first[usize::from(other)] };
+            write_people(world, scratch, &mut label);
+            scratch.extend_from_slice(&first[usize::from(member)].to_le_bytes());
+            colour[usize::from(member)] = digest(scratch) as u64;
+        }
+    }
+    let by_colour = |member: &u8| (colour[usize::from(*member)], *member);
+    let mut zones: Vec<Vec<u8>> = shape.zones.clone();
+    zones.iter_mut().for_each(|zone| zone.sort_unstable_by_key(by_colour));
+    zones.sort_by_cached_key(|zone| zone.iter().map(|member| colour[usize::from(*member)]).collect::<Vec<_>>());
+    zones.concat()
+}
+
+/// What each member, its disk and its messages look like.
+fn first_colours(world: &World) -> PerMember {
+    let members = usize::from(world.shape.members);
+    let mut colour: PerMember = [0; 16];
+    for (index, node) in world.nodes.iter().enumerate() {
+        let own = &mut colour[index % members];
+        *own = own.rotate_left(7) ^ node.digest as u64;
+    }
+    let before = colour;
+    for flying in &world.network {
+        for (end, (this, other)) in
+            [(flying.envelope.from, flying.envelope.to), (flying.envelope.to, flying.envelope.from)]
+                .into_iter()
+                .enumerate()
+        {
+            let Party::Segment(segment) = this else { continue };
+            let mut bytes = [0; 40];
+            let other = party_label(other, &mut |member| before[usize::from(member)] >> 40);
+            bytes[..16].copy_from_slice(&flying.content.to_le_bytes());
+            bytes[16..24].copy_from_slice(&other.to_le_bytes());
+            bytes[24..32].copy_from_slice(&u64::from(segment.pg.0).to_le_bytes());
+            bytes[32..].copy_from_slice(&(end as u64).to_le_bytes());
+            let own = &mut colour[usize::from(segment.member.0)];
+            *own = own.wrapping_add(digest(&bytes) as u64);
+        }
+    }
+    colour
+}
+
+/// Whether the colours leave it open in which order members or zones come.
+fn tied(zones: &[Vec<u8>], colour: &PerMember) -> bool {
+    let colours = |zone: &Vec<u8>| {
+        let mut colours: Vec<u64> = zone.iter().map(|member| colour[usize::from(*member)]).collect();
+        colours.sort_unstable();
+        colours
+    };
+    let mut all: Vec<Vec<u64>> = zones.iter().map(colours).collect();
+    let within = all.iter().any(|zone| zone.windows(2).any(|pair| pair[0] == pair[1]));
+    all.sort_unstable();
+    within || all.windows(2).any(|pair| pair[0] == pair[1])
+}
