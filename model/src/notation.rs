@@ -154,7 +154,7 @@ pub fn message(message: &Message<Mark>) -> String {
         Message::Write { records: list, vdl, pgmrpl, .. } => {
             format!("Write {} vdl={vdl} pgmrpl={pgmrpl}", records(list))
         }
-        Message::Acknowledge { volume_epoch, scl } => format!("Acknowledge {volume_epoch} scl={scl}"),
+        Message::Acknowledge { volume_epoch, scl, .. } => format!("Acknowledge {volume_epoch} scl={scl}"),
         Message::Refused(reason) => format!("Refused {}", refusal(reason)),
         Message::ReadPage { page, read_point, group_point, .. } => {
             format!("ReadPage {} read_point={read_point} group_point={group_point}", page_name(*page))

@@ -74,7 +74,7 @@ pub fn thin_out(reductions: Reductions, world: &mut World) {
 
 fn drop_overtaken_acknowledgements(world: &mut World) {
     let of = |envelope: &Envelope<_>| match envelope.message {
-        Message::Acknowledge { volume_epoch, scl } => Some((envelope.from, envelope.to, volume_epoch, scl)),
+        Message::Acknowledge { volume_epoch, scl, .. } => Some((envelope.from, envelope.to, volume_epoch, scl)),
         _ => None,
     };
     let all: Vec<(Party, Party, VolumeEpoch, Lsn)> = world.network.iter().filter_map(|f| of(&f.envelope)).collect();
@@ -157,7 +157,7 @@ fn spent_to_writer(
             over || *volume_epoch < epoch
         }
         Message::Tail { volume_epoch, .. } => matches!(role, Role::Installing | Role::Open) || *volume_epoch < epoch,
-        Message::Acknowledge { volume_epoch, scl } => {
+        Message::Acknowledge { volume_epoch, scl, .. } => {
             let known = || {
                 let status = writer.status();
                 let mut members = status.members.iter();

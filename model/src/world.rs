@@ -156,7 +156,13 @@ impl World {
     /// Puts a message in flight, unless the same is.
     pub fn send(&mut self, from: Party, to: Party, message: Message<Mark>) {
         let mut bytes = Vec::with_capacity(64);
-        crate::canon::write(&mut bytes, &message, 0, &mut u64::from);
+        let mut names_members = false;
+        let mut label = |member: u8| {
+            names_members = true;
+            u64::from(member)
+        };
+        crate::canon::write(&mut bytes, &message, 0, &mut label);
+        assert!(!(names_members && self.shape.symmetric), "symmetry can't rename inside messages: {message:?}");
         let content = crate::canon::digest(&bytes);
         let envelope = Envelope { from, to, message };
         let same =

@@ -6,7 +6,7 @@
 //! base carries its version, and a read point below a base's version is refused.
 
 use super::reads::PendingBase;
-use super::{Entry, Floor, Out, PageRange, Segment, Task};
+use super::{Entry, Floor, Out, PageRange, Reply, Segment, Task};
 use crate::ids::{Lsn, MemberId, PageId, SegmentId, VolumeEpoch};
 use crate::machine::Token;
 use crate::message::{BasePage, Message};
@@ -154,7 +154,8 @@ impl<P: Payload> Segment<P> {
         }
         out.note(Note::Collected { segment: self.id, floor: floor.lsn });
         if self.promise.volume_epoch == self.install.volume_epoch {
-            self.acknowledge(self.installed_writer(), out);
+            let (to, volume_epoch) = (self.installed_writer(), self.install.volume_epoch);
+            self.answer(Reply::Acknowledge { to, volume_epoch }, out);
         }
         self.rejoin_if_caught_up(out);
     }

@@ -28,8 +28,8 @@ impl<P: Payload> Segment<P> {
             if self.config.defects.has(Defect::SealBeforeDurable) {
                 self.send_reply(reply, out);
             }
-        } else if !self.waiting.iter().any(|(_, waiting)| *waiting == reply) {
-            self.send_reply(reply, out);
+        } else {
+            self.answer(reply, out);
         }
     }
 
@@ -73,8 +73,8 @@ impl<P: Payload> Segment<P> {
             if self.config.defects.has(Defect::InstallBeforeDurable) {
                 self.send_reply(reply, out);
             }
-        } else if !self.waiting.iter().any(|(_, waiting)| *waiting == reply) {
-            self.acknowledge(from, out);
+        } else {
+            self.answer(reply, out);
         }
     }
 
@@ -120,7 +120,8 @@ impl<P: Payload> Segment<P> {
     pub(super) fn on_write(&mut self, from: Party, records: Vec<Record<P>>, out: &mut Out<P>) {
         let records = self.new_records(records);
         if records.is_empty() {
-            return self.acknowledge(from, out);
+            let volume_epoch = self.install.volume_epoch;
+            return self.answer(Reply::Acknowledge { to: from, volume_epoch }, out);
         }
         if self.disk_full {
             return out.send(from, Message::Refused(Refusal::DiskFull));
@@ -171,9 +172,23 @@ impl<P: Payload> Segment<P> {
         }
     }
 
+    /// An answer says only what is durable: it waits for whatever was appended before it. (Found by the model: a
+    /// repeated `Seal`, or a `Write` without news, must not speak for an `Install` that is still pending.)
+    pub(super) fn answer(&mut self, reply: Reply, out: &mut Out<P>) {
+        if self.durable >= self.appended {
+            return self.send_reply(reply, out);
+        }
+        if !self.waiting.iter().any(|(_, waiting)| *waiting == reply) {
+            self.waiting.push((self.appended, reply));
+        }
+    }
+
     fn send_reply(&mut self, reply: Reply, out: &mut Out<P>) {
         match reply {
-            Reply::Sealed { to, volume_epoch } if volume_epoch == self.promise.volume_epoch => {
+            // Once its install is here the candidate needs no report, and the log no longer is what was sealed.
+            Reply::Sealed { to, volume_epoch }
+                if volume_epoch == self.promise.volume_epoch && volume_epoch > self.install.volume_epoch =>
+            {
                 let report = self.report();
                 out.note(Note::Sealed { segment: self.id, volume_epoch, scl: report.scl });
                 out.send(to, Message::Sealed { volume_epoch, report });
