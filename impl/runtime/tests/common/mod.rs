@@ -72,7 +72,7 @@ impl Cluster {
 
     /// Six nodes on real stores.
     pub async fn start_on_files() -> Cluster {
-        Cluster::start_with(|_| (), |dir| Platters::Files(dir)).await
+        Cluster::start_with(|_| (), Platters::Files).await
     }
 
     async fn start_with(adjust: Adjust, platters: fn(PathBuf) -> Platters) -> Cluster {
