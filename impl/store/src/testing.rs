@@ -310,7 +310,7 @@ pub fn page(block: u64) -> PageId {
     PageId { inode: 1, block }
 }
 
-/// A record that fills its page with a byte of its LSN.
+/// A record that replaces its page by [`content`].
 pub fn record(lsn: u64, page: PageId) -> Record<Delta> {
     Record {
         lsn: Lsn(lsn),
@@ -323,9 +323,12 @@ pub fn record(lsn: u64, page: PageId) -> Record<Delta> {
     }
 }
 
-/// The content that [`record`] makes.
+/// The content that [`record`] makes; now and then the zero page, which is forgotten.
 pub fn content(lsn: u64) -> [u8; PAGE_SIZE] {
     let mut content = [0; PAGE_SIZE];
+    if matches!(lsn, 20 | 26 | 30) {
+        return content;
+    }
     content[..8].copy_from_slice(&lsn.to_le_bytes());
     content[4000..4100].fill(lsn as u8 | 1);
     content
