@@ -148,17 +148,32 @@ impl<P: Payload> Disk<P> {
         self.tasks.clear();
     }
 
-    /// What a restart finds. With `trimmed`, records at or below the floor are gone.
-    pub fn survived(&self, trimmed: bool) -> Survived<P> {
-        let floor = self.floor;
-        let trim = |entry: &Entry<P>| match entry {
-            Entry::Records { records, vdl } if trimmed => {
-                let records = records.iter().filter(|record| record.lsn > floor.lsn).cloned().collect();
-                Entry::Records { records, vdl: *vdl }
+    /// What a restart finds.
+    pub fn survived(&self) -> Survived<P> {
+        Survived { floor: self.floor, entries: self.durable.clone(), damaged: self.journal_damaged }
+    }
+
+    /// The journal is cleaned: of each kind only the newest entry stays, and records at or below the floor go. Kinds
+    /// may then stand in any order, which `salt` decides.
+    pub fn clean_journal(&mut self, salt: u64) {
+        let (mut newest, mut records) = (BTreeMap::new(), Vec::new());
+        for entry in std::mem::take(&mut self.durable) {
+            match entry {
+                Entry::Records { records: mut kept, vdl } => {
+                    kept.retain(|record| record.lsn > self.floor.lsn);
+                    records.push(Entry::Records { records: kept, vdl });
+                }
+                other => drop(newest.insert(other.kind(), other)),
             }
-            other => other.clone(),
-        };
-        Survived { floor, entries: self.durable.iter().map(trim).collect(), damaged: self.journal_damaged }
+        }
+        // A cleaned journal may keep what it could have dropped; it never loses the highest VDL it was told.
+        let mut kinds: Vec<_> = newest.into_values().collect();
+        if salt & 1 == 1 {
+            kinds.reverse();
+        }
+        let first = (salt >> 1) as usize % (kinds.len() + 1);
+        let rest = kinds.split_off(first);
+        self.durable = kinds.into_iter().chain(records).chain(rest).collect();
     }
 
     /// Entries of the journal that are durable.
@@ -197,7 +212,9 @@ impl<P: Payload> Disk<P> {
     pub fn lose_pages(&mut self) {
         self.pages.clear();
         self.rotten.clear();
-        self.pages_lost = true;
+        let pages = |entry: &&Entry<P>| matches!(entry, Entry::PagesLost | Entry::PagesRestored);
+        let known = matches!(self.durable.iter().rev().find(pages), Some(Entry::PagesLost));
+        self.pages_lost = !known;
     }
 
     /// A base page as it is stored.

@@ -1,7 +1,7 @@
 //! `auriga-conformance sim`.
 
 use crate::sim::campaign::{Campaign, Summary, run_campaign};
-use crate::sim::seeds::KeptSeed;
+use crate::sim::seeds::{self, KeptSeed};
 use crate::sim::shrink::shrink;
 use crate::sim::{Counted, Failure, Plan};
 use auriga_protocol::Defect;
@@ -21,6 +21,9 @@ pub struct Options {
     /// Drop faults that the failure doesn't need, and print the plan that remains.
     #[arg(long)]
     shrink: bool,
+    /// Keep the seed's plan (with --shrink: what remains of it) as a regression; the text says what was wrong.
+    #[arg(long, requires = "seed")]
+    keep: Option<String>,
     /// Run this kept plan (a file of `conformance/seeds/`, or the output of --shrink).
     #[arg(long, conflicts_with = "seed")]
     plan: Option<PathBuf>,
@@ -58,40 +61,41 @@ pub fn defect(slug: &str) -> Result<Defect, String> {
 /// When a file can't be read.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
     if let Some(seed) = options.seed {
-        return Ok(run_one(&Plan::from_seed(seed).with_defect(options.defect), options));
+        return run_one(&Plan::from_seed(seed).with_defect(options.defect), options);
     }
     if let Some(path) = &options.plan {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let plan = serde_json::from_str::<KeptSeed>(&text).map(|kept| kept.plan);
         let plan = plan.or_else(|_| serde_json::from_str(&text));
         let plan: Plan = plan.map_err(|error| format!("{}: {error}", path.display()))?;
-        return Ok(run_one(&plan, options));
+        return run_one(&plan, options);
     }
     Ok(run_many(options))
 }
 
-fn run_one(plan: &Plan, options: &Options) -> ExitCode {
+fn run_one(plan: &Plan, options: &Options) -> Result<ExitCode, String> {
     let mut print = |at: u64, line: String| println!("{:>9} {line}", at);
     let went = crate::sim::run(plan, options.trace.then_some(&mut print as _));
     println!(
         "seed {} digest {:016x} events {} acknowledged {}",
         plan.seed, went.digest, went.events, went.acknowledged
     );
-    let Some(failure) = went.failure else {
-        println!("every rule held");
-        return ExitCode::SUCCESS;
-    };
-    say(plan.seed, &failure);
-    if options.shrink {
-        let (small, failure) = shrink(plan, &failure);
+    let mut kept = plan.clone();
+    match &went.failure {
+        None => println!("every rule held"),
+        Some(failure) => say(plan.seed, failure),
+    }
+    if let Some(failure) = went.failure.as_ref().filter(|_| options.shrink) {
+        let (small, failure) = shrink(plan, failure);
         println!("with {} of {} faults:", small.faults.len(), plan.faults.len());
         say(small.seed, &failure);
-        match serde_json::to_string_pretty(&small) {
-            Ok(json) => println!("{json}"),
-            Err(error) => println!("{error}"),
-        }
+        println!("{}", serde_json::to_string_pretty(&small).map_err(|error| error.to_string())?);
+        kept = small;
     }
-    ExitCode::FAILURE
+    if let Some(why) = &options.keep {
+        println!("kept as {}", seeds::keep(&seeds::folder(), why, kept)?.display());
+    }
+    Ok(if went.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn say(seed: u64, failure: &Failure) {

@@ -17,9 +17,12 @@ const WRITERS_MAX: usize = 24;
 
 impl World<'_> {
     pub(super) fn boot_segment(&mut self, node: usize) {
+        let salt = self.rng.u64(..);
         let it = &mut self.segments[node];
-        let (id, survived, pages_lost) =
-            (it.id, it.disk.survived(self.plan.settings.trimmed && it.life > 0), it.disk.pages_lost());
+        if self.plan.settings.cleaned {
+            it.disk.clean_journal(salt);
+        }
+        let (id, survived, pages_lost) = (it.id, it.disk.survived(), it.disk.pages_lost());
         let mut effects = Effects::default();
         let machine = Segment::boot(&self.segment_config, id, survived, Micros(self.now), &mut effects);
         it.machine = Some(machine);
@@ -182,6 +185,9 @@ impl World<'_> {
                 self.writers[writer].open = true;
             }
             Note::Fenced { .. } => {
+                if self.writers[writer].woke {
+                    self.coverage.count(Counted::WokeFenced);
+                }
                 if std::mem::take(&mut self.writers[writer].open) {
                     self.coverage.count(Counted::OpenFenced);
                 }

@@ -1,6 +1,7 @@
 //! How every run ends: all troubles are over, a new writer starts, and within bounded virtual time it must be open,
 //! make something new durable, and read back every page with everything that was ever acknowledged.
 
+use super::node::SegmentNode;
 use super::world::World;
 
 /// Longest time, in virtual microseconds, from the end of all troubles to each milestone.
@@ -29,10 +30,14 @@ impl World<'_> {
         });
         self.read_back(writer);
         self.wait_for("every page is read", |world| world.unread == 0);
-        self.wait_for("every segment is whole again", |world| {
-            let whole = |node: &super::node::SegmentNode| !node.forgetful() && !node.unsound();
-            world.segments.iter().all(whole)
-        });
+        let ailing = |node: &&SegmentNode| node.forgetful() || node.unsound();
+        self.wait_for("every segment is whole again", |world| !world.segments.iter().any(|node| ailing(&node)));
+        let statuses =
+            self.segments.iter().filter(ailing).map(|node| node.machine.as_ref().map(|it| (it.id(), it.status())));
+        if self.failure.is_some() {
+            let statuses: Vec<_> = statuses.collect();
+            self.tell(|_| format!("ailing: {statuses:?}"));
+        }
     }
 
     fn wait_for(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {

@@ -59,6 +59,7 @@ impl World<'_> {
             Fault::FreezeWriter { time, successor } => {
                 if let Some(newest) = self.writers.last_mut() {
                     newest.frozen_until = now + time;
+                    newest.woke = true;
                 }
                 self.queue.push(now + successor, Event::StartWriter);
             }

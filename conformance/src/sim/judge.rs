@@ -77,7 +77,8 @@ impl Judge {
 
     /// What the recovery that opens at `vdl` in `volume_epoch` makes of earlier writers' records. Ask before observing.
     pub fn recovered(&self, volume_epoch: VolumeEpoch, vdl: Lsn) -> Recovered {
-        let durable = self.durable.values().chain(self.opened.values()).max().copied().unwrap_or_default();
+        let earlier = |vdls: &BTreeMap<VolumeEpoch, Lsn>| vdls.range(..volume_epoch).map(|(_, vdl)| *vdl).max();
+        let durable = earlier(&self.durable).max(earlier(&self.opened)).unwrap_or_default();
         let allocated = self.highest.range(..volume_epoch).map(|(_, lsn)| *lsn).max().unwrap_or_default();
         Recovered { tail: vdl > durable, annulled: allocated > vdl }
     }

@@ -89,7 +89,7 @@ impl SegmentNode {
         match &self.machine {
             Some(machine) => machine.status().rejoining,
             None => {
-                let survived = self.disk.survived(true);
+                let survived = self.disk.survived();
                 let amnesia = |entry: &segment::Entry<Mark>| match entry {
                     segment::Entry::Amnesia { .. } => Some(true),
                     segment::Entry::Rejoined { .. } => Some(false),
@@ -128,6 +128,8 @@ pub struct WriterNode {
     pub timers: BTreeMap<writer::Timer, u64>,
     /// Does nothing until then.
     pub frozen_until: u64,
+    /// Whether it was frozen once.
+    pub woke: bool,
     /// Reads that users wait for.
     pub reads: BTreeMap<Token, AskedRead>,
     /// The next token.
@@ -140,7 +142,7 @@ impl WriterNode {
     /// A writer that is not yet booted.
     pub fn created(id: WriterId) -> Self {
         let (timers, reads) = (BTreeMap::new(), BTreeMap::new());
-        WriterNode { id, machine: None, timers, frozen_until: 0, reads, next_token: 0, open: false }
+        WriterNode { id, machine: None, timers, frozen_until: 0, woke: false, reads, next_token: 0, open: false }
     }
 
     /// Whether it is, or may become, the writer.

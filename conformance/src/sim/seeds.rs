@@ -2,7 +2,7 @@
 
 use super::Plan;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A kept plan.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -11,6 +11,23 @@ pub struct KeptSeed {
     pub why: String,
     /// The plan that showed it.
     pub plan: Plan,
+}
+
+/// Where they are kept.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds")
+}
+
+/// Keeps a plan; answers its file.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn keep(folder: &Path, why: &str, plan: Plan) -> Result<PathBuf, String> {
+    let path = folder.join(format!("seed-{}.json", plan.seed));
+    let kept = KeptSeed { why: why.to_owned(), plan: Plan { defect: None, ..plan } };
+    let json = serde_json::to_string_pretty(&kept).map_err(|error| error.to_string())?;
+    std::fs::write(&path, json + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(path)
 }
 
 /// Reads every kept plan, by file name.

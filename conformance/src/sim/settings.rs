@@ -53,8 +53,8 @@ pub struct Settings {
     pub hydrate_pages_max: usize,
     /// `SegmentConfig::scrub_every`.
     pub scrub_every: u64,
-    /// Whether a restart finds the journal trimmed to the floor.
-    pub trimmed: bool,
+    /// Whether a restart finds the journal cleaned: trimmed to the floor, the newest entry of each kind only.
+    pub cleaned: bool,
 }
 
 /// Everything that is decided before a run begins.
@@ -153,7 +153,7 @@ impl Settings {
             push_weight_max: RECORD * *pick(rng, &[1, 3, 100]),
             hydrate_pages_max: *pick(rng, &[1, 2, 64]),
             scrub_every: rng.u64(10_000..40_000),
-            trimmed: rng.bool(),
+            cleaned: rng.bool(),
         }
     }
 }

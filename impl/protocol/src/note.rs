@@ -90,7 +90,7 @@ pub enum Note {
         /// The recovered VDL.
         vdl: Lsn,
     },
-    /// Everything through `vdl` is acknowledged to the writer's users as durable.
+    /// Everything through `vdl` is durable: what users wait for is acknowledged, what a recovery found stays found.
     Durable {
         /// The volume.
         volume: VolumeId,

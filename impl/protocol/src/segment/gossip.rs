@@ -73,8 +73,9 @@ impl<P: Payload> Segment<P> {
 
     /// The same as the `Install` that the writer sent and that was lost on its way here.
     pub(super) fn on_gossip_install(&mut self, install: Install, out: &mut Out<P>) {
-        let ours = self.promise.volume_epoch == install.volume_epoch && self.promise.writer != Some(install.writer);
-        let overtaken = install.volume_epoch < self.promise.volume_epoch || ours;
+        let to_another = self.promise.writer.is_some_and(|promised| promised != install.writer);
+        let taken = self.promise.volume_epoch == install.volume_epoch && to_another;
+        let overtaken = install.volume_epoch < self.promise.volume_epoch || taken;
         if install.volume_epoch <= self.install.volume_epoch || overtaken {
             return;
         }

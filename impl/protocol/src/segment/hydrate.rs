@@ -16,7 +16,10 @@ use alloc::vec::Vec;
 use serde::Serialize;
 
 /// Gossip rounds for which a peer's pages, or a peer that fetches ours, are waited for.
-const PATIENCE_ROUNDS: u8 = 10;
+///
+/// Each round asks the next peer, and a new hydration begins with whoever is next then: so this must share no divisor
+/// with the number of peers, five or six, or two segments that both lost their pages would ask each other forever.
+const PATIENCE_ROUNDS: u8 = 7;
 
 /// The floor is held for a peer that hydrates from here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]

@@ -128,6 +128,10 @@ impl<P: Payload> Machine for Segment<P> {
         if survived.damaged && !config.defects.has(Defect::AmnesiaCounts) {
             segment.forget_what_was_promised(out);
         }
+        segment.renew_target();
+        if !segment.amnesia.as_ref().is_some_and(Amnesia::knows_nothing) {
+            segment.tell_what_is_installed(out);
+        }
         out.set_timer(Timer::Gossip, config.gossip_every);
         out.set_timer(Timer::Coalesce, config.coalesce_every);
         if config.scrub_every > Micros(0) {

@@ -14,7 +14,6 @@ use crate::message::{Install, Message, SealReport};
 use crate::note::Note;
 use crate::quorum::MemberSet;
 use crate::record::Payload;
-use crate::writer::effective_scl;
 use alloc::collections::BTreeMap;
 use serde::Serialize;
 
@@ -127,12 +126,20 @@ impl<P: Payload> Segment<P> {
         let promised = amnesia.heard.values().map(|(promised, _)| *promised).max().unwrap_or_default();
         let reports = || amnesia.heard.values().map(|(_, report)| report);
         let install = reports().map(|report| &report.install).max().cloned().unwrap_or_default();
-        let target = reports().map(|report| effective_scl(report, &install)).max().unwrap_or_default();
+        // An SCL that was not yet truncated may name no record of this group, and could never be reached. Whoever is
+        // behind learns of the install by gossip, and is asked again.
+        if reports().any(|report| report.install != install) {
+            return amnesia.heard.retain(|_, (_, report)| report.install == install);
+        }
+        let target = reports().map(|report| report.scl).max().unwrap_or_default();
         amnesia.target = Some(target);
         amnesia.heard.clear();
         let incarnation = self.standing.incarnation;
-        self.append(Entry::Amnesia { incarnation, target: Some(target) }, out);
+        // In this order: whoever finds the target on disk after a crash must find the promises too.
         self.take_over_promises(promised, install, out);
+        let append = self.append(Entry::Amnesia { incarnation, target: Some(target) }, out);
+        let (to, volume_epoch) = (self.installed_writer(), self.install.volume_epoch);
+        self.waiting.push((append, Reply::Installed { to, volume_epoch }));
         self.rejoin_if_caught_up(out);
     }
 
@@ -144,6 +151,16 @@ impl<P: Payload> Segment<P> {
         if install.volume_epoch > self.install.volume_epoch {
             self.adopt_install(install.clone());
             self.append(Entry::Install(install), out);
+        }
+    }
+
+    /// A recovery in the meantime may have annulled the target: then a new one is asked for.
+    pub(super) fn renew_target(&mut self) {
+        let truncations = &self.install.truncations;
+        if let Some(amnesia) = self.amnesia.as_mut().filter(|amnesia| !amnesia.done)
+            && amnesia.target.is_some_and(|target| truncations.annuls(target))
+        {
+            *amnesia = Amnesia { numbering: None, ..Amnesia::resumed(None) };
         }
     }
 

@@ -20,7 +20,7 @@ impl<P: Payload> Segment<P> {
             return out.send(from, Message::Refused(refusal));
         }
         let reply = Reply::Sealed { to: from, volume_epoch };
-        if volume_epoch > self.promise.volume_epoch {
+        if volume_epoch > self.promise.volume_epoch || self.promise.writer.is_none() {
             let writer = Some(writer);
             self.promise = Promise { volume_epoch, writer };
             let append = self.append(Entry::Promise { volume_epoch, writer }, out);
@@ -89,6 +89,7 @@ impl<P: Payload> Segment<P> {
         }
         // `install.vdl` is a finding, not yet a fact: only what a writer calls durable may be reported (R-RECOVER-5).
         self.install = install;
+        self.renew_target();
     }
 
     /// Whether a writer's records may be taken at all.
@@ -194,8 +195,7 @@ impl<P: Payload> Segment<P> {
                 out.send(to, Message::Sealed { volume_epoch, report });
             }
             Reply::Installed { to, volume_epoch } if volume_epoch == self.install.volume_epoch => {
-                let truncations = self.install.truncations.clone();
-                out.note(Note::Installed { segment: self.id, volume_epoch, truncations });
+                self.tell_what_is_installed(out);
                 self.acknowledge(to, out);
             }
             Reply::Acknowledge { to, volume_epoch } if volume_epoch == self.install.volume_epoch => {
@@ -209,8 +209,13 @@ impl<P: Payload> Segment<P> {
         }
     }
 
-    /// Tells the writer how far the chain is complete and durable (R-WRITE-2, R-WRITE-3).
+    /// Tells the writer how far the chain is complete and durable (R-WRITE-2, R-WRITE-3). Not once a newer
+    /// candidate has the promise: what it sealed must not grow (R-FENCE-1).
     pub(super) fn acknowledge(&mut self, to: Party, out: &mut Out<P>) {
+        let fenced = self.install.volume_epoch < self.promise.volume_epoch;
+        if fenced && !self.config.defects.has(Defect::NoFence) {
+            return;
+        }
         let over_hole = self.config.defects.has(Defect::AckOverHole);
         let scl = if over_hole { self.log.last() } else { self.log.scl() };
         let volume_epoch = self.install.volume_epoch;
@@ -218,13 +223,25 @@ impl<P: Payload> Segment<P> {
         out.send(to, Message::Acknowledge { volume_epoch, scl, standing: self.standing.clone() });
     }
 
-    /// Whether `writer` may still become, or is, the writer of `volume_epoch` here.
+    /// An install may have become durable without anyone hearing of it, because the process stopped right then.
+    pub(super) fn tell_what_is_installed(&self, out: &mut Out<P>) {
+        let volume_epoch = self.install.volume_epoch;
+        if volume_epoch > VolumeEpoch::NONE {
+            let truncations = self.install.truncations.clone();
+            out.note(Note::Installed { segment: self.id, volume_epoch, truncations });
+        }
+    }
+
+    /// Whether `writer` may still become, or is, the writer of `volume_epoch` here. A promise that was taken over from
+    /// peers doesn't say to whom. Then whoever comes first has it, or the segment would fence the very writer that it
+    /// promised to; two candidates can't both install on a write quorum, because what was said before the loss no
+    /// longer counts (R-REJOIN-3).
     fn admit_candidate(&self, writer: WriterId, volume_epoch: VolumeEpoch) -> Result<(), Refusal> {
         let current = self.promise.volume_epoch;
         if volume_epoch < current {
             return Err(Refusal::StaleVolumeEpoch { current });
         }
-        let taken = volume_epoch == current && self.promise.writer != Some(writer);
+        let taken = volume_epoch == current && self.promise.writer.is_some_and(|promised| promised != writer);
         if taken && current > VolumeEpoch::NONE && !self.config.defects.has(Defect::EpochGrantedTwice) {
             return Err(Refusal::EpochTaken { current });
         }

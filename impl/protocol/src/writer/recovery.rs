@@ -22,6 +22,10 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::Serialize;
 
+/// Retries after which the source of a tail is given up, so that one is slow and not yet silent where the network's
+/// round trip is longer than the retry timer.
+const SOURCE_PATIENCE_ROUNDS: u8 = 5;
+
 /// What recovery knows so far. Empty once the writer is open.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub(super) struct Recovery<P: Payload> {
@@ -41,7 +45,8 @@ struct Tail<P: Payload> {
     base: Option<Lsn>,
     records: Vec<Record<P>>,
     complete: bool,
-    progressed: bool,
+    /// Retries since a part came.
+    silent_rounds: u8,
 }
 
 /// What a `Tail` message brings.
@@ -132,7 +137,7 @@ impl<P: Payload> Writer<P> {
             let reach = |report: &SealReport| if by_length { report.scl } else { effective_scl(report, &self.install) };
             let best = self.reports_of(pg).max_by_key(|(member, report)| (reach(report), core::cmp::Reverse(*member)));
             let source = best.map(|(member, _)| member).unwrap_or_default();
-            let tail = Tail { source, base: None, records: Vec::new(), complete: false, progressed: true };
+            let tail = Tail { source, base: None, records: Vec::new(), complete: false, silent_rounds: 0 };
             self.recovery.tails.insert(pg, tail);
             self.pull_tail(pg, out);
         }
@@ -155,7 +160,7 @@ impl<P: Payload> Writer<P> {
             return;
         }
         tail.base.get_or_insert(part.base);
-        tail.progressed = true;
+        tail.silent_rounds = 0;
         for record in part.records {
             if record.prev_segment != tail.end() {
                 return; // not a chain: the retry timer asks again
@@ -181,7 +186,7 @@ impl<P: Payload> Writer<P> {
     /// A source that went silent is dropped, and its group sealed anew: by itself if it still answers.
     pub(super) fn retry_collecting(&mut self, out: &mut Out<P>) {
         let silent: Vec<(PgId, MemberId)> = (self.recovery.tails.iter())
-            .filter(|(_, tail)| !tail.complete && !tail.progressed)
+            .filter(|(_, tail)| !tail.complete && tail.silent_rounds >= SOURCE_PATIENCE_ROUNDS)
             .map(|(pg, tail)| (*pg, tail.source))
             .collect();
         for (pg, source) in &silent {
@@ -194,7 +199,7 @@ impl<P: Payload> Writer<P> {
         }
         for pg in self.recovery.tails.keys().copied().collect::<Vec<_>>() {
             let Some(tail) = self.recovery.tails.get_mut(&pg).filter(|tail| !tail.complete) else { continue };
-            tail.progressed = false;
+            tail.silent_rounds += 1;
             self.pull_tail(pg, out);
         }
     }

@@ -188,9 +188,8 @@ impl<P: Payload> Writer<P> {
             group.durable = queued.lsn;
         }
         self.complete -= last + 1;
-        if self.role == Role::Open {
-            let (volume, volume_epoch) = (self.id.volume, self.volume_epoch);
-            out.note(Note::Durable { volume, volume_epoch, vdl: self.vdl });
-        }
+        // Also while it installs: segments are told this VDL, and may collect up to it.
+        let (volume, volume_epoch) = (self.id.volume, self.volume_epoch);
+        out.note(Note::Durable { volume, volume_epoch, vdl: self.vdl });
     }
 }
