@@ -137,6 +137,25 @@ impl Delta {
         }
     }
 
+    /// The delta that turns the bytes at `offset` from `old` into `new` and touches none outside of them, so that it
+    /// commutes with every delta of other bytes of the page; `None` when they are equal.
+    ///
+    /// # Panics
+    /// When the slices differ in length, leave the page, or are (nearly) a whole page.
+    pub fn within(offset: usize, old: &[u8], new: &[u8]) -> Option<Delta> {
+        assert!(old.len() == new.len() && offset + new.len() <= PAGE_SIZE && new.len() <= PAGE_SIZE - PATCH_HEADER, "{} bytes at {offset}", new.len());
+        let first = old.iter().zip(new).position(|(old, new)| old != new)?;
+        let last = old.iter().zip(new).rposition(|(old, new)| old != new)?;
+        let patch = &new[first..=last];
+        let mut bytes = Vec::with_capacity(1 + PATCH_HEADER + patch.len());
+        bytes.push(PATCHES);
+        bytes.extend_from_slice(&((offset + first) as u16).to_le_bytes());
+        bytes.extend_from_slice(&(patch.len() as u16).to_le_bytes());
+        bytes.extend_from_slice(patch);
+        debug_assert!(check(&bytes).is_ok());
+        Some(Delta(bytes.into()))
+    }
+
     /// The delta that makes any page `new`, whatever it was. An empty slice is the zero page.
     ///
     /// # Panics
@@ -385,6 +404,19 @@ mod tests {
         assert_eq!(applied(&delta, &old), image(&new));
         assert_eq!(Delta::between(&old, &[]), Some(Delta::zero()));
         assert!(applied(&Delta::zero(), &old).is_zero());
+    }
+
+    #[test]
+    fn a_delta_within_touches_nothing_else() {
+        let (old, mut new) = ([3; 40], [3; 40]);
+        assert_eq!(Delta::within(8152, &old, &new), None);
+        new[10] = 4;
+        new[39] = 5;
+        let delta = Delta::within(8152, &old, &new).expect("differs");
+        assert_eq!(delta.len(), 1 + PATCH_HEADER + 30);
+        let page = applied(&delta, &[9; PAGE_SIZE]);
+        assert_eq!(page.content()[..8162], [9; 8162]);
+        assert_eq!(page.content()[8162..], new[10..]);
     }
 
     #[test]

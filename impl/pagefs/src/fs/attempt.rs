@@ -1,0 +1,148 @@
+//! Operations that may find something missing, and are tried again when it is there.
+//!
+//! An attempt holds the locks it needs, looks whether every page it must know is cached and whether there is room, and
+//! either does the whole thing or says what it lacks, having changed nothing. So no lock is held while storage is
+//! asked, and the code that decides has no second, asynchronous version.
+
+use super::PageFs;
+use crate::cache::{Fetch, Fetched};
+use crate::error::FsError;
+use crate::inode::Inode;
+use auriga_protocol::{Lsn, PageId};
+use auriga_runtime::volume::VolumeError;
+use auriga_store::PageImage;
+use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// What an attempt comes to.
+pub(super) enum Attempt {
+    /// Done, by the mini-transaction with this CPL.
+    Done(Lsn),
+    /// These blocks must be fetched first.
+    Missing(Vec<u64>),
+    /// Something must become durable first.
+    Full,
+}
+
+/// What the answer to a change is given to: the LSN at which the change is durable.
+pub trait Answer: FnOnce(Result<Lsn, FsError>) + Send + 'static {}
+impl<T: FnOnce(Result<Lsn, FsError>) + Send + 'static> Answer for T {}
+
+type Try = Box<dyn Fn(&Arc<PageFs>, &Arc<Inode>) -> Result<Attempt, FsError> + Send>;
+
+/// An operation that waits for what its attempt lacks.
+struct Pending {
+    inode: Arc<Inode>,
+    attempt: Try,
+    done: Box<dyn FnOnce(Result<Lsn, FsError>) + Send>,
+    deadline: Instant,
+}
+
+impl PageFs {
+    /// Makes attempts, beginning on a worker, until one is done, fails, or the deadline has passed.
+    pub(super) fn attempt_later(
+        self: &Arc<Self>,
+        inode: Arc<Inode>,
+        attempt: impl Fn(&Arc<PageFs>, &Arc<Inode>) -> Result<Attempt, FsError> + Send + 'static,
+        done: impl Answer,
+    ) {
+        let deadline = self.deadline();
+        self.run_later(Pending { inode, attempt: Box::new(attempt), done: Box::new(done), deadline });
+    }
+
+    fn run_later(self: &Arc<Self>, pending: Pending) {
+        let fs = Arc::clone(self);
+        self.workers.run(move || fs.run(pending));
+    }
+
+    fn run(self: &Arc<Self>, pending: Pending) {
+        loop {
+            if Instant::now() >= pending.deadline {
+                return (pending.done)(Err(FsError::Volume(VolumeError::TimedOut)));
+            }
+            match (pending.attempt)(self, &pending.inode) {
+                Ok(Attempt::Done(lsn)) => return (pending.done)(Ok(lsn)),
+                Ok(Attempt::Missing(blocks)) => return self.fetch_then_run(pending, &blocks),
+                Ok(Attempt::Full) => {
+                    if let Err(error) = self.wait_until_durable() {
+                        return (pending.done)(Err(error));
+                    }
+                }
+                Err(error) => return (pending.done)(Err(error)),
+            }
+        }
+    }
+
+    fn fetch_then_run(self: &Arc<Self>, pending: Pending, blocks: &[u64]) {
+        let inode = Arc::clone(&pending.inode);
+        let waiting = Arc::new(Waiting {
+            left: AtomicUsize::new(blocks.len()),
+            failure: Mutex::new(None),
+            pending: Mutex::new(Some(pending)),
+        });
+        for block in blocks {
+            let (fs, waiting) = (Arc::clone(self), Arc::clone(&waiting));
+            self.fetch(&inode, *block, move |result| {
+                if let Err(error) = result {
+                    crate::inode::lock(&waiting.failure).get_or_insert(error);
+                }
+                if waiting.left.fetch_sub(1, AcqRel) == 1 {
+                    waiting.resume(&fs);
+                }
+            });
+        }
+    }
+
+    /// Gets a page of a file, from wherever it is; calls back at once when that is not storage.
+    pub(super) fn fetch(
+        &self,
+        inode: &Inode,
+        block: u64,
+        done: impl FnOnce(Result<PageImage, FsError>) + Send + 'static,
+    ) {
+        let page = PageId { inode: inode.ino, block };
+        let done: Fetched = Box::new(move |result| done(result.map_err(FsError::Volume)));
+        // While this lock is held nobody can zero the block: so either it is known to be zero, or whoever zeroes it
+        // finds this fetch and outdates it.
+        let zeroes = inode.lock_zeroes();
+        if zeroes.covers(block, || self.volume.vdl()) {
+            drop(zeroes);
+            let cached = self.cache.get(page);
+            return done(Ok(cached.unwrap_or_default()));
+        }
+        let fetch = self.cache.fetch(page, done);
+        drop(zeroes);
+        match fetch {
+            Fetch::Hit(image, done) => done(Ok(image)),
+            Fetch::Joined => {}
+            Fetch::Begin => {
+                let cache = Arc::clone(&self.cache);
+                self.volume.read(page, self.deadline(), Box::new(move |answer| cache.fetched(page, answer)));
+            }
+        }
+    }
+
+    /// The page as an attempt must know it, or `None`: it must be fetched.
+    pub(super) fn page_if_known(&self, inode: &Inode, block: u64) -> Option<PageImage> {
+        let cached = self.cache.get(PageId { inode: inode.ino, block });
+        cached.or_else(|| inode.lock_zeroes().covers(block, || self.volume.vdl()).then(PageImage::default))
+    }
+}
+
+/// A pending operation and the pages that it waits for.
+struct Waiting {
+    left: AtomicUsize,
+    failure: Mutex<Option<FsError>>,
+    pending: Mutex<Option<Pending>>,
+}
+
+impl Waiting {
+    fn resume(&self, fs: &Arc<PageFs>) {
+        let Some(pending) = crate::inode::lock(&self.pending).take() else { return };
+        match crate::inode::lock(&self.failure).take() {
+            Some(error) => (pending.done)(Err(error)),
+            None => fs.run_later(pending),
+        }
+    }
+}

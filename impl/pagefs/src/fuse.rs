@@ -1,0 +1,482 @@
+//! The kernel's requests, answered by a [`PageFs`].
+//!
+//! This module translates and decides nothing. What finds everything in memory is answered on the thread that read
+//! the request; what waits takes its reply object along and is answered from wherever it ends. Every request is
+//! answered: the file system bounds every wait by its deadline, because a PostgreSQL process that waits for an
+//! unanswered fsync can't even be killed.
+//!
+//! Files are opened for direct I/O: the kernel keeps no copy of their content, so what a process was told is written has
+//! reached the log. Names and attributes are cached by the kernel for long, as no one else changes them.
+
+use crate::error::FsError;
+use crate::fs::{NewInode, PageFs, RenameMode, SetAttr};
+use crate::layout::{FILE_MAX, InodeRecord, Kind, NAME_MAX};
+use auriga_store::PAGE_SIZE;
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long the kernel may trust names and attributes. It is the only one who changes them.
+const TTL: Duration = Duration::from_secs(3600);
+/// Inode numbers are used once, so none has a second generation.
+const GENERATION: Generation = Generation(0);
+/// Largest write request, in bytes.
+const WRITE_MAX: u32 = 1 << 20;
+/// Directory entries looked at for one request.
+const LIST_AT_A_TIME: usize = 512;
+/// Requests in the background (asynchronous and direct reads) before the kernel throttles.
+const BACKGROUND_MAX: u16 = 128;
+
+/// Answers the kernel for one file system.
+pub struct Adapter {
+    fs: Arc<PageFs>,
+}
+
+impl Adapter {
+    /// Answers from `fs`.
+    pub fn new(fs: Arc<PageFs>) -> Adapter {
+        Adapter { fs }
+    }
+
+    fn reply_entry(&self, result: Result<InodeRecord, FsError>, reply: ReplyEntry) {
+        match result {
+            Ok(record) => reply.entry(&TTL, &attr(&record), GENERATION),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn make(&self, parent: INodeNo, name: &OsStr, new: &NewInode<'_>, open: bool) -> Result<InodeRecord, FsError> {
+        self.fs.create(parent.0, name.as_bytes(), new, open)
+    }
+}
+
+fn errno(error: FsError) -> Errno {
+    Errno::from_i32(error.errno())
+}
+
+fn reply_empty(result: Result<(), FsError>, reply: ReplyEmpty) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn reply_attr(result: Result<InodeRecord, FsError>, reply: ReplyAttr) {
+    match result {
+        Ok(record) => reply.attr(&TTL, &attr(&record)),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn open_flags() -> FopenFlags {
+    FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES | FopenFlags::FOPEN_NOFLUSH
+}
+
+fn attr(record: &InodeRecord) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(record.ino),
+        size: record.size,
+        blocks: record.size.div_ceil(512),
+        atime: time(record.atime),
+        mtime: time(record.mtime),
+        ctime: time(record.ctime),
+        crtime: UNIX_EPOCH,
+        kind: file_type(record.kind),
+        perm: record.mode,
+        nlink: record.nlink,
+        uid: record.uid,
+        gid: record.gid,
+        rdev: record.rdev,
+        blksize: PAGE_SIZE as u32,
+        flags: 0,
+    }
+}
+
+fn time(nanos: i64) -> SystemTime {
+    let distance = Duration::from_nanos(nanos.unsigned_abs());
+    if nanos >= 0 { UNIX_EPOCH + distance } else { UNIX_EPOCH - distance }
+}
+
+fn nanos(time: TimeOrNow) -> i64 {
+    let time = match time {
+        TimeOrNow::SpecificTime(time) => time,
+        TimeOrNow::Now => SystemTime::now(),
+    };
+    let clamp = |distance: Duration| i64::try_from(distance.as_nanos()).unwrap_or(i64::MAX);
+    time.duration_since(UNIX_EPOCH).map_or_else(|before| -clamp(before.duration()), clamp)
+}
+
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Socket => FileType::Socket,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::CharDevice => FileType::CharDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+    }
+}
+
+fn kind_of_mode(mode: u32) -> Option<Kind> {
+    match mode & libc::S_IFMT {
+        0 | libc::S_IFREG => Some(Kind::File),
+        libc::S_IFSOCK => Some(Kind::Socket),
+        libc::S_IFIFO => Some(Kind::Fifo),
+        libc::S_IFCHR => Some(Kind::CharDevice),
+        libc::S_IFBLK => Some(Kind::BlockDevice),
+        _ => None,
+    }
+}
+
+fn new_inode<'a>(request: &Request, kind: Kind, mode: u32, rdev: u32, target: &'a [u8]) -> NewInode<'a> {
+    let mode = (mode & 0o7777) as u16;
+    NewInode { kind, mode, uid: request.uid(), gid: request.gid(), rdev, target }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            // Shared mappings of files that are open for direct I/O.
+            InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+        ];
+        for flag in wanted {
+            if let Err(missing) = config.add_capabilities(flag) {
+                tracing::debug!(?missing, "the kernel does not have this FUSE capability");
+            }
+        }
+        let refused = |what, nearest: u32| std::io::Error::other(format!("FUSE {what}: the nearest is {nearest}"));
+        config.set_max_write(WRITE_MAX).map_err(|nearest| refused("max_write", nearest))?;
+        config.set_max_background(BACKGROUND_MAX).map_err(|nearest| refused("max_background", nearest.into()))?;
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.reply_entry(self.fs.lookup(parent.0, name.as_bytes()), reply);
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        reply_attr(self.fs.attributes(ino.0), reply);
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let set = SetAttr {
+            mode: mode.map(|mode| (mode & 0o7777) as u16),
+            uid,
+            gid,
+            atime: atime.map(nanos),
+            mtime: mtime.map(nanos),
+        };
+        let set_others = move |fs: &PageFs| match set == SetAttr::default() {
+            true => fs.attributes(ino.0),
+            false => fs.set_attributes(ino.0, &set),
+        };
+        match size {
+            None => reply_attr(set_others(&self.fs), reply),
+            Some(size) => {
+                let fs = Arc::clone(&self.fs);
+                self.fs.truncate(ino.0, size, move |result| {
+                    reply_attr(result.and_then(|_| set_others(&fs)), reply);
+                });
+            }
+        }
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.fs.read_link(ino.0) {
+            Ok(target) => reply.data(&target),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        match kind_of_mode(mode) {
+            Some(kind) => {
+                let new = new_inode(request, kind, mode, rdev, b"");
+                self.reply_entry(self.make(parent, name, &new, false), reply);
+            }
+            None => reply.error(Errno::EINVAL),
+        }
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        let new = new_inode(request, Kind::Directory, mode, 0, b"");
+        self.reply_entry(self.make(parent, name, &new, false), reply);
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(self.fs.unlink(parent.0, name.as_bytes()), reply);
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(self.fs.rmdir(parent.0, name.as_bytes()), reply);
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let new = new_inode(request, Kind::Symlink, 0o777, 0, target.as_os_str().as_bytes());
+        self.reply_entry(self.make(parent, name, &new, false), reply);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match flags {
+            RenameFlags::RENAME_NOREPLACE => RenameMode::Keep,
+            RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+            none if none.is_empty() => RenameMode::Replace,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let result = self.fs.rename(parent.0, name.as_bytes(), newparent.0, newname.as_bytes(), mode);
+        reply_empty(result, reply);
+    }
+
+    fn link(&self, _: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        self.reply_entry(self.fs.link(ino.0, newparent.0, newname.as_bytes()), reply);
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        match self.fs.open(ino.0) {
+            Ok(()) => reply.opened(FileHandle(0), open_flags()),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.fs.read(ino.0, offset, size, move |result| match result {
+            Ok(read) => read.with(|bytes| reply.data(bytes)),
+            Err(error) => reply.error(errno(error)),
+        });
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        flags: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        // With direct I/O the kernel sends no FSYNC for these flags: the write itself must be durable.
+        let wait = flags.0 & libc::O_DSYNC != 0;
+        let written = data.len() as u32;
+        let fs = Arc::clone(&self.fs);
+        self.fs.write(ino.0, offset, data, move |result| match result {
+            Ok(lsn) if wait => fs.when_durable(lsn, move |result| match result {
+                Ok(()) => reply.written(written),
+                Err(error) => reply.error(errno(error)),
+            }),
+            Ok(_) => reply.written(written),
+            Err(error) => reply.error(errno(error)),
+        });
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.fs.close(ino.0);
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.fs.sync(Some(ino.0), move |result| reply_empty(result, reply));
+    }
+
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), FopenFlags::empty());
+    }
+
+    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        match self.fs.list(ino.0, offset, LIST_AT_A_TIME) {
+            Ok(listed) => {
+                for line in listed {
+                    let name = OsStr::from_bytes(&line.name);
+                    if reply.add(INodeNo(line.ino), line.next, file_type(line.kind), name) {
+                        break;
+                    }
+                }
+                reply.ok();
+            }
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn readdirplus(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        match self.fs.list(ino.0, offset, LIST_AT_A_TIME) {
+            Ok(listed) => {
+                for line in listed {
+                    // Gone since it was listed.
+                    let Ok(record) = self.fs.attributes(line.ino) else { continue };
+                    let name = OsStr::from_bytes(&line.name);
+                    if reply.add(INodeNo(line.ino), line.next, name, &TTL, &attr(&record), GENERATION) {
+                        break;
+                    }
+                }
+                reply.ok();
+            }
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.fs.sync(Some(ino.0), move |result| reply_empty(result, reply));
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let options = self.fs.options();
+        let page = PAGE_SIZE as u64;
+        let used = self.fs.used_blocks();
+        let blocks = options.capacity.map_or(FILE_MAX / page, |capacity| capacity / page);
+        let free = blocks.saturating_sub(used);
+        let inodes = self.fs.figures().inodes;
+        let free_inodes = options.inodes_max.saturating_sub(inodes);
+        reply.statfs(blocks, free, free, options.inodes_max, free_inodes, page as u32, NAME_MAX as u32, page as u32);
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        match self.make(parent, name, &new_inode(request, Kind::File, mode, 0, b""), true) {
+            Ok(record) => reply.created(&TTL, &attr(&record), GENERATION, FileHandle(0), open_flags()),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.fs.allocate(ino.0, offset, length, mode, move |result| reply_empty(result.map(|_| ()), reply));
+    }
+
+    fn lseek(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        match self.fs.seek(ino.0, offset, whence) {
+            Ok(offset) => reply.offset(offset),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    // The kernel asks for each of these once, hears that there is none, and does it (or does without) by itself.
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+}

@@ -1,0 +1,168 @@
+//! Mounting: a [`PageFs`] at a path, for as long as a [`Mount`] lives.
+//!
+//! The mount is made by mount(2) on `/dev/fuse`, without any helper program, so the process needs `CAP_SYS_ADMIN`. By
+//! default it is made in a *private mount namespace*: only this process and those that it starts see it, and it ends
+//! with the last of them. So a process that was killed leaves no stale mount behind, ever.
+
+use crate::fs::{Figures, FsOptions, LoadError, PageFs};
+use crate::fuse::Adapter;
+use auriga_runtime::volume::{Volume, VolumeError};
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How to mount.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// The file system's own options.
+    pub fs: FsOptions,
+    /// Threads that read requests. As many as the machine has cores is best.
+    pub threads: usize,
+    /// Let other users in, subject to the permissions of files. PostgreSQL is one: it refuses to be root.
+    pub allow_other: bool,
+    /// Mount in a private mount namespace, entering one on the calling thread: see [`enter_private_namespace`].
+    pub private: bool,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        MountOptions { fs: FsOptions::default(), threads, allow_other: true, private: true }
+    }
+}
+
+/// Why there is no mount.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The volume can't be opened as a file system.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The operating system refused.
+    #[error("mounting at {path}: {error}")]
+    Mount {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// A mounted file system. Dropping it unmounts; [`Mount::unmount`] does the same and says whether it worked.
+pub struct Mount {
+    fs: Arc<PageFs>,
+    session: Option<BackgroundSession>,
+    path: PathBuf,
+}
+
+impl Mount {
+    /// Opens the file system on `volume` and mounts it at `path`, an existing directory. A dead mount that is found
+    /// there is detached first. `on_lost`: see [`PageFs::load`].
+    ///
+    /// With [`MountOptions::private`], call it on the thread that will start the processes that are to see the mount.
+    ///
+    /// # Errors
+    /// When the volume has no sound file system, or the operating system refuses.
+    pub fn start(
+        volume: Arc<dyn Volume>,
+        path: &Path,
+        options: &MountOptions,
+        on_lost: impl Fn(VolumeError) + Send + Sync + 'static,
+    ) -> Result<Mount, MountError> {
+        let fs = PageFs::load(volume, options.fs.clone(), Box::new(on_lost))?;
+        let failed = |error| MountError::Mount { path: path.to_owned(), error };
+        if options.private {
+            enter_private_namespace().map_err(failed)?;
+        }
+        detach_dead_mount(path).map_err(failed)?;
+        let path = path.canonicalize().map_err(failed)?;
+        let session = Session::new(Adapter::new(Arc::clone(&fs)), &path, &config(options)).and_then(Session::spawn);
+        Ok(Mount { fs, session: Some(session.map_err(failed)?), path })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file system behind it.
+    pub fn fs(&self) -> &Arc<PageFs> {
+        &self.fs
+    }
+
+    /// Figures of the file system.
+    pub fn figures(&self) -> Figures {
+        self.fs.figures()
+    }
+
+    /// Unmounts. What was not made durable by then may or may not survive, as ever.
+    ///
+    /// # Errors
+    /// When a process still uses the mount: it then goes away with the last one.
+    pub fn unmount(mut self) -> io::Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        let Some(session) = self.session.take() else { return Ok(()) };
+        match umount2(&self.path, MntFlags::empty()) {
+            Ok(()) => session.umount_and_join(),
+            Err(busy) => {
+                // Detached, it is out of everyone's sight at once; its threads end when the last user is gone.
+                umount2(&self.path, MntFlags::MNT_DETACH)?;
+                drop(session);
+                Err(busy.into())
+            }
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::warn!(path = %self.path.display(), %error, "the mount was in use when it was given up");
+        }
+    }
+}
+
+fn config(options: &MountOptions) -> Config {
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName("auriga".into()),
+        MountOption::Subtype("auriga".into()),
+        MountOption::DefaultPermissions,
+        MountOption::NoAtime,
+        MountOption::NoDev,
+        MountOption::NoSuid,
+    ];
+    if options.fs.read_only {
+        config.mount_options.push(MountOption::RO);
+    }
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    config.n_threads = Some(options.threads.max(1));
+    config
+}
+
+/// Gives the calling thread a mount namespace of its own, for it and the threads and processes that it starts from
+/// now on. Best called first thing in `main`, so that the whole program is in it.
+///
+/// # Errors
+/// Without `CAP_SYS_ADMIN`.
+pub fn enter_private_namespace() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let everything = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    Ok(mount(None::<&str>, "/", None::<&str>, everything, None::<&str>)?)
+}
+
+/// Detaches what is mounted at `path` when nobody serves it any more.
+fn detach_dead_mount(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED)) => {
+            tracing::warn!(path = %path.display(), "detaching a mount that lost its process");
+            Ok(umount2(path, MntFlags::MNT_DETACH)?)
+        }
+        _ => Ok(()),
+    }
+}
