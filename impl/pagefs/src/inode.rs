@@ -204,7 +204,7 @@ impl Directory {
     }
 
     /// Entries from `slot` on, with their slots.
-    pub fn from_slot(&self, slot: u64) -> impl Iterator<Item = (u64, &Entry)> {
+    pub fn listed_from(&self, slot: u64) -> impl Iterator<Item = (u64, &Entry)> {
         let slots = self.slots.iter().enumerate().skip(usize::try_from(slot).unwrap_or(usize::MAX));
         slots.filter_map(|(slot, entry)| Some((slot as u64, entry.as_ref()?)))
     }
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!((directory.free_slot(None), directory.free_slot(Some(1)), directory.free_slot(Some(3))), (1, 3, 1));
         directory.set(1, Some(entry(20, "d")));
         assert_eq!((directory.find(b"d"), directory.len(), directory.free_slot(Some(3))), (Some((1, 20)), 3, 4));
-        assert_eq!(directory.from_slot(1).map(|(_, entry)| entry.ino).collect::<Vec<_>>(), [20, 12]);
+        assert_eq!(directory.listed_from(1).map(|(_, entry)| entry.ino).collect::<Vec<_>>(), [20, 12]);
     }
 
     #[test]

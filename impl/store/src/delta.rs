@@ -143,7 +143,11 @@ impl Delta {
     /// # Panics
     /// When the slices differ in length, leave the page, or are (nearly) a whole page.
     pub fn within(offset: usize, old: &[u8], new: &[u8]) -> Option<Delta> {
-        assert!(old.len() == new.len() && offset + new.len() <= PAGE_SIZE && new.len() <= PAGE_SIZE - PATCH_HEADER, "{} bytes at {offset}", new.len());
+        assert!(
+            old.len() == new.len() && offset + new.len() <= PAGE_SIZE && new.len() <= PAGE_SIZE - PATCH_HEADER,
+            "{} bytes at {offset}",
+            new.len()
+        );
         let first = old.iter().zip(new).position(|(old, new)| old != new)?;
         let last = old.iter().zip(new).rposition(|(old, new)| old != new)?;
         let patch = &new[first..=last];

@@ -108,7 +108,7 @@ impl PageFs {
         let dots = [(ino, &b"."[..]), (entries.parent, &b".."[..])].into_iter().zip(1..).skip(from.min(2) as usize);
         let dots = dots.map(|((ino, name), next)| Listed { next, ino, kind: Kind::Directory, name: name.into() });
         let inodes = self.inodes.read().unwrap_or_else(PoisonError::into_inner);
-        let named = entries.from_slot(from.saturating_sub(2)).filter_map(|(slot, entry)| {
+        let named = entries.listed_from(from.saturating_sub(2)).filter_map(|(slot, entry)| {
             let kind = inodes.get(&entry.ino)?.kind;
             Some(Listed { next: slot + 3, ino: entry.ino, kind, name: entry.name.clone() })
         });
@@ -269,7 +269,7 @@ impl PageFs {
         check_name(new_name)?;
         let _tree = lock(&self.tree);
         let (from, to) = (self.directory(parent)?, self.directory(new_parent)?);
-        let (from_slot, moved) = self.find(&from, name)?;
+        let (listed_from, moved) = self.find(&from, name)?;
         let target = self.find(&to, new_name).ok();
         let moved = self.inode(moved)?;
         if moved.kind == Kind::Directory && self.is_within(new_parent, moved.ino) {
@@ -287,22 +287,22 @@ impl PageFs {
                 if target.kind == Kind::Directory && self.is_within(parent, target.ino) {
                     return Err(FsError::Invalid);
                 }
-                self.exchange((&from, from_slot, name, &moved), (&to, *slot, new_name, target))
+                self.exchange((&from, listed_from, name, &moved), (&to, *slot, new_name, target))
             }
             (_, Some((slot, target))) => {
                 check_replaceable(&moved, target)?;
-                self.replace((&from, from_slot, &moved), (&to, *slot, new_name), Some(target))
+                self.replace((&from, listed_from, &moved), (&to, *slot, new_name), Some(target))
             }
             (_, None) => {
                 let slot = to.entries().ok_or(FsError::NotDirectory)?.free_slot(None);
-                self.replace((&from, from_slot, &moved), (&to, slot, new_name), None)
+                self.replace((&from, listed_from, &moved), (&to, slot, new_name), None)
             }
         }
     }
 
     fn replace(
         self: &Arc<Self>,
-        (from, from_slot, moved): (&Arc<Inode>, u64, &Arc<Inode>),
+        (from, listed_from, moved): (&Arc<Inode>, u64, &Arc<Inode>),
         (to, to_slot, new_name): (&Arc<Inode>, u64, &[u8]),
         replaced: Option<&Arc<Inode>>,
     ) -> Result<(), FsError> {
@@ -310,7 +310,7 @@ impl PageFs {
         inodes.extend(replaced.map(|inode| &**inode));
         let mut transaction = Transaction::begin(self, &inodes);
         let now = now();
-        transaction.set_entry(from, from_slot, None, now);
+        transaction.set_entry(from, listed_from, None, now);
         transaction.set_entry(to, to_slot, Some(Entry { ino: moved.ino, name: new_name.into() }), now);
         transaction.record(moved).ctime = now;
         if let Some(replaced) = replaced {
@@ -328,12 +328,12 @@ impl PageFs {
 
     fn exchange(
         &self,
-        (from, from_slot, name, moved): (&Arc<Inode>, u64, &[u8], &Arc<Inode>),
+        (from, listed_from, name, moved): (&Arc<Inode>, u64, &[u8], &Arc<Inode>),
         (to, to_slot, new_name, target): (&Arc<Inode>, u64, &[u8], &Arc<Inode>),
     ) -> Result<(), FsError> {
         let mut transaction = Transaction::begin(self, &[from, to, moved, target]);
         let now = now();
-        transaction.set_entry(from, from_slot, Some(Entry { ino: target.ino, name: name.into() }), now);
+        transaction.set_entry(from, listed_from, Some(Entry { ino: target.ino, name: name.into() }), now);
         transaction.set_entry(to, to_slot, Some(Entry { ino: moved.ino, name: new_name.into() }), now);
         transaction.record(moved).ctime = now;
         transaction.record(target).ctime = now;
