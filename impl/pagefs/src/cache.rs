@@ -154,6 +154,18 @@ impl Cache {
         self.remove(&mut shard, page);
     }
 
+    /// Forgets every page that is durable, given what is.
+    pub fn drop_clean(&self, vdl: Lsn) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            self.settle(&mut shard, vdl);
+            while let Some((_, image)) = shard.clean.pop_lru() {
+                shard.bytes -= cost(&image);
+                self.bytes.fetch_sub(cost(&image), Relaxed);
+            }
+        }
+    }
+
     /// Whether pages of `bytes` can be pinned without going above the limit, given what is durable.
     pub fn has_room_for(&self, bytes: usize, vdl: impl FnOnce() -> Lsn) -> bool {
         let limit = self.shard_limit * self.shards.len();

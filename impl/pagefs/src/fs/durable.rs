@@ -87,6 +87,11 @@ pub struct Figures {
 }
 
 impl PageFs {
+    /// Forgets every cached page that is durable, so that the next reads come from storage (for rehearsals).
+    pub fn drop_caches(&self) {
+        self.cache.drop_clean(self.volume.vdl());
+    }
+
     /// Figures now.
     pub fn figures(&self) -> Figures {
         let counters = &*self.counters;

@@ -153,6 +153,11 @@ impl RemoteVolume {
         self.client.role.subscribe()
     }
 
+    /// Why it serves no more (fenced, closed), if it doesn't.
+    pub fn ended(&self) -> Option<VolumeError> {
+        self.client.waiting.ended()
+    }
+
     /// Makes everything submitted durable, as far as that is possible by `deadline`, then ends: whoever still waits is
     /// answered `Closed`. Answers whether everything is durable.
     pub async fn close(&self, deadline: Instant) -> bool {
