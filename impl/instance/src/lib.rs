@@ -7,8 +7,11 @@
 //! **What it never does.** It keeps nothing that is needed on its own disk: deleting its local directory loses
 //! nothing. It never decides who may write: the storage does, by volume epochs. It never patches PostgreSQL.
 //!
-//! Where to go next: [`postgres`] (finding, creating, running it), [`supervise`], [`health`].
+//! Where to go next: [`node`] (all of it in order), [`postgres`] (finding, creating, running it), [`supervise`],
+//! [`health`], [`admin`].
 
+pub mod admin;
 pub mod health;
+pub mod node;
 pub mod postgres;
 pub mod supervise;
