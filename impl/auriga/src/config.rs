@@ -1,0 +1,183 @@
+//! The TOML files of the two roles. `auriga demo` writes them, and people write them by hand on several machines; the
+//! files in `examples/` are read by a test.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// One storage process. It serves segments of any number of volumes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageConfig {
+    /// Identity of the cluster: a peer that names another one is turned away.
+    pub cluster: String,
+    /// Its own name, such as `a1`.
+    pub name: String,
+    /// Its Availability Zone.
+    pub az: String,
+    /// Where its segments are kept.
+    pub directory: PathBuf,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where each member's storage process listens, its own included: A first. Segments find their peers by it.
+    pub members: Vec<SocketAddr>,
+}
+
+/// One instance: a mounted volume with PostgreSQL on it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceConfig {
+    /// Identity of the cluster.
+    pub cluster: String,
+    /// Its own name, such as `writer`.
+    pub name: String,
+    /// The volume's number.
+    pub volume: u64,
+    /// Protection groups of the volume; fixed when it is created.
+    #[serde(default = "one")]
+    pub groups: u16,
+    /// Local directory: mount point, sockets, logs. Nothing in it is needed.
+    pub directory: PathBuf,
+    /// Address that PostgreSQL listens on.
+    pub listen: IpAddr,
+    /// PostgreSQL's port.
+    #[serde(default = "postgres_port")]
+    pub port: u16,
+    /// Where the instance answers questions about itself. No authentication: keep it on a private address.
+    pub admin: SocketAddr,
+    /// PostgreSQL's own settings.
+    #[serde(default)]
+    pub postgres: PostgresConfig,
+    /// The mount's settings.
+    #[serde(default)]
+    pub mount: MountConfig,
+    /// The six storage processes, in the order of the volume's members A to F.
+    pub storage: Vec<StorageAddress>,
+}
+
+/// Where a storage process is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageAddress {
+    /// Its name.
+    pub name: String,
+    /// Its Availability Zone.
+    pub az: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// See [`InstanceConfig::postgres`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// Directory of PostgreSQL's programs; found by itself where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bin: Option<PathBuf>,
+    /// Whom it runs as; `postgres` or `nobody` where absent and auriga runs as root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// File with the superuser's first password, for a new volume. Without it everyone who reaches the port is let in,
+    /// which is refused on any address that is not loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Any of PostgreSQL's settings, such as `shared_buffers = "1GB"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+}
+
+/// See [`InstanceConfig::mount`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MountConfig {
+    /// Limit of the page cache, in MiB.
+    pub cache_mib: usize,
+    /// How long an fsync may wait for the quorum before PostgreSQL sees an I/O error, in seconds.
+    pub deadline_s: u64,
+}
+
+impl Default for MountConfig {
+    fn default() -> Self {
+        MountConfig { cache_mib: 256, deadline_s: 600 }
+    }
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn postgres_port() -> u16 {
+    5432
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not readable, or not writable.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// How it failed.
+        source: std::io::Error,
+    },
+    /// Not what it should be.
+    #[error("{}: {message}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// Reads a role's configuration.
+///
+/// # Errors
+/// Not readable, not TOML, unknown or missing keys.
+pub fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|e| ConfigError::Malformed { path: path.to_owned(), message: e.to_string() })
+}
+
+/// Writes a role's configuration.
+///
+/// # Errors
+/// Not writable.
+pub fn write<T: Serialize>(path: &Path, config: &T) -> Result<(), ConfigError> {
+    let text = toml::to_string(config)
+        .map_err(|e| ConfigError::Malformed { path: path.to_owned(), message: e.to_string() })?;
+    std::fs::write(path, text).map_err(|source| ConfigError::Io { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_are_valid() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+        let storage: StorageConfig = read(&examples.join("storage.toml")).unwrap();
+        let instance: InstanceConfig = read(&examples.join("instance.toml")).unwrap();
+        assert_eq!(instance.storage.len(), 6);
+        assert_eq!(instance.cluster, storage.cluster);
+        let mine = instance.storage.iter().find(|s| s.name == storage.name).unwrap();
+        assert_eq!((mine.address, &mine.az), (storage.listen, &storage.az));
+        let addresses: Vec<SocketAddr> = instance.storage.iter().map(|s| s.address).collect();
+        assert_eq!(addresses, storage.members);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("storage.toml");
+        std::fs::write(
+            &path,
+            "cluster='x'\nname='a1'\naz='a'\ndirectory='/d'\nlisten='127.0.0.1:1'\nmembers=[]\nazz='a'\n",
+        )
+        .unwrap();
+        let error = read::<StorageConfig>(&path).unwrap_err().to_string();
+        assert!(error.contains("azz"), "{error}");
+    }
+}

@@ -1,0 +1,359 @@
+//! The processes of a demo, and what can be done to them.
+
+use super::layout::{Layout, STORAGE};
+use crate::config;
+use crate::process::Process;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a graceful stop may take before SIGKILL.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Why something could not be done to a demo's processes.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// No process of that name.
+    #[error("no process is called {0:?}; there are: {1}")]
+    Unknown(String, String),
+    /// It can't be started.
+    #[error("starting {name}: {source}")]
+    Start {
+        /// What.
+        name: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It ended instead of getting ready.
+    #[error("{name} ended ({how}); the end of {}:\n{tail}", log.display())]
+    Ended {
+        /// What.
+        name: String,
+        /// Its exit status.
+        how: String,
+        /// Its log.
+        log: PathBuf,
+        /// The log's last lines.
+        tail: String,
+    },
+    /// It did not get ready in time.
+    #[error("{name} was not ready within {seconds} s; see {}", log.display())]
+    Late {
+        /// What.
+        name: String,
+        /// The limit.
+        seconds: u64,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// A file of the demo.
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
+    /// A directory of the demo.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// How it failed.
+        source: std::io::Error,
+    },
+    /// A storage process or an instance did not do what it was asked.
+    #[error("{0}")]
+    Admin(String),
+}
+
+/// What a member does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Keeps segments.
+    Storage,
+    /// Runs PostgreSQL.
+    Instance,
+}
+
+/// What state its process is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Running.
+    Up,
+    /// Stopped by SIGSTOP.
+    Frozen,
+    /// Not running.
+    Down,
+}
+
+/// One member of a demo, as `status` and `inject` see it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub role: Role,
+    /// Its Availability Zone; empty for instances.
+    pub az: String,
+    /// Where it listens: the storage port, or an instance's admin port.
+    pub address: SocketAddr,
+    /// Where PostgreSQL listens, for an instance.
+    pub postgres: Option<SocketAddr>,
+    /// Its process, where there is one.
+    pub pid: Option<u32>,
+    /// The state of its process.
+    pub state: State,
+}
+
+struct Member {
+    name: String,
+    role: Role,
+    /// Index of a storage process, number of an instance.
+    number: usize,
+    /// An instance's local directory.
+    directory: Option<PathBuf>,
+    process: Option<Process>,
+}
+
+/// The processes of a demo.
+pub struct Cluster {
+    layout: Layout,
+    members: Vec<Member>,
+    /// Counts the directories of instances, so that each start gets an empty one.
+    directories: usize,
+}
+
+impl Cluster {
+    /// Six storage processes, not started.
+    ///
+    /// # Errors
+    /// The demo's directories can't be made.
+    pub fn new(layout: Layout) -> Result<Cluster, ClusterError> {
+        for name in ["logs", "storage", "instances", "config"] {
+            let path = layout.dir.join(name);
+            std::fs::create_dir_all(&path).map_err(|source| ClusterError::Io { path, source })?;
+        }
+        let members = STORAGE
+            .iter()
+            .enumerate()
+            .map(|(number, name)| Member {
+                name: (*name).to_owned(),
+                role: Role::Storage,
+                number,
+                directory: None,
+                process: None,
+            })
+            .collect();
+        Ok(Cluster { layout, members, directories: 0 })
+    }
+
+    /// The demo's fixed facts.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Everyone.
+    pub fn describe(&mut self) -> Vec<Described> {
+        let layout = self.layout.clone();
+        self.members.iter_mut().map(|member| describe(&layout, member)).collect()
+    }
+
+    /// The names that `target` stands for: one member, `az-a` … `az-c`, `storage` (all six) or `all`.
+    ///
+    /// # Errors
+    /// No such name.
+    pub fn targets(&self, target: &str) -> Result<Vec<String>, ClusterError> {
+        let any_instance = self.members.iter().any(|m| m.role == Role::Instance && m.process.is_some());
+        let names = self.members.iter().filter(|m| match target {
+            "all" => true,
+            "storage" => m.role == Role::Storage,
+            "instance" => m.role == Role::Instance && (m.process.is_some() || !any_instance),
+            _ => match target.strip_prefix("az-") {
+                Some(az) => m.role == Role::Storage && Layout::az(&m.name) == az,
+                None => m.name == target,
+            },
+        });
+        let names: Vec<String> = names.map(|m| m.name.clone()).collect();
+        match names.is_empty() {
+            false => Ok(names),
+            true => {
+                let mut known: Vec<&str> = self.members.iter().map(|m| m.name.as_str()).collect();
+                known.extend(["az-a", "az-b", "az-c", "instance", "storage", "all"]);
+                Err(ClusterError::Unknown(target.to_owned(), known.join(", ")))
+            }
+        }
+    }
+
+    /// Adds an instance, not started. The demo's first has number 0.
+    pub fn add_instance(&mut self, name: &str, number: u8) {
+        self.members.push(Member {
+            name: name.to_owned(),
+            role: Role::Instance,
+            number: usize::from(number),
+            directory: None,
+            process: None,
+        });
+    }
+
+    /// Starts a member that is not running; an instance on a new, empty directory.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start(&mut self, name: &str) -> Result<(), ClusterError> {
+        if self.member(name)?.process.as_mut().is_some_and(|p| p.ended().is_none()) {
+            return Ok(());
+        }
+        let (role, number) = (self.member(name)?.role, self.member(name)?.number);
+        let file = self.layout.dir.join("config").join(format!("{name}.toml"));
+        let mut directory = None;
+        match role {
+            Role::Storage => config::write(&file, &self.layout.storage_config(number))?,
+            Role::Instance => {
+                self.forget_directory(name)?;
+                self.directories += 1;
+                let path = self.layout.dir.join("instances").join(format!("{name}-{}", self.directories));
+                std::fs::create_dir(&path).map_err(|source| ClusterError::Io { path: path.clone(), source })?;
+                config::write(&file, &self.layout.instance_config(name, number as u8, &path))?;
+                directory = Some(path);
+            }
+        }
+        let verb = if role == Role::Storage { "storage" } else { "instance" };
+        let args = [OsStr::new(verb), OsStr::new("--config"), file.as_os_str()];
+        let process = Process::start(&args, &self.layout.log(name))
+            .map_err(|source| ClusterError::Start { name: name.to_owned(), source })?;
+        let member = self.member(name)?;
+        member.process = Some(process);
+        member.directory = directory;
+        Ok(())
+    }
+
+    /// SIGKILL. An instance's directory is deleted: nothing in it is needed.
+    ///
+    /// # Errors
+    /// No such member.
+    pub fn kill(&mut self, name: &str) -> Result<(), ClusterError> {
+        if let Some(mut process) = self.member(name)?.process.take() {
+            process.kill();
+        }
+        self.forget_directory(name)
+    }
+
+    /// SIGKILL to every process, as near to one moment as signals are.
+    pub fn kill_all(&mut self) {
+        for process in self.members.iter().filter_map(|m| m.process.as_ref()) {
+            process.kill_soon();
+        }
+        let names: Vec<String> = self.members.iter().map(|m| m.name.clone()).collect();
+        for name in names {
+            if let Err(error) = self.kill(&name) {
+                tracing::warn!(%error, "while killing everything");
+            }
+        }
+    }
+
+    /// SIGTERM, and waits.
+    ///
+    /// # Errors
+    /// No such member.
+    pub fn stop(&mut self, name: &str) -> Result<(), ClusterError> {
+        if let Some(mut process) = self.member(name)?.process.take() {
+            process.stop(STOP_LIMIT);
+        }
+        self.forget_directory(name)
+    }
+
+    /// Where a member answers: the storage port, or an instance's admin port.
+    ///
+    /// # Errors
+    /// No such member.
+    pub fn address(&mut self, name: &str) -> Result<SocketAddr, ClusterError> {
+        let layout = self.layout.clone();
+        Ok(describe(&layout, self.member(name)?).address)
+    }
+
+    /// The process of a running member, to be frozen or resumed.
+    ///
+    /// # Errors
+    /// No such member, or it is not running.
+    pub fn process(&mut self, name: &str) -> Result<&mut Process, ClusterError> {
+        self.member(name)?.process.as_mut().ok_or_else(|| ClusterError::Admin(format!("{name} is not running")))
+    }
+
+    /// The error that says how a member ended, if it has.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn check_alive(&mut self, name: &str) -> Result<(), ClusterError> {
+        let log = self.layout.log(name);
+        let member = self.member(name)?;
+        let how = match member.process.as_mut() {
+            None => "it was not started".to_owned(),
+            Some(process) => match process.ended() {
+                None => return Ok(()),
+                Some(status) => status.to_string(),
+            },
+        };
+        let tail = tail(&log);
+        Err(ClusterError::Ended { name: name.to_owned(), how, log, tail })
+    }
+
+    /// Members whose process has ended without being asked to, each told once.
+    pub fn take_ended(&mut self) -> Vec<(String, std::process::ExitStatus)> {
+        let mut ended = Vec::new();
+        for member in &mut self.members {
+            if let Some(status) = member.process.as_mut().and_then(Process::ended) {
+                member.process = None;
+                ended.push((member.name.clone(), status));
+            }
+        }
+        ended
+    }
+
+    /// Stops everything in order: instances first (each writes a checkpoint), then storage.
+    pub fn stop_all(&mut self) {
+        for role in [Role::Instance, Role::Storage] {
+            let names: Vec<String> = self.members.iter().filter(|m| m.role == role).map(|m| m.name.clone()).collect();
+            for name in names {
+                if let Err(error) = self.stop(&name) {
+                    tracing::warn!(%error, "while stopping");
+                }
+            }
+        }
+    }
+
+    fn member(&mut self, name: &str) -> Result<&mut Member, ClusterError> {
+        let known = self.members.iter().map(|m| m.name.clone()).collect::<Vec<_>>().join(", ");
+        self.members.iter_mut().find(|m| m.name == name).ok_or_else(|| ClusterError::Unknown(name.to_owned(), known))
+    }
+
+    fn forget_directory(&mut self, name: &str) -> Result<(), ClusterError> {
+        let Some(path) = self.member(name)?.directory.take() else { return Ok(()) };
+        std::fs::remove_dir_all(&path).map_err(|source| ClusterError::Io { path, source })
+    }
+}
+
+fn describe(layout: &Layout, member: &mut Member) -> Described {
+    let running = member.process.as_mut().and_then(|process| process.ended().is_none().then_some(process));
+    let state = match running {
+        Some(process) if process.is_frozen() => State::Frozen,
+        Some(_) => State::Up,
+        None => State::Down,
+    };
+    let pid = member.process.as_ref().filter(|_| state != State::Down).map(Process::pid);
+    let (address, postgres) = match member.role {
+        Role::Storage => (layout.storage_address(member.number), None),
+        Role::Instance => {
+            let host = layout.instance_host(member.number as u8);
+            (SocketAddr::new(host, super::layout::ADMIN_PORT), Some(SocketAddr::new(host, layout.port)))
+        }
+    };
+    let az = if member.role == Role::Storage { Layout::az(&member.name) } else { String::new() };
+    Described { name: member.name.clone(), role: member.role, az, address, postgres, pid, state }
+}
+
+/// The last lines of a log.
+fn tail(log: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
+}

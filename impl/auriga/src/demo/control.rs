@@ -1,0 +1,143 @@
+//! How `auriga status` and `auriga inject` talk to a running demo: one line of JSON each way, over a Unix socket in the
+//! demo's directory (which only its owner may enter).
+
+use super::cluster::Described;
+use super::layout::Layout;
+use serde::{Deserialize, Serialize};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Longest line that is read.
+const LINE_MAX: u64 = 1 << 20;
+/// How long either side waits for the other. Restarts are the slowest thing that is asked for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Who is there?
+    Describe,
+    /// Do this to that.
+    Inject {
+        /// One member, an AZ such as `az-b`, or `instance`.
+        target: String,
+        /// What.
+        action: Action,
+        /// Milliseconds, for [`Action::Slow`].
+        ms: u32,
+    },
+}
+
+/// What can be done to a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// SIGKILL; an instance's local directory is deleted as well
+    Kill,
+    /// SIGSTOP, with everything below it
+    Freeze,
+    /// Undo `freeze`
+    Resume,
+    /// Start it (again); an instance on an empty directory
+    Restart,
+    /// Delay every message of a storage process by --ms in each direction
+    Slow,
+    /// Cut it off from everyone else
+    Partition,
+    /// Undo `partition` and `slow`
+    Heal,
+}
+
+/// What is replied.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Everyone.
+    Described {
+        /// The demo's fixed facts.
+        layout: Layout,
+        /// Its members.
+        members: Vec<Described>,
+    },
+    /// Done, to these.
+    Done(Vec<String>),
+    /// Not done, and why.
+    Refused(String),
+}
+
+/// The socket in a demo's directory.
+pub fn socket(dir: &Path) -> PathBuf {
+    dir.join("control.sock")
+}
+
+/// Serves one connection after another until the program ends: what it starts lives as long as its thread.
+pub fn serve(listener: &UnixListener, mut answer: impl FnMut(Ask) -> Reply) {
+    for stream in listener.incoming() {
+        let served = stream.and_then(|stream| {
+            let ask = read_line(&stream)?;
+            let reply = match serde_json::from_str(&ask) {
+                Ok(ask) => answer(ask),
+                Err(error) => Reply::Refused(format!("not understood: {error}")),
+            };
+            write_line(&stream, &reply)
+        });
+        if let Err(error) = served {
+            tracing::debug!(%error, "a control connection ended early");
+        }
+    }
+}
+
+/// Asks the demo in `dir`.
+///
+/// # Errors
+/// It isn't there, or does not answer.
+pub fn ask(dir: &Path, ask: &Ask) -> io::Result<Reply> {
+    let stream = UnixStream::connect(socket(dir))?;
+    write_line(&stream, ask)?;
+    Ok(serde_json::from_str(&read_line(&stream)?)?)
+}
+
+fn read_line(stream: &UnixStream) -> io::Result<String> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream.take(LINE_MAX)).read_line(&mut line)?;
+    match line.ends_with('\n') {
+        true => Ok(line),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+fn write_line(mut stream: &UnixStream, value: &impl Serialize) -> io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_string(value)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_answered_and_rubbish_harms_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(socket(dir.path())).unwrap();
+        // The thread ends with the test process.
+        std::thread::spawn(move || {
+            serve(&listener, |ask| match ask {
+                Ask::Inject { target, .. } => Reply::Done(vec![target]),
+                Ask::Describe => Reply::Refused("not here".to_owned()),
+            });
+        });
+        let mut rubbish = UnixStream::connect(socket(dir.path())).unwrap();
+        rubbish.write_all(b"\xff\xfe\n").unwrap();
+        let mut line = String::new();
+        let _ = BufReader::new(&rubbish).read_line(&mut line);
+        drop(rubbish);
+        let inject = Ask::Inject { target: "az-b".to_owned(), action: Action::Slow, ms: 5 };
+        assert_eq!(ask(dir.path(), &inject).unwrap(), Reply::Done(vec!["az-b".to_owned()]));
+    }
+}

@@ -1,0 +1,123 @@
+//! Who is where in a demo: six storage processes over three Availability Zones, and instances, each on its own loopback
+//! address (drivers tell instances apart by host, and expect one port for all).
+
+use crate::config::{InstanceConfig, MountConfig, PostgresConfig, StorageAddress, StorageConfig};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The names of the storage processes, in the order of the volume's members A to F.
+pub const STORAGE: [&str; 6] = ["a1", "a2", "b1", "b2", "c1", "c2"];
+/// The port of every storage process.
+pub const STORAGE_PORT: u16 = 7400;
+/// The port where an instance answers questions about itself.
+pub const ADMIN_PORT: u16 = 7401;
+/// The host part of the first instance's address.
+const FIRST_INSTANCE: u8 = 11;
+
+/// A demo's fixed facts.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Layout {
+    /// Where everything is kept.
+    pub dir: PathBuf,
+    /// First three bytes of every address, such as 127.0.1.
+    pub network: [u8; 3],
+    /// PostgreSQL's port.
+    pub port: u16,
+    /// Identity of the cluster.
+    pub cluster: String,
+    /// PostgreSQL's settings.
+    pub postgres: PostgresConfig,
+    /// The mount's settings.
+    pub mount: MountConfig,
+}
+
+impl Layout {
+    /// Address of the storage process with this index (0 to 5).
+    pub fn storage_address(&self, index: usize) -> SocketAddr {
+        self.address(index as u8 + 1, STORAGE_PORT)
+    }
+
+    /// Host of the instance with this number (0 is the first).
+    pub fn instance_host(&self, number: u8) -> IpAddr {
+        self.address(FIRST_INSTANCE + number, 0).ip()
+    }
+
+    fn address(&self, host: u8, port: u16) -> SocketAddr {
+        let [a, b, c] = self.network;
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, host)), port)
+    }
+
+    /// The Availability Zone of a storage process.
+    pub fn az(name: &str) -> String {
+        name.chars().take(1).collect()
+    }
+
+    /// Configuration of the storage process with this index.
+    pub fn storage_config(&self, index: usize) -> StorageConfig {
+        let name = STORAGE[index];
+        StorageConfig {
+            cluster: self.cluster.clone(),
+            name: name.to_owned(),
+            az: Self::az(name),
+            directory: self.dir.join("storage").join(name),
+            listen: self.storage_address(index),
+            members: (0..STORAGE.len()).map(|index| self.storage_address(index)).collect(),
+        }
+    }
+
+    /// Configuration of an instance, keeping its local things in `directory`.
+    pub fn instance_config(&self, name: &str, number: u8, directory: &Path) -> InstanceConfig {
+        let host = self.instance_host(number);
+        InstanceConfig {
+            cluster: self.cluster.clone(),
+            name: name.to_owned(),
+            volume: 1,
+            groups: 1,
+            directory: directory.to_owned(),
+            listen: host,
+            port: self.port,
+            admin: SocketAddr::new(host, ADMIN_PORT),
+            postgres: self.postgres.clone(),
+            mount: self.mount.clone(),
+            storage: (0..STORAGE.len())
+                .map(|index| StorageAddress {
+                    name: STORAGE[index].to_owned(),
+                    az: Self::az(STORAGE[index]),
+                    address: self.storage_address(index),
+                })
+                .collect(),
+        }
+    }
+
+    /// A role's log.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.dir.join("logs").join(format!("{name}.log"))
+    }
+}
+
+/// Parses `127.0.1`.
+///
+/// # Errors
+/// Not three bytes, or not loopback: a demo has no authentication.
+pub fn parse_network(text: &str) -> Result<[u8; 3], String> {
+    let bytes: Vec<u8> =
+        text.split('.').map(str::parse).collect::<Result<_, _>>().map_err(|e| format!("{text}: {e}"))?;
+    match bytes[..] {
+        [127, b, c] => Ok([127, b, c]),
+        _ => Err(format!("{text}: must be the first three bytes of a loopback network, such as 127.0.1")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_networks_are_taken() {
+        assert_eq!(parse_network("127.0.1"), Ok([127, 0, 1]));
+        assert!(parse_network("10.0.1").is_err());
+        assert!(parse_network("127.0.1.1").is_err());
+        assert!(parse_network("127.0.900").is_err());
+    }
+}

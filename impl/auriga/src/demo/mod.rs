@@ -1,0 +1,277 @@
+//! A whole region on one machine: six storage processes in three Availability Zones and a writer instance, each a real
+//! process on a loopback address of its own.
+//!
+//! - [`layout`]: who is where.
+//! - [`preflight`]: what is missing on this machine.
+//! - [`cluster`]: the processes, and what can be done to them.
+//! - [`faults`], [`control`]: what `auriga inject` asks for.
+//! - [`state`]: how it finds us.
+//! - [`janitor`]: how nothing is left behind.
+
+pub mod cluster;
+pub mod control;
+pub mod faults;
+pub mod janitor;
+pub mod layout;
+pub mod preflight;
+pub mod state;
+mod summary;
+
+use crate::config::{MountConfig, PostgresConfig};
+use crate::{instance_admin, storage};
+use cluster::{Cluster, ClusterError};
+use control::{Ask, Reply};
+use faults::Faults;
+use janitor::Janitor;
+use layout::Layout;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+/// The name of the first instance.
+pub const WRITER: &str = "writer";
+/// A storage process answers within this time of its start.
+const STORAGE_READY: Duration = Duration::from_secs(20);
+/// PostgreSQL accepts connections within this time of its instance's start, recovery included.
+const INSTANCE_READY: Duration = Duration::from_secs(90);
+
+/// What a demo is made from.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to keep everything, and leave it at the end; a temporary directory, deleted at the end, where absent.
+    pub dir: Option<PathBuf>,
+    /// First three bytes of its addresses.
+    pub network: [u8; 3],
+    /// PostgreSQL's port.
+    pub port: u16,
+    /// PostgreSQL's settings.
+    pub postgres: PostgresConfig,
+    /// The mount's settings.
+    pub mount: MountConfig,
+}
+
+/// Why there is no demo.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// Something is missing here.
+    #[error("the demo can't start:\n  - {}", .0.join("\n  - "))]
+    Missing(Vec<String>),
+    /// The directory is used by another demo.
+    #[error("{} is in use by another demo", .0.display())]
+    InUse(PathBuf),
+    /// A file or directory.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// How it failed.
+        source: io::Error,
+    },
+    /// A process.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The volume could not be created.
+    #[error("creating the volume: {0}")]
+    Volume(#[from] auriga_runtime::volume_client::CreateError),
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DemoError {
+    let path = path.to_owned();
+    move |source| DemoError::Io { path, source }
+}
+
+/// A running demo. Dropping it stops everything.
+pub struct Demo {
+    members: Arc<Mutex<(Cluster, Faults)>>,
+    runtime: Runtime,
+    layout: Layout,
+    janitor: Option<Janitor>,
+    /// Held as long as the demo runs.
+    _lock: Flock<File>,
+}
+
+impl Demo {
+    /// Starts one: returns when PostgreSQL accepts connections.
+    ///
+    /// # Errors
+    /// Something is missing, or does not start. Nothing is left behind.
+    pub fn bring_up(options: Options) -> Result<Demo, DemoError> {
+        let (layout, lock, janitor) = prepare(options)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(io_error(&layout.dir))?;
+        let mut cluster = Cluster::new(layout.clone())?;
+        cluster.add_instance(WRITER, 0);
+        let members = Arc::new(Mutex::new((cluster, Faults::default())));
+        let demo = Demo { members, runtime, layout, janitor: Some(janitor), _lock: lock };
+        demo.begin()?;
+        demo.listen()?;
+        Ok(demo)
+    }
+
+    fn begin(&self) -> Result<(), DemoError> {
+        for name in layout::STORAGE {
+            self.cluster().0.start(name)?;
+        }
+        for name in layout::STORAGE {
+            self.wait_for_storage(name)?;
+        }
+        // A kept directory may hold the volume already.
+        let mark = self.layout.dir.join("volume-created");
+        if !mark.exists() {
+            self.runtime.block_on(storage::create_volume(&self.layout.instance_config(WRITER, 0, Path::new("/"))))?;
+            std::fs::write(&mark, "").map_err(io_error(&mark))?;
+        }
+        self.start(WRITER)
+    }
+
+    /// Serves `auriga status` and `auriga inject`.
+    fn listen(&self) -> Result<(), DemoError> {
+        let path = control::socket(&self.layout.dir);
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).map_err(io_error(&path))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(io_error(&path))?;
+        let (members, layout, handle) = (self.members.clone(), self.layout.clone(), self.runtime.handle().clone());
+        // The thread lives as long as the program, so that what it starts does, too.
+        let serve = move || {
+            control::serve(&listener, |ask| {
+                let mut members = members.lock().unwrap_or_else(PoisonError::into_inner);
+                let (cluster, faults) = &mut *members;
+                match ask {
+                    Ask::Describe => Reply::Described { layout: layout.clone(), members: cluster.describe() },
+                    Ask::Inject { target, action, ms } => match faults.apply(cluster, &handle, &target, action, ms) {
+                        Ok(names) => {
+                            println!("inject {action:?} {}", names.join(" "));
+                            Reply::Done(names)
+                        }
+                        Err(error) => Reply::Refused(error.to_string()),
+                    },
+                }
+            });
+        };
+        std::thread::Builder::new().name("control".to_owned()).spawn(serve).map_err(io_error(&path))?;
+        Ok(())
+    }
+
+    /// The processes. Nobody else can do anything to them meanwhile.
+    pub fn cluster(&self) -> MutexGuard<'_, (Cluster, Faults)> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The demo's fixed facts.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// For asking over the network.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Where PostgreSQL of the instance with this number listens.
+    pub fn postgres(&self, number: u8) -> SocketAddr {
+        SocketAddr::new(self.layout.instance_host(number), self.layout.port)
+    }
+
+    /// Starts a member and waits until it serves.
+    ///
+    /// # Errors
+    /// It does not start, ends, or is not ready in time.
+    pub fn start(&self, name: &str) -> Result<(), DemoError> {
+        self.cluster().0.start(name)?;
+        match layout::STORAGE.contains(&name) {
+            true => self.wait_for_storage(name),
+            false => self.wait_for_instance(name),
+        }
+    }
+
+    fn wait_for_storage(&self, name: &str) -> Result<(), DemoError> {
+        self.wait_for(name, STORAGE_READY, |address| {
+            self.runtime.block_on(storage::status(address, &self.layout.cluster)).is_ok()
+        })
+    }
+
+    fn wait_for_instance(&self, name: &str) -> Result<(), DemoError> {
+        self.wait_for(name, INSTANCE_READY, |address| {
+            instance_admin::status(address)
+                .is_ok_and(|status| status.health.phase == auriga_instance::health::Phase::Ready)
+        })
+    }
+
+    fn wait_for(&self, name: &str, limit: Duration, ready: impl Fn(SocketAddr) -> bool) -> Result<(), DemoError> {
+        let address = self.cluster().0.address(name)?;
+        let deadline = Instant::now() + limit;
+        loop {
+            self.cluster().0.check_alive(name)?;
+            if ready(address) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let log = self.layout.log(name);
+                return Err(ClusterError::Late { name: name.to_owned(), seconds: limit.as_secs(), log }.into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Shows what happens until asked to stop.
+    pub fn stay(&self, stop: &Receiver<()>) {
+        println!("{}", summary::boxed(&self.layout));
+        while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(Duration::from_millis(200)) {
+            for (name, status) in self.cluster().0.take_ended() {
+                println!("{name} has ended ({status}); start it again with: auriga inject restart {name}");
+            }
+        }
+        println!("stopping …");
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        self.cluster().0.stop_all();
+        if let Some(janitor) = self.janitor.take() {
+            janitor.dismiss();
+        }
+    }
+}
+
+/// Everything before the first process: a look around, the directory, its lock, and the janitor.
+fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError> {
+    let pid = std::process::id();
+    let dir = options.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("auriga-demo-{pid}")));
+    let layout = Layout {
+        dir: dir.clone(),
+        network: options.network,
+        port: options.port,
+        cluster: "demo".to_owned(),
+        postgres: options.postgres,
+        mount: options.mount,
+    };
+    let problems = preflight::problems(&layout);
+    if !problems.is_empty() {
+        return Err(DemoError::Missing(problems));
+    }
+    std::fs::create_dir_all(&dir).map_err(io_error(&dir))?;
+    // PostgreSQL's user must get through to the mount, and to nothing else.
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o711)).map_err(io_error(&dir))?;
+    let path = dir.join("lock");
+    let lock = File::create(&path).map_err(io_error(&path))?;
+    let Ok(lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
+        return Err(DemoError::InUse(dir));
+    };
+    let state = state::announce(&state::Running { pid, dir: dir.clone() }).map_err(io_error(&dir))?;
+    let socket = control::socket(&dir);
+    let to_delete: &[&Path] = if options.dir.is_some() { &[&state, &socket] } else { &[&state, &dir] };
+    let janitor = Janitor::hire(to_delete).map_err(io_error(&dir))?;
+    Ok((layout, lock, janitor))
+}

@@ -1,0 +1,225 @@
+//! `auriga rehearse`: the same crash again and again, at random moments, under load.
+//!
+//! Each round crashes something while the bank's clients work, brings it back, and compares the database with what
+//! the clients remember. At intervals and at the end, PostgreSQL's own checker (`pg_amcheck`) reads every table and
+//! index.
+
+use crate::bank::Bank;
+use crate::bank::verify::{Verdict, verify};
+use crate::demo::layout::STORAGE;
+use crate::demo::{Demo, WRITER};
+use crate::tour::{TourError, postgres};
+use auriga_instance::postgres::find;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+/// Clients of the bank.
+const CLIENTS: usize = 8;
+/// Rounds between two runs of `pg_amcheck`.
+const CHECK_EVERY: u32 = 10;
+/// Commits have resumed within this time.
+const RESUME_LIMIT: Duration = Duration::from_secs(60);
+/// Storage processes have caught up within this time.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
+
+/// What to crash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Scenario {
+    /// SIGKILL of the instance; each time it comes back on an empty directory
+    InstanceKills,
+    /// SIGKILL of one to three storage processes; with three killed, commits wait until one is back
+    StorageKills,
+    /// SIGKILL of every process at once
+    Everything,
+}
+
+struct Rehearsal<'a> {
+    demo: &'a Demo,
+    bank: Bank,
+    server: SocketAddr,
+    random: fastrand::Rng,
+}
+
+/// Runs `rounds` of `scenario`, or fewer when asked to stop; answers whether nothing was lost or unexplained.
+///
+/// # Errors
+/// A process did not come back, or `pg_amcheck` found something.
+pub fn run(demo: &Demo, scenario: Scenario, rounds: u32, seed: u64, stop: &Receiver<()>) -> Result<bool, TourError> {
+    println!("{scenario:?}, {rounds} rounds, seed {seed}");
+    let server = demo.postgres(0);
+    demo.runtime().block_on(Bank::create(server)).map_err(postgres("creating the bank"))?;
+    let bank = demo.runtime().block_on(async { Bank::open(vec![server], CLIENTS, seed) });
+    let mut rehearsal = Rehearsal { demo, bank, server, random: fastrand::Rng::with_seed(seed) };
+    let mut bad_rounds = 0;
+    for round in 1..=rounds {
+        if stop.try_recv().is_ok() {
+            println!("stopped after {} rounds", round - 1);
+            break;
+        }
+        let begun = Instant::now();
+        let what = rehearsal.round(scenario)?;
+        let verdict = rehearsal.verify()?;
+        bad_rounds += u32::from(!verdict.is_clean());
+        show(round, &what, begun.elapsed(), &verdict);
+        if round % CHECK_EVERY == 0 {
+            rehearsal.check_database()?;
+        }
+    }
+    demo.runtime().block_on(rehearsal.bank.close());
+    let verdict = rehearsal.verify()?;
+    bad_rounds += u32::from(!verdict.is_clean());
+    rehearsal.check_database()?;
+    println!(
+        "{} commits acknowledged, {} lost, {} unexplained, {} wrong balances in the final database; {bad_rounds} bad rounds",
+        verdict.acknowledged, verdict.lost, verdict.unexplained, verdict.wrong_balances
+    );
+    Ok(bad_rounds == 0)
+}
+
+fn show(round: u32, what: &str, took: Duration, verdict: &Verdict) {
+    println!(
+        "round {round:<3} {what:<44} {:>5.1} s  acknowledged {:>8}  lost {}  unexplained {}  wrong balances {}",
+        took.as_secs_f64(),
+        verdict.acknowledged,
+        verdict.lost,
+        verdict.unexplained,
+        verdict.wrong_balances
+    );
+}
+
+impl Rehearsal<'_> {
+    fn round(&mut self, scenario: Scenario) -> Result<String, TourError> {
+        self.work();
+        match scenario {
+            Scenario::InstanceKills => self.kill_instance(),
+            Scenario::StorageKills => self.kill_storage(),
+            Scenario::Everything => self.kill_everything(),
+        }
+    }
+
+    /// Lets the clients work for a random while.
+    fn work(&mut self) {
+        std::thread::sleep(Duration::from_millis(self.random.u64(300..2500)));
+    }
+
+    fn kill_instance(&mut self) -> Result<String, TourError> {
+        let begun = Instant::now();
+        self.demo.cluster().0.kill(WRITER)?;
+        self.demo.start(WRITER)?;
+        let ready = begun.elapsed();
+        self.wait_for_commits()?;
+        Ok(format!("{WRITER} killed; ready after {} ms", ready.as_millis()))
+    }
+
+    fn kill_storage(&mut self) -> Result<String, TourError> {
+        let mut names = STORAGE.to_vec();
+        self.random.shuffle(&mut names);
+        // Mostly a write quorum stays; sometimes only a read quorum, and commits must wait.
+        let victims = if self.random.u8(..) < 64 { 3 } else { self.random.usize(1..=2) };
+        let killed = &names[..victims];
+        for name in killed {
+            self.demo.cluster().0.kill(name)?;
+            std::thread::sleep(Duration::from_millis(self.random.u64(0..300)));
+        }
+        self.work();
+        for name in killed {
+            self.demo.start(name)?;
+            std::thread::sleep(Duration::from_millis(self.random.u64(0..300)));
+        }
+        self.wait_for_commits()?;
+        // "At least three stay" counts copies that have everything: let the ones that are back catch up.
+        self.wait_until_caught_up()?;
+        Ok(format!("{} killed", killed.join(" ")))
+    }
+
+    fn kill_everything(&mut self) -> Result<String, TourError> {
+        self.demo.cluster().0.kill_all();
+        let begun = Instant::now();
+        for name in STORAGE {
+            self.demo.cluster().0.start(name)?;
+        }
+        self.demo.start(WRITER)?;
+        let ready = begun.elapsed();
+        self.wait_for_commits()?;
+        Ok(format!("all seven killed; ready after {} ms", ready.as_millis()))
+    }
+
+    fn wait_for_commits(&self) -> Result<(), TourError> {
+        let before = self.bank.ledger().acknowledged();
+        let deadline = Instant::now() + RESUME_LIMIT;
+        while self.bank.ledger().acknowledged() == before {
+            if Instant::now() >= deadline {
+                return Err(TourError::Unexpected(format!("no commit within {} s", RESUME_LIMIT.as_secs())));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Waits until every segment's SCL has passed the highest one of now.
+    fn wait_until_caught_up(&self) -> Result<(), TourError> {
+        let deadline = Instant::now() + CATCH_UP_LIMIT;
+        let mut target = None;
+        loop {
+            let lowest_and_highest = self.scls();
+            if let Some((lowest, highest)) = lowest_and_highest
+                && lowest >= *target.get_or_insert(highest)
+            {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(TourError::Unexpected(format!(
+                    "storage has not caught up within {} s: {lowest_and_highest:?}",
+                    CATCH_UP_LIMIT.as_secs()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Lowest and highest SCL, when all six answer and none is still fetching pages or its past.
+    fn scls(&self) -> Option<(u64, u64)> {
+        let layout = self.demo.layout();
+        let mut scls = Vec::new();
+        for index in 0..STORAGE.len() {
+            let asked = crate::storage::status(layout.storage_address(index), &layout.cluster);
+            for (_, segment) in self.demo.runtime().block_on(asked).ok()?.segments {
+                if segment.hydrating || segment.rejoining {
+                    return None;
+                }
+                scls.push(segment.scl.0);
+            }
+        }
+        Some((*scls.iter().min()?, *scls.iter().max()?))
+    }
+
+    fn verify(&self) -> Result<Verdict, TourError> {
+        self.demo
+            .runtime()
+            .block_on(verify(self.server, self.bank.ledger()))
+            .map_err(postgres("comparing the database with the clients' ledger"))
+    }
+
+    /// Reads every table and index with PostgreSQL's own checker.
+    fn check_database(&self) -> Result<(), TourError> {
+        let unexpected = |text: String| TourError::Unexpected(text);
+        let found = find::find(self.demo.layout().postgres.bin.as_deref()).map_err(|e| unexpected(e.to_string()))?;
+        let program = found[0].bin.join("pg_amcheck");
+        let begun = Instant::now();
+        let output = Command::new(&program)
+            .args(["--install-missing", "--heapallindexed", "--parent-check", "-U", "postgres", "-d", "postgres"])
+            .args(["-h", &self.server.ip().to_string(), "-p", &self.server.port().to_string()])
+            .output()
+            .map_err(|error| unexpected(format!("running {}: {error}", program.display())))?;
+        let text = [output.stdout, output.stderr].concat();
+        match output.status.success() {
+            true => {
+                println!("          pg_amcheck: clean, in {:.1} s", begun.elapsed().as_secs_f64());
+                Ok(())
+            }
+            false => Err(unexpected(format!("pg_amcheck found:\n{}", String::from_utf8_lossy(&text)))),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `auriga status`: who is where, how far, and what it costs.
+//!
+//! [`gather`] asks every storage process and instance for its numbers; [`table`] shows them.
+
+pub mod gather;
+pub mod table;
+
+use gather::{Report, Where};
+use std::io::Write;
+use std::time::Duration;
+
+/// Between two looks; rates are over this time.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shows the status once, or until interrupted.
+///
+/// # Errors
+/// No demo is found, or the output is closed.
+pub fn run(place: &Where, watch: bool, json: bool) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut before: Option<Report> = None;
+    loop {
+        let mut now = runtime.block_on(gather::gather(place))?;
+        if let Some(before) = &before {
+            now.compare_with(before);
+        }
+        // The first look knows no rates.
+        let show = before.is_some();
+        if show {
+            let text = match json {
+                true => serde_json::to_string(&now)?,
+                false => table::render(&now),
+            };
+            let clear = if watch && !json { "\x1b[H\x1b[2J" } else { "" };
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{clear}{text}")?;
+            out.flush()?;
+            if !watch {
+                return Ok(());
+            }
+        }
+        before = Some(now);
+        std::thread::sleep(INTERVAL);
+    }
+}

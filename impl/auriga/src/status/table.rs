@@ -1,0 +1,151 @@
+//! The status as a person reads it.
+
+use super::gather::{Instance, Report, Storage};
+use crate::demo::cluster::State;
+use auriga_protocol::segment::SegmentStatus;
+use auriga_protocol::writer::MemberStatus;
+use auriga_protocol::{MemberId, SegmentId};
+use comfy_table::{Cell, CellAlignment, Table, presets};
+
+/// The instances, the segments, and the rates.
+pub fn render(report: &Report) -> String {
+    let mut text = String::new();
+    for instance in &report.instances {
+        text.push_str(&instance_lines(instance));
+    }
+    text.push('\n');
+    text.push_str(&segments(report).to_string());
+    if let Some(rates) = &report.rates {
+        let per = rates.sent_per_transaction.map_or("–".to_owned(), |n| format!("{n:.0} bytes per transaction"));
+        text.push_str(&format!(
+            "\n\n{:.0} transactions/s · {}/s to storage, {per} over all six copies · {}/s of pages read from storage",
+            rates.transactions,
+            bytes(rates.sent as u64),
+            bytes(rates.pages_received as u64),
+        ));
+    }
+    text
+}
+
+fn instance_lines(instance: &Instance) -> String {
+    let member = &instance.member;
+    let at = member.postgres.map(|a| a.to_string()).unwrap_or_default();
+    let Some(status) = &instance.status else {
+        return format!("{:<10}{at}  {}\n", member.name, absent(member.state));
+    };
+    let phase = format!("{:?}", status.health.phase).to_lowercase();
+    let mut text = format!("{:<10}{at}  {phase}", member.name);
+    if let Some(volume) = &status.volume {
+        let sent = volume.log_bytes_sent;
+        let volume = &volume.writer;
+        let pgcl: Vec<String> = volume.pgcl.iter().map(|(pg, lsn)| format!("{pg} {lsn}")).collect();
+        text.push_str(&format!(
+            "  volume epoch {}  VDL {}  VCL {}  PGCL {}  allocated {}  in flight {}",
+            volume.volume_epoch,
+            volume.vdl,
+            volume.vcl,
+            pgcl.join(", "),
+            volume.allocated,
+            bytes(volume.in_flight_weight),
+        ));
+        text.push_str(&format!("\n{:10}{} of redo records sent", "", bytes(sent)));
+    }
+    if let Some(mount) = &status.mount {
+        text.push_str(&format!(
+            ", {} pages read from storage, cache {} of {}, memory of the mount {}",
+            status.pages_read(),
+            bytes(mount.cached_bytes),
+            bytes(mount.cache_limit_bytes),
+            bytes(status.rss_bytes),
+        ));
+    }
+    text.push('\n');
+    text
+}
+
+const COLUMNS: [&str; 12] =
+    ["AZ", "process", "state", "segment", "SCL", "behind", "epoch", "read", "append", "received", "on disk", "memory"];
+
+fn segments(report: &Report) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(COLUMNS);
+    let highest = report.storage.iter().filter_map(|s| s.status.as_ref()).flat_map(|s| &s.segments);
+    let highest = highest.map(|(_, segment)| segment.scl).max().unwrap_or_default();
+    for storage in &report.storage {
+        let Some(status) = &storage.status else {
+            table.add_row([storage.member.az.as_str(), &storage.member.name, absent(storage.member.state)]);
+            continue;
+        };
+        for (id, segment) in &status.segments {
+            let seen = seen_by_writer(report, *id);
+            let cells = [
+                storage.member.az.clone(),
+                storage.member.name.clone(),
+                condition(segment).to_owned(),
+                format!("{}/{}", id.pg, id.member),
+                segment.scl.to_string(),
+                (highest.0 - segment.scl.0).to_string(),
+                segment.installed.to_string(),
+                seen.map_or("–".to_owned(), |m| format!("{} µs", m.read_latency.0)),
+                format!("{} µs", status.disk.append_micros_mean),
+                bytes(received(storage)),
+                bytes(status.disk.used_bytes),
+                bytes(status.rss_bytes),
+            ];
+            table.add_row(cells.iter().enumerate().map(|(column, text)| {
+                let alignment = if column < 4 { CellAlignment::Left } else { CellAlignment::Right };
+                Cell::new(text).set_alignment(alignment)
+            }));
+        }
+    }
+    table
+}
+
+/// How the writer sees a segment.
+fn seen_by_writer(report: &Report, id: SegmentId) -> Option<&MemberStatus> {
+    let volume = report.serving()?.status.as_ref()?.volume.as_ref()?;
+    let same = |member: MemberId, m: &MemberStatus| m.member == member && m.pg == id.pg;
+    volume.writer.members.iter().find(|m| same(id.member, m))
+}
+
+fn condition(segment: &SegmentStatus) -> &'static str {
+    match segment {
+        SegmentStatus { rejoining: true, .. } => "rejoining",
+        SegmentStatus { hydrating: true, .. } => "hydrating",
+        SegmentStatus { disk_full: true, .. } => "disk full",
+        SegmentStatus { damaged_pages: 1.., .. } => "healing",
+        _ => "up",
+    }
+}
+
+fn absent(state: State) -> &'static str {
+    match state {
+        State::Up => "SILENT",
+        State::Frozen => "FROZEN",
+        State::Down => "DOWN",
+    }
+}
+
+fn received(storage: &Storage) -> u64 {
+    storage.status.iter().flat_map(|s| &s.traffic).map(|t| t.received.bytes).sum()
+}
+
+/// `1234567` → `1.2 MB`.
+pub fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.2} GB", n as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_are_shown_with_units() {
+        assert_eq!([999, 1_000, 1_500_000, 2_000_000_000].map(bytes), ["999 B", "1.0 kB", "1.5 MB", "2.00 GB"]);
+    }
+}

@@ -1,0 +1,87 @@
+//! Asking storage processes: their numbers, faults, and the creation of a volume's segments.
+
+use crate::config::InstanceConfig;
+use auriga_protocol::VolumeId;
+use auriga_runtime::admin::{self, AdminReply, AdminRequest, NodeStatus};
+use auriga_runtime::net::ClusterId;
+use auriga_runtime::volume_client::{CreateError, VolumeConfig};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// How long a storage process may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the creation of a volume may take.
+const CREATE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Not reached.
+    #[error("storage at {address}: {source}")]
+    Unreachable {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: admin::AdminError,
+    },
+    /// It won't.
+    #[error("storage at {address} refused: {why}")]
+    Refused {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        why: String,
+    },
+    /// An answer to another question.
+    #[error("storage at {address} answered something else")]
+    Nonsense {
+        /// Where.
+        address: SocketAddr,
+    },
+}
+
+/// A cluster's identity on the wire: its name, hashed (FNV-1a, 128 bits).
+pub fn cluster_id(name: &str) -> ClusterId {
+    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    ClusterId(name.bytes().fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME)))
+}
+
+/// Asks the storage process at `address` one thing.
+///
+/// # Errors
+/// Not reached within two seconds, or refused.
+pub async fn ask(address: SocketAddr, cluster: &str, request: AdminRequest) -> Result<AdminReply, AskError> {
+    match admin::ask(address, cluster_id(cluster), &request, PATIENCE).await {
+        Ok(AdminReply::Refused(why)) => Err(AskError::Refused { address, why }),
+        Ok(reply) => Ok(reply),
+        Err(source) => Err(AskError::Unreachable { address, source }),
+    }
+}
+
+/// A storage process's numbers.
+///
+/// # Errors
+/// Not reached.
+pub async fn status(address: SocketAddr, cluster: &str) -> Result<NodeStatus, AskError> {
+    match ask(address, cluster, AdminRequest::Status).await? {
+        AdminReply::Status(status) => Ok(status),
+        _ => Err(AskError::Nonsense { address }),
+    }
+}
+
+/// The volume of an instance, and where its storage is.
+pub fn volume_config(config: &InstanceConfig) -> VolumeConfig {
+    let members = crate::roles::members(config.storage.iter().map(|storage| storage.address));
+    let mut volume = VolumeConfig::new(&config.name, cluster_id(&config.cluster), VolumeId(config.volume), members);
+    volume.writer.geometry.groups = config.groups;
+    volume
+}
+
+/// Creates the segments of a volume, six for each protection group. Doing it again changes nothing.
+///
+/// # Errors
+/// Every storage process must answer, or the volume would begin its life with copies missing.
+pub async fn create_volume(config: &InstanceConfig) -> Result<(), CreateError> {
+    auriga_runtime::create_volume(&volume_config(config), Instant::now() + CREATE_LIMIT).await
+}

@@ -1,0 +1,164 @@
+//! `auriga demo --tour`: the demo without a person.
+//!
+//! Under load from clients that remember every acknowledged commit, six things go wrong one after another. After each,
+//! the database is compared with what the clients remember. Anything lost or unexplained fails the tour.
+
+mod report;
+mod steps;
+
+use crate::bank::client::{connect, told};
+use crate::bank::verify::verify;
+use crate::bank::{Bank, ledger::Ledger};
+use crate::demo::{Demo, DemoError};
+use report::Row;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Clients of the bank.
+const CLIENTS: usize = 8;
+/// Commits go on, or have resumed, within this time.
+const RESUME_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why the tour failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TourError {
+    /// A process did not do what it should.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// PostgreSQL answered with an error where it should not.
+    #[error("{doing}: {error}")]
+    Postgres {
+        /// What was tried.
+        doing: &'static str,
+        /// What it said.
+        error: String,
+    },
+    /// Something that should have been seen was not.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+impl From<crate::demo::cluster::ClusterError> for TourError {
+    fn from(error: crate::demo::cluster::ClusterError) -> Self {
+        TourError::Demo(error.into())
+    }
+}
+
+/// Names what was tried when PostgreSQL says no.
+pub(crate) fn postgres(doing: &'static str) -> impl Fn(tokio_postgres::Error) -> TourError {
+    move |error| TourError::Postgres { doing, error: told(&error) }
+}
+
+/// The tour under way.
+struct Tour<'a> {
+    demo: &'a Demo,
+    bank: Bank,
+    /// Where PostgreSQL is now.
+    server: SocketAddr,
+    failures: u64,
+    /// What clients were told, over the whole tour.
+    told: BTreeMap<String, u64>,
+}
+
+/// Walks through all steps; answers whether everything was as it should be.
+///
+/// # Errors
+/// A step could not be done, or showed something else than it should.
+pub fn run(demo: &Demo, started: Duration, seed: u64) -> Result<bool, TourError> {
+    let begun = Instant::now();
+    println!("seed {seed}; {CLIENTS} clients, each transfer one transaction, every acknowledged commit remembered\n");
+    report::header();
+    let server = demo.postgres(0);
+    let archive_bytes = demo.runtime().block_on(steps::prepare(server))?;
+    let bank = demo.runtime().block_on(async { Bank::open(vec![server], CLIENTS, seed) });
+    let mut tour = Tour { demo, bank, server, failures: 0, told: BTreeMap::new() };
+    tour.step("0", "all six storage processes up", |tour| {
+        tour.wait_for_commits(1)?;
+        std::thread::sleep(Duration::from_secs(3));
+        Ok(vec![format!(
+            "the demo was up in {:.1} s; {} MB of rows to read later",
+            started.as_secs_f64(),
+            archive_bytes / 1_000_000
+        )])
+    })?;
+    tour.step("1", "one storage process killed (c1): commits go on", steps::one_killed)?;
+    tour.step("2", "its whole AZ killed (c1, c2): commits go on", steps::az_killed)?;
+    tour.step("3", "one more killed (b2): commits wait, reads go on", steps::az_and_one_killed)?;
+    tour.step("4", "one comes back (b2): commits resume by themselves", steps::one_back)?;
+    tour.step("5", "instance killed with SIGKILL, its directory deleted", steps::instance_killed)?;
+    tour.step("6", "old instance only frozen, resumed beside the new one", steps::instance_frozen)?;
+    tour.step("7", "clients stopped: the final database", |tour| {
+        tour.demo.runtime().block_on(tour.bank.close());
+        Ok(Vec::new())
+    })?;
+    report::end(&tour.told, tour.bank.ledger().acknowledged(), tour.failures, started + begun.elapsed());
+    Ok(tour.failures == 0)
+}
+
+impl<'a> Tour<'a> {
+    fn ledger(&self) -> &Ledger {
+        self.bank.ledger()
+    }
+
+    /// Does one step, verifies, and shows the outcome.
+    fn step(
+        &mut self,
+        number: &'static str,
+        title: &'static str,
+        act: impl FnOnce(&mut Tour<'a>) -> Result<Vec<String>, TourError>,
+    ) -> Result<(), TourError> {
+        let begun = Instant::now();
+        let acknowledged = self.ledger().acknowledged();
+        self.ledger().take_observations();
+        let remarks = act(self)?;
+        let (longest_wait, told) = self.ledger().take_observations();
+        let took = begun.elapsed();
+        let verdict = self
+            .demo
+            .runtime()
+            .block_on(verify(self.server, self.ledger()))
+            .map_err(postgres("comparing the database with the clients' ledger"))?;
+        self.failures += verdict.lost + verdict.unexplained + verdict.wrong_balances;
+        let acknowledged = self.ledger().acknowledged() - acknowledged;
+        report::row(&Row { number, title, took, acknowledged, longest_wait, verdict, remarks });
+        for (text, times) in told {
+            *self.told.entry(text).or_default() += times;
+        }
+        Ok(())
+    }
+
+    /// Waits until this many more commits have been acknowledged; answers how long that took.
+    fn wait_for_commits(&self, more: u64) -> Result<Duration, TourError> {
+        let begun = Instant::now();
+        let enough = self.ledger().acknowledged() + more;
+        while self.ledger().acknowledged() < enough {
+            if begun.elapsed() > RESUME_LIMIT {
+                return Err(TourError::Unexpected(format!("no {more} commits within {} s", RESUME_LIMIT.as_secs())));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(begun.elapsed())
+    }
+
+    /// Lets the clients work for a while, during which commits must be acknowledged.
+    fn commits_go_on(&self, time: Duration) -> Result<(), TourError> {
+        let before = self.ledger().acknowledged();
+        std::thread::sleep(time);
+        match self.ledger().acknowledged() > before {
+            true => Ok(()),
+            false => Err(TourError::Unexpected(format!("no commit was acknowledged for {} s", time.as_secs()))),
+        }
+    }
+
+    /// One statement on a new connection, answered as text.
+    fn ask(&self, server: SocketAddr, doing: &'static str, sql: &str) -> Result<String, TourError> {
+        self.demo
+            .runtime()
+            .block_on(async {
+                let client = connect(server).await?;
+                client.query_one(sql, &[]).await.map(|row| row.get::<_, String>(0))
+            })
+            .map_err(postgres(doing))
+    }
+}

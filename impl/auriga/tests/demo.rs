@@ -1,0 +1,159 @@
+//! Whole demos, as a person would start them. They need root, /dev/fuse and PostgreSQL, and say so where one is missing.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const AURIGA: &str = env!("CARGO_BIN_EXE_auriga");
+
+/// A demo on addresses of its own, killed and waited for when the test ends.
+struct Running {
+    child: Child,
+    network: &'static str,
+    out: tempfile::TempDir,
+}
+
+impl Running {
+    /// Starts a demo and waits until it is up.
+    fn start(network: &'static str, arguments: &[&str]) -> Running {
+        let out = tempfile::tempdir().unwrap();
+        let file = File::create(out.path().join("out")).unwrap();
+        let child = Command::new(AURIGA)
+            .args(["demo", "--network", network, "--shared-buffers", "16MB"])
+            .args(arguments)
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut running = Running { child, network, out };
+        let deadline = Instant::now() + Duration::from_secs(90);
+        while !running.output().contains("Ctrl-C stops everything") {
+            let ended = running.child.try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < deadline, "{ended:?}\n{}", running.output());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        running
+    }
+
+    fn output(&self) -> String {
+        std::fs::read_to_string(self.out.path().join("out")).unwrap()
+    }
+
+    /// Where the demo keeps everything, from the line that names its logs.
+    fn dir(&self) -> String {
+        let output = self.output();
+        let line = output.lines().find(|line| line.contains("│ logs")).unwrap();
+        line.split_whitespace().nth(2).unwrap().strip_suffix("/logs").unwrap().to_owned()
+    }
+
+    fn auriga(&self, arguments: &[&str]) -> Output {
+        Command::new(AURIGA).args(arguments).args(["--dir", &self.dir()]).output().unwrap()
+    }
+
+    fn signal(&mut self, signal: &str) {
+        Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn sql(&self, statement: &str) -> Result<String, String> {
+        let host = format!("{}.11", self.network);
+        let output =
+            Command::new("psql").args(["-XqAt", "-U", "postgres", "-h", &host, "-c", statement]).output().unwrap();
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Processes whose command line names `text`.
+fn processes(text: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(text)).collect()
+}
+
+fn wait_until_gone(dir: &str) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    loop {
+        let left = processes(dir);
+        if left.is_empty() && !Path::new(dir).exists() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left behind: {left:?}, {dir}: {}", Path::new(dir).exists());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_demo_killed_with_sigkill_leaves_no_process_and_no_file() {
+    let mut demo = Running::start("127.0.101", &[]);
+    assert_eq!(demo.sql("select 1").unwrap(), "1");
+    let dir = demo.dir();
+    assert!(processes(&dir).len() >= 8, "six storage processes, an instance, postgres: {:?}", processes(&dir));
+    // A frozen process can't react to anything: the kernel must end it.
+    assert!(demo.auriga(&["inject", "freeze", "writer"]).status.success());
+    demo.signal("-KILL");
+    wait_until_gone(&dir);
+}
+
+#[test]
+fn a_demo_that_is_kept_goes_on_where_it_was() {
+    let keep = tempfile::tempdir().unwrap();
+    let dir = keep.path().join("demo");
+    let arguments = ["--keep", dir.to_str().unwrap()];
+    let mut demo = Running::start("127.0.102", &arguments);
+    demo.sql("create table t as select 42 as x").unwrap();
+    demo.signal("-INT");
+    assert!(processes(dir.to_str().unwrap()).is_empty());
+    let mut demo = Running::start("127.0.102", &arguments);
+    assert_eq!(demo.sql("select x from t").unwrap(), "42");
+    demo.signal("-INT");
+}
+
+#[test]
+fn status_and_inject_reach_a_running_demo() {
+    let mut demo = Running::start("127.0.103", &[]);
+    let kill = demo.auriga(&["inject", "kill", "az-b"]);
+    assert!(kill.status.success(), "{kill:?}");
+    demo.sql("create table t as select 1 as x").unwrap();
+    let status = demo.auriga(&["status"]);
+    let text = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert_eq!(text.matches("DOWN").count(), 2, "{text}");
+    assert!(text.contains("127.0.103.11:5432  ready") && text.contains("volume epoch e1"), "{text}");
+    let json = demo.auriga(&["status", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["storage"].as_array().unwrap().len(), 6);
+    assert!(json["rates"]["transactions"].is_number(), "{json}");
+
+    assert!(demo.auriga(&["inject", "restart", "writer"]).status.success());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while demo.sql("select x from t").as_deref() != Ok("1") {
+        assert!(Instant::now() < deadline, "the instance never came back");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let unknown = demo.auriga(&["inject", "kill", "d1"]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("there are: a1, a2"), "{unknown:?}");
+    demo.signal("-INT");
+}
+
+#[test]
+fn what_is_missing_is_named_before_anything_is_started() {
+    let taken = std::net::TcpListener::bind("127.0.104.11:5432").unwrap();
+    let output =
+        Command::new(AURIGA).args(["demo", "--network", "127.0.104", "--pg-bin", "/nonexistent"]).output().unwrap();
+    drop(taken);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(told.contains("no usable PostgreSQL in /nonexistent"), "{told}");
+    assert!(told.contains("127.0.104.11:5432 is in use"), "{told}");
+}
