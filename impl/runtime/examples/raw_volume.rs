@@ -102,6 +102,10 @@ impl Drop for Storage {
 }
 
 impl Storage {
+    fn cpu_time(&self) -> Result<Duration, Failure> {
+        self.0.iter().map(|child| cpu_time(&child.id().to_string())).sum()
+    }
+
     fn start(options: &Options, dir: &Path) -> Result<(Storage, BTreeMap<MemberId, SocketAddr>), Failure> {
         let listeners = (0..6).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
@@ -117,6 +121,14 @@ impl Storage {
         }
         Ok((storage, addresses.into_iter().zip(0..).map(|(address, member)| (MemberId(member), address)).collect()))
     }
+}
+
+/// Processor time that a process has used.
+fn cpu_time(process: &str) -> Result<Duration, Failure> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let after_name = stat.rsplit(')').next().ok_or("no stat")?;
+    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10)) // Linux counts in hundredths of a second.
 }
 
 fn die_with_parent(command: &mut Command) {
@@ -137,7 +149,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
     println!("fdatasync: {:.0} us", micros(sync));
     println!("round_trip: {:.0} us", micros(round_trip));
 
-    let (_storage, members) = Storage::start(options, dir.path())?;
+    let (storage, members) = Storage::start(options, dir.path())?;
     let config = VolumeConfig::new("bench", CLUSTER, VolumeId(1), members);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let volume = runtime.block_on(async {
@@ -147,6 +159,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
     for writers in &options.writers {
         let started = Instant::now();
         let before = volume.status().log_bytes_sent;
+        let (own_cpu, storage_cpu) = (cpu_time("self")?, storage.cpu_time()?);
         let mut latencies = write_for(&volume, *writers, options)?;
         let (commits, elapsed) = (latencies.len(), started.elapsed());
         latencies.sort_unstable();
@@ -156,6 +169,10 @@ fn bench(options: &Options) -> Result<(), Failure> {
         println!("volume.c{writers}.p50: {:.3} ms", micros(p50) / 1e3);
         println!("volume.c{writers}.p99: {:.3} ms", micros(p99) / 1e3);
         println!("volume.c{writers}.bytes_per_commit: {:.0} bytes (six copies)", sent as f64 / commits as f64);
+        let per_commit = |cpu: Duration| micros(cpu) / commits as f64;
+        let (own_cpu, storage_cpu) = (cpu_time("self")? - own_cpu, storage.cpu_time()? - storage_cpu);
+        println!("volume.c{writers}.cpu_writer: {:.1} us/commit", per_commit(own_cpu));
+        println!("volume.c{writers}.cpu_storage: {:.1} us/commit (six processes)", per_commit(storage_cpu));
         let floor = sync + round_trip;
         println!("volume.c{writers}.p50_over_floor: {:.2} x (fdatasync + round trip)", micros(p50) / micros(floor));
     }

@@ -68,8 +68,8 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
     /// Lets `act` step the machine, then hands over the effects.
     pub fn step<R>(&self, act: impl FnOnce(&mut M, Micros, &mut Effects<M>) -> R) -> R {
         let guard = StopOnPanic(self.id);
-        let now = clock::now();
         let mut running = lock(&self.running);
+        let now = clock::now(); // Under the lock, so that the steps' times have the steps' order.
         let Running { machine, effects } = &mut *running;
         let result = act(machine, now, effects);
         if effects.is_empty() {

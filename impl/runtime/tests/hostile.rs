@@ -11,6 +11,7 @@ use auriga_runtime::net::{ClusterId, Encoded};
 use auriga_runtime::{RemoteVolume, StorageConfig};
 use bytes::BytesMut;
 use common::*;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,7 +25,7 @@ fn impatient(config: &mut StorageConfig) {
 }
 
 async fn impatient_cluster() -> (Cluster, RemoteVolume) {
-    Cluster::start_adjusted(impatient).await.and_volume().await
+    Cluster::start_adjusted(Arc::new(impatient)).await.and_volume().await
 }
 
 fn hello(role: Role) -> Hello {

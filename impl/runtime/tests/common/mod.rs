@@ -11,6 +11,7 @@ use auriga_store::{Delta, Options as StoreOptions, PAGE_SIZE};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -20,7 +21,7 @@ pub const CLUSTER: ClusterId = ClusterId(0xa1);
 pub const VOLUME: VolumeId = VolumeId(7);
 
 /// How a test changes the nodes' configuration.
-pub type Adjust = fn(&mut StorageConfig);
+pub type Adjust = Arc<dyn Fn(&mut StorageConfig)>;
 
 pub struct Cluster {
     pub nodes: BTreeMap<MemberId, StorageNode>,
@@ -63,7 +64,7 @@ pub fn name_of(member: MemberId) -> String {
 impl Cluster {
     /// Six nodes, and nothing on their disks, which are in memory.
     pub async fn start() -> Cluster {
-        Cluster::start_adjusted(|_| ()).await
+        Cluster::start_adjusted(Arc::new(|_| ())).await
     }
 
     pub async fn start_adjusted(adjust: Adjust) -> Cluster {
@@ -72,7 +73,7 @@ impl Cluster {
 
     /// Six nodes on real stores.
     pub async fn start_on_files() -> Cluster {
-        Cluster::start_with(|_| (), Platters::Files).await
+        Cluster::start_with(Arc::new(|_| ()), Platters::Files).await
     }
 
     async fn start_with(adjust: Adjust, platters: fn(PathBuf) -> Platters) -> Cluster {
