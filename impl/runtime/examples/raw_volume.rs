@@ -15,6 +15,7 @@ use auriga_runtime::net::ClusterId;
 use auriga_runtime::storage::disk::Opened;
 use auriga_runtime::storage::{MemoryPlatters, open_store};
 use auriga_runtime::volume::Volume;
+use auriga_runtime::volume_client::VolumeStatus;
 use auriga_runtime::{RemoteVolume, StorageConfig, StorageNode, VolumeConfig, create_volume};
 use auriga_store::{Delta, Options as StoreOptions, PAGE_SIZE};
 use std::collections::BTreeMap;
@@ -158,16 +159,22 @@ fn bench(options: &Options) -> Result<(), Failure> {
     })?;
     for writers in &options.writers {
         let started = Instant::now();
-        let before = volume.status().log_bytes_sent;
+        let before = volume.status();
         let (own_cpu, storage_cpu) = (cpu_time("self")?, storage.cpu_time()?);
         let mut latencies = write_for(&volume, *writers, options)?;
         let (commits, elapsed) = (latencies.len(), started.elapsed());
         latencies.sort_unstable();
         let (p50, p99) = (latencies[commits / 2], latencies[commits * 99 / 100]);
-        let sent = volume.status().log_bytes_sent - before;
+        let after = volume.status();
+        let sent = after.log_bytes_sent - before.log_bytes_sent;
+        let writes = |status: &VolumeStatus| {
+            status.traffic.iter().filter(|kind| kind.message == "Write").map(|kind| kind.sent.frames).sum::<u64>()
+        };
+        let batches = (writes(&after) - writes(&before)) / 6;
         println!("volume.c{writers}.rate: {:.0} commits/s", commits as f64 / elapsed.as_secs_f64());
         println!("volume.c{writers}.p50: {:.3} ms", micros(p50) / 1e3);
         println!("volume.c{writers}.p99: {:.3} ms", micros(p99) / 1e3);
+        println!("volume.c{writers}.commits_per_batch: {:.1} -", commits as f64 / batches.max(1) as f64);
         println!("volume.c{writers}.bytes_per_commit: {:.0} bytes (six copies)", sent as f64 / commits as f64);
         let per_commit = |cpu: Duration| micros(cpu) / commits as f64;
         let (own_cpu, storage_cpu) = (cpu_time("self")? - own_cpu, storage.cpu_time()? - storage_cpu);

@@ -1,9 +1,9 @@
 //! A volume on real storage: the protocol's writer, run over connections to six or more storage nodes.
 //!
 //! Whoever submits steps the writer on its own thread. Nothing is sent until a *flush*; this module decides when:
-//! - as soon as somebody waits for durability, or much is unsent: at once, on that thread. While one thread flushes,
-//!   what others submit gathers and leaves with the next flush, so that batches grow with the load by themselves;
-//! - otherwise within a millisecond or two, in the background: page writes that nobody waits for travel together.
+//! - as soon as somebody waits for durability: at once, on that thread, unless a flush is under way to storage; then
+//!   what others submit gathers, and leaves together when that one is durable. So batches grow with the load;
+//! - otherwise within two milliseconds, in the background: page writes that nobody waits for travel together.
 //!
 //! It decides nothing else: what is durable, where pages are read, who is fenced is the writer's business
 //! (`auriga-protocol`). `create.rs` makes a volume; `ports.rs` is where the writer's effects go; `flush.rs` and
@@ -251,6 +251,7 @@ impl Client {
         let moved = self.vdl.fetch_max(vdl.0, SeqCst) < vdl.0;
         if moved {
             self.waiting.durable(vdl).call();
+            self.flush_what_gathered();
         }
         if role > *self.role.borrow() {
             self.role.send_if_modified(|current| {
