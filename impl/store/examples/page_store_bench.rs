@@ -218,7 +218,10 @@ fn flip(name: &str, file: &Path, open: impl Fn() -> Result<Box<dyn PageStore>, F
         }
         bytes.write_all_at(&byte, at)?;
     }
-    println!("{name:<6} one byte flipped, 8 times: noticed on read {noticed}, wrong data without a word {silent}, unused bytes {}", 8 - noticed - silent);
+    println!(
+        "{name:<6} one byte flipped, 8 times: noticed on read {noticed}, wrong data without a word {silent}, unused bytes {}",
+        8 - noticed - silent
+    );
     Ok(())
 }
 
@@ -248,7 +251,9 @@ fn syncs(dir: &Path) -> Result<(), Failed> {
         zeroed.write_all_at(&vec![0; (APPENDS as usize) * PAGE_SIZE], 0)?;
         zeroed.sync_all()?;
         let overwritten = time(&zeroed)?;
-        println!("append 8 KiB + fdatasync, median: growing file {grown:.2} ms, preallocated by zeros {overwritten:.2} ms");
+        println!(
+            "append 8 KiB + fdatasync, median: growing file {grown:.2} ms, preallocated by zeros {overwritten:.2} ms"
+        );
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ pub struct IoFailure {
 }
 
 impl IoFailure {
+    /// Whether it may be waited out.
     pub(crate) fn is_no_space(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
@@ -21,12 +22,20 @@ impl IoFailure {
 
 /// Names what was being done when an I/O call failed.
 pub(crate) trait While<T> {
+    /// A failure to find room may be waited out.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, IoFailure>;
+
+    /// Half of it may have happened, so every failure is final; also the one to find room.
+    fn finally(self, what: impl FnOnce() -> String) -> Result<T, IoFailure>;
 }
 
 impl<T> While<T> for io::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, IoFailure> {
         self.map_err(|source| IoFailure { doing: what(), source })
+    }
+
+    fn finally(self, what: impl FnOnce() -> String) -> Result<T, IoFailure> {
+        self.map_err(io::Error::other).doing(what)
     }
 }
 

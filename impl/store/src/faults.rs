@@ -158,7 +158,7 @@ fn a_flipped_byte_anywhere_is_harmless_or_noticed() {
 
 /// Every byte near the start of each block, where headers are, and some of the rest.
 fn interesting(name: &str, length: usize) -> Vec<usize> {
-    let (dense, stride) = if name.starts_with("node") { (200, usize::MAX) } else { (100, 331) };
+    let (dense, stride) = if name.starts_with("node") { (200, usize::MAX) } else { (72, 997) };
     let starts = (0..length).step_by(4096).take(24);
     let mut bytes: Vec<usize> = starts.flat_map(|start| start..(start + dense).min(length)).collect();
     bytes.extend((0..length).step_by(stride.min(length)).skip(1));
@@ -304,25 +304,43 @@ fn damage_of_one_segments_superblocks_makes_that_segment_forget_and_no_other() {
 }
 
 #[test]
+fn scrubbing_finds_damage_in_a_complete_journal_file_and_the_next_start_tells_it() {
+    let disk = MemoryDisk::default();
+    let options = || Options { scrub_journal_every: Duration::from_millis(1), ..options() };
+    let running = Running::open(&disk, options());
+    running.store.create_segment(segment(1), membership()).expect("new");
+    for lsn in 1..=30 {
+        running.store.append(segment(1), AppendId(lsn), &records([lsn]));
+        assert!(running.owner.durable(segment(1), lsn));
+    }
+    disk.flip("journal/00000001", 3 * 4096 + 50, 1);
+    let fatal = running.owner.wait("a failure", |told| told.fatal.clone());
+    assert_eq!(fatal, "journal file journal/00000001 is damaged at or after byte 12288");
+    drop(running);
+    let running = Running::open(&disk, options());
+    assert!(running.survived[&segment(1)].damaged);
+}
+
+#[test]
 fn a_full_disk_is_told_and_ends() {
     let disk = MemoryDisk::default();
-    let running = Running::open(&disk, Options { reserve_bytes: 1 << 20, ..options() });
+    let running = Running::open(&disk, Options { reserve_bytes: 4 << 20, ..options() });
     running.store.create_segment(segment(1), membership()).expect("new");
     disk.set_free(1000);
     assert_eq!(running.owner.outcome(segment(1)), Some(Outcome::DiskFull(true)));
     running.store.create_segment(segment(2), membership()).expect("new");
     assert_eq!(running.owner.outcome(segment(2)), Some(Outcome::DiskFull(true)), "who comes later is told, too");
-    disk.set_free(1 << 20);
+    disk.set_free(4 << 20);
     std::thread::sleep(Duration::from_millis(50));
     assert!(running.store.status().disk_full, "just enough is not enough, or it would be told all the time");
-    disk.set_free(2 << 20);
+    disk.set_free(8 << 20);
     assert_eq!(running.owner.outcome(segment(1)), Some(Outcome::DiskFull(false)));
 }
 
 #[test]
 fn without_room_commits_wait_reads_go_on_and_nothing_is_lost() {
-    // Room for the journal's two files and one group of slots, not for two groups.
-    let capacity = 2 * (64 << 10) + 8192 + 528_384 + 100;
+    // Room for the journal's first files and one group of slots, not for two groups.
+    let capacity = 3 * (64 << 10) + 8192 + 528_384 + 100;
     let disk = MemoryDisk::default();
     let running = Running::open(&disk, Options { capacity_bytes: Some(capacity), ..options() });
     let id = segment(1);
@@ -367,12 +385,38 @@ fn a_journal_without_room_waits_until_coalescing_frees_some() {
     for through in 2..=100 {
         running.store.run(id, coalesce(through..=through));
     }
+    running.wait_for(|outcome| *outcome == Outcome::Coalesced { floor: floor(100) });
     assert!(running.owner.durable(id, 100));
     assert!(running.store.status().used_bytes <= capacity);
     drop(running);
     let survived = &Running::open(&disk, options()).survived[&id];
     assert!(!survived.damaged);
     assert_eq!(survived.floor, floor(100));
+}
+
+#[test]
+fn a_journal_without_room_makes_some_by_moving_what_pins_its_oldest_file() {
+    let capacity = 3 * (64 << 10) + 2 * 8192 + 528_384;
+    let disk = MemoryDisk::default();
+    let running = Running::open(&disk, Options { capacity_bytes: Some(capacity), ..options() });
+    let (busy, silent) = (segment(1), segment(2));
+    running.store.create_segment(busy, membership()).expect("new");
+    running.store.create_segment(silent, membership()).expect("new");
+    running.store.append(silent, AppendId(1), &records([1, 2]));
+    running.store.append(silent, AppendId(2), &Entry::Promise { volume_epoch: VolumeEpoch(9), writer: None });
+    assert!(running.owner.durable(silent, 2));
+    for lsn in 1..=60 {
+        running.store.append(busy, AppendId(lsn), &records([lsn; 100]));
+        assert!(running.owner.durable(busy, lsn));
+        running.store.run(busy, coalesce(lsn..=lsn));
+        running.wait_for(|outcome| *outcome == Outcome::Coalesced { floor: floor(lsn) });
+    }
+    assert!(running.store.status().used_bytes <= capacity);
+    drop(running);
+    let survived = &Running::open(&disk, options()).survived[&silent];
+    assert!(!survived.damaged);
+    assert_eq!(lsns(survived), [1, 2]);
+    assert!(matches!(survived.entries.last(), Some(Entry::Promise { volume_epoch: VolumeEpoch(9), .. })));
 }
 
 #[test]

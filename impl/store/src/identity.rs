@@ -26,8 +26,7 @@ pub(crate) fn verify(disk: &dyn Disk, cluster: u128, node: &str) -> Result<Optio
     let found = match disk.open(NAME) {
         Ok(file) => twin::read(&*file, MAGIC).doing(|| "read the identity file".into())?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let pages = disk.list(crate::pages::DIR).unwrap_or_default();
-            return if pages.is_empty() { Ok(None) } else { Err(OpenError::IdentityLost) };
+            return if has_segments(disk)? { Err(OpenError::IdentityLost) } else { Ok(None) };
         }
         Err(source) => return Err(IoFailure { doing: "open the identity file".into(), source }.into()),
     };
@@ -42,6 +41,13 @@ pub(crate) fn verify(disk: &dyn Disk, cluster: u128, node: &str) -> Result<Optio
         });
     }
     Ok(Some(identity))
+}
+
+fn has_segments(disk: &dyn Disk) -> Result<bool, IoFailure> {
+    match disk.list(crate::pages::DIR) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        names => Ok(!names.doing(|| "list the page files".into())?.is_empty()),
+    }
 }
 
 /// An identity with a fresh journal number.

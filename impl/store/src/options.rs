@@ -9,7 +9,7 @@ pub struct Options {
     pub cluster: u128,
     /// The node's name, likewise.
     pub node: String,
-    /// Bytes of a journal file; a multiple of 4096, at least 64 KiB. An entry must fit into a file.
+    /// Bytes of a journal file; a multiple of 4096, at least 64 KiB. An entry must fit into half a file.
     pub journal_file_bytes: u64,
     /// Bytes that one segment may have queued for the journal. Must exceed what the segment lets be outstanding
     /// ([`SegmentConfig::log_weight_max`](auriga_protocol::SegmentConfig)): more is a broken invariant.

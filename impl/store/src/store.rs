@@ -161,6 +161,8 @@ impl Store {
     /// # Panics
     /// When there is no such segment, it has more queued than it may, or the entry does not fit into a journal file.
     pub fn append(&self, segment: SegmentId, append: AppendId, entry: &Entry<Delta>) {
+        let exists = self.segments.read().unwrap_or_else(PoisonError::into_inner).contains_key(&segment);
+        assert!(exists, "an append of {segment}, which does not exist");
         self.journal.append(segment, append, entry);
     }
 

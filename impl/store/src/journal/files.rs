@@ -8,12 +8,13 @@
 
 use super::format::{Chunk, Frame, frames_of, parse_batch};
 use super::live::{FileId, Live};
-use super::spares::{JournalFile, Spares};
+use super::lock;
+use super::spares::{JournalFile, Purpose, Spares};
 use crate::disk::{File, read_up_to};
 use crate::error::{Failure, IoFailure, While};
 use crate::twin::{self, BLOCK};
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub(super) const SIDECAR_MAGIC: [u8; 4] = *b"AUD1";
 
@@ -34,6 +35,10 @@ pub(super) struct Used {
     pub file: JournalFile,
     pub first_batch: u64,
 }
+
+/// Files that are complete, for scrubbing; with the number of the batch after their last. A file leaves this list before
+/// it can be written over.
+pub(super) type Closed = Mutex<VecDeque<(Used, u64)>>;
 
 /// A file that is being emptied: its content, and how far that has been moved.
 pub(super) struct Moving {
@@ -57,6 +62,7 @@ pub(super) struct Files {
     /// Where in the last file the next batch goes.
     pub offset: u64,
     pub moving: Option<Moving>,
+    pub closed: Arc<Closed>,
 }
 
 impl Files {
@@ -65,15 +71,15 @@ impl Files {
     /// # Errors
     /// No room for another file (then nothing has happened), or another of the operating system's (then it isn't known
     /// what is durable, and the node must stop).
-    pub(super) fn write(&mut self, chunk: &mut Chunk) -> Result<(), IoFailure> {
+    pub(super) fn write(&mut self, chunk: &mut Chunk, purpose: Purpose) -> Result<(), IoFailure> {
         let length = chunk.padded_len() as u64;
         let usable = self.spares.file_bytes() - CLOSING;
         assert!(length <= usable, "a batch of {length} bytes is longer than a journal file");
         if self.used.is_empty() || self.offset + length > usable {
-            if self.spares.count() == 0 && !self.retired.is_empty() {
+            if !self.retired.is_empty() && !self.spares.has_for(purpose) && self.offset <= usable {
                 self.write_here(&mut Chunk::default())?;
             }
-            self.begin_file()?;
+            self.begin_file(purpose)?;
         }
         self.write_here(chunk)
     }
@@ -85,8 +91,8 @@ impl Files {
         let current = self.used.back().expect("a file was begun");
         let bytes = chunk.seal(self.journal, number, oldest);
         let doing = || format!("append to {}", current.file.name);
-        current.file.file.write_at(bytes, self.offset).doing(doing)?;
-        current.file.file.sync().doing(doing)?;
+        current.file.file.write_at(bytes, self.offset).finally(doing)?;
+        current.file.file.sync().finally(doing)?;
         self.offset += bytes.len() as u64;
         self.note_durable(number)?;
         for (frame, entry) in chunk.frames() {
@@ -99,12 +105,16 @@ impl Files {
     /// Remembers, without waiting for the disk, that batches through `number` are durable.
     fn note_durable(&self, number: u64) -> Result<(), IoFailure> {
         let block = twin::encode(SIDECAR_MAGIC, number, &[]);
-        self.sidecar.write_at(&block, number % 2 * BLOCK as u64).doing(|| "write the journal's durable position".into())
+        self.sidecar
+            .write_at(&block, number % 2 * BLOCK as u64)
+            .finally(|| "write the journal's durable position".into())
     }
 
     /// Goes on in an empty file.
-    pub(super) fn begin_file(&mut self) -> Result<(), IoFailure> {
-        let file = self.spares.take()?;
+    pub(super) fn begin_file(&mut self, purpose: Purpose) -> Result<(), IoFailure> {
+        let file = self.spares.take(purpose)?;
+        let complete = self.used.back().map(|used| (used.clone(), self.next_batch));
+        lock(&self.closed).extend(complete);
         self.used.push_back(Used { id: self.next_id, file, first_batch: self.next_batch });
         self.next_id += 1;
         self.offset = 0;
@@ -121,16 +131,38 @@ impl Files {
         if self.moving.is_none() && self.is_too_long() {
             self.begin_moving()?;
         }
-        if self.moving.is_some() {
-            chunk.clear();
-            let finished = self.collect_needed(chunk)?;
-            if !chunk.is_empty() {
-                self.write(chunk)?;
-            }
-            if finished {
-                self.moving.take().into_iter().for_each(|moving| self.live.forget_file(moving.id));
-                self.retire();
-            }
+        self.move_some(chunk)
+    }
+
+    /// When there is no room for another file: empties the oldest one, if that is worth it. What is needed of it fits
+    /// into the file that is kept for this.
+    ///
+    /// # Errors
+    /// As [`Files::tidy`].
+    pub(super) fn make_room(&mut self, chunk: &mut Chunk) -> Result<(), Failure> {
+        self.retire();
+        let worth_it = |used: &Used| self.live.records_in(used.id) < self.spares.file_bytes() / 2;
+        if self.retired.is_empty() && self.moving.is_none() && self.used.front().is_some_and(worth_it) {
+            self.begin_moving()?;
+        }
+        while self.moving.is_some() {
+            self.move_some(chunk)?;
+        }
+        Ok(())
+    }
+
+    fn move_some(&mut self, chunk: &mut Chunk) -> Result<(), Failure> {
+        if self.moving.is_none() {
+            return Ok(());
+        }
+        chunk.clear();
+        let finished = self.collect_needed(chunk)?;
+        if !chunk.is_empty() {
+            self.write(chunk, Purpose::Moving)?;
+        }
+        if finished {
+            self.moving.take().into_iter().for_each(|moving| self.live.forget_file(moving.id));
+            self.retire();
         }
         Ok(())
     }
@@ -147,9 +179,16 @@ impl Files {
         self.used.len() > FILES_MIN + 2 * needed || self.used.len() > FILES_MIN / 2 && only_states()
     }
 
-    pub(super) fn retire(&mut self) {
+    /// Begins the list of complete files.
+    pub(super) fn list_closed(&mut self) {
+        let next = self.used.iter().skip(1).map(|next| next.first_batch);
+        *lock(&self.closed) = self.used.iter().cloned().zip(next).collect();
+    }
+
+    fn retire(&mut self) {
         while self.used.len() > 1 && self.used.front().is_some_and(|oldest| !self.live.needs_file(oldest.id)) {
             if let Some(oldest) = self.used.pop_front() {
+                lock(&self.closed).retain(|(closed, _)| closed.id != oldest.id);
                 self.live.forget_file(oldest.id);
                 self.moving.take_if(|moving| moving.id == oldest.id);
                 self.retired.push((self.next_batch, oldest.file));

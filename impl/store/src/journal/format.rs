@@ -89,6 +89,8 @@ pub(super) struct BatchHeader {
 #[derive(Default)]
 pub(super) struct Chunk {
     bytes: Vec<u8>,
+    /// Of `bytes`, header and frames: the rest is padding.
+    length: usize,
     frames: u32,
     /// The highest append of each segment.
     pub appends: HashMap<SegmentId, AppendId>,
@@ -104,7 +106,7 @@ impl Chunk {
 
     /// Bytes so far, without padding.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len().max(BATCH_HEADER)
+        self.length.max(BATCH_HEADER)
     }
 
     /// Bytes that it will take in a file.
@@ -115,6 +117,7 @@ impl Chunk {
     /// Empties it, but keeps its buffer.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
+        self.length = 0;
         self.frames = 0;
         self.appends.clear();
         self.weights.clear();
@@ -156,11 +159,12 @@ impl Chunk {
         self.bytes = entry(std::mem::take(&mut self.bytes));
         let length = self.bytes.len() - start - FRAME_HEADER;
         self.bytes[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
+        self.length = self.bytes.len();
         self.frames += 1;
         *self.weights.entry(frame.segment).or_default() += FRAME_HEADER + length;
     }
 
-    /// Completes the batch: header, checksum, padding. The bytes are ready to be written.
+    /// Completes the batch: header, checksum, padding. The bytes are ready to be written. May be done again.
     pub(super) fn seal(&mut self, journal: u64, number: u64, oldest: u64) -> &[u8] {
         self.bytes.resize(self.len(), 0);
         let total = self.bytes.len() as u32;
@@ -181,8 +185,7 @@ impl Chunk {
 
     /// The frames of a sealed chunk.
     pub(super) fn frames(&self) -> impl Iterator<Item = (Frame, &[u8])> {
-        let length = self.bytes.first_chunk::<8>().map_or(0, |header| half(header, 4) as usize);
-        frames_of(&self.bytes[..length])
+        frames_of(&self.bytes[..self.length])
     }
 }
 

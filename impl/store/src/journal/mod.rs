@@ -31,7 +31,7 @@ use crate::space::Space;
 use crate::store::Owner;
 use auriga_protocol::segment::Entry;
 use auriga_protocol::{AppendId, Lsn, SegmentId};
-use files::{Files, Used};
+use files::{Closed, Files};
 use format::Chunk;
 use spares::Spares;
 use std::collections::{HashMap, VecDeque};
@@ -52,8 +52,6 @@ pub(crate) struct Limits {
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
-    /// Files that are complete, for scrubbing; with the number of the batch after their last.
-    closed: Mutex<VecDeque<(Used, u64)>>,
     limits: Limits,
     batch_max: usize,
     space: Arc<Space>,
@@ -77,6 +75,7 @@ struct Queue {
 pub(crate) struct Journal {
     shared: Arc<Shared>,
     spares: Arc<Spares>,
+    closed: Arc<Closed>,
     journal: u64,
     not_started: Mutex<Option<Files>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -84,13 +83,13 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn new(opened: Opened, limits: Limits, space: Arc<Space>) -> Journal {
-        let Opened { files, next_sequence, .. } = opened;
+        let Opened { mut files, next_sequence, .. } = opened;
+        files.list_closed();
         let queue = Queue { next_sequence, files: files.used.len(), ..Queue::default() };
         let file_bytes = files.spares.file_bytes() as usize;
         let shared = Shared {
             queue: Mutex::new(queue),
             changed: Condvar::new(),
-            closed: Mutex::default(),
             limits,
             batch_max: BATCH_MAX.min(file_bytes / 2),
             space,
@@ -98,6 +97,7 @@ impl Journal {
         Journal {
             shared: Arc::new(shared),
             spares: files.spares.clone(),
+            closed: files.closed.clone(),
             journal: files.journal,
             not_started: Mutex::new(Some(files)),
             thread: Mutex::default(),
@@ -168,7 +168,7 @@ impl Journal {
     /// It is damaged; or the operating system's.
     pub(crate) fn scrub(&self) -> Result<(), Failure> {
         let Some((used, end_batch)) = ({
-            let mut closed = lock(&self.shared.closed);
+            let mut closed = lock(&self.closed);
             let next = closed.pop_front();
             closed.extend(next.clone());
             next
@@ -177,7 +177,7 @@ impl Journal {
         };
         let checked = files::check(self.journal, &used, end_batch, self.spares.file_bytes());
         // Meanwhile the file may have been recycled.
-        let still_closed = lock(&self.shared.closed).iter().any(|(closed, _)| closed.id == used.id);
+        let still_closed = lock(&self.closed).iter().any(|(closed, _)| closed.id == used.id);
         if still_closed { checked } else { Ok(()) }
     }
 

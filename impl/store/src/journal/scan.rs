@@ -18,7 +18,7 @@
 use super::files::{Files, SIDECAR_MAGIC, Used};
 use super::format::{Chunk, Frame, FrameKind, frames_of, parse_batch};
 use super::live::Live;
-use super::spares::{DIR, JournalFile, Spares};
+use super::spares::{DIR, JournalFile, Purpose, Spares};
 use crate::Delta;
 use crate::disk::{Disk, File, read_up_to};
 use crate::error::{IoFailure, OpenError, While};
@@ -102,8 +102,9 @@ pub(crate) fn create(opening: &Opening<'_>) -> Result<Opened, IoFailure> {
         next_batch: 1,
         offset: 0,
         moving: None,
+        closed: Arc::default(),
     };
-    files.write(&mut Chunk::default())?;
+    files.write(&mut Chunk::default(), Purpose::Moving)?;
     Ok(Opened { files, logs: BTreeMap::new(), next_sequence: 1 })
 }
 
@@ -135,6 +136,7 @@ pub(crate) fn open(opening: &Opening<'_>) -> Result<Opened, OpenError> {
             next_batch: newest.max(durable.unwrap_or(0)) + 1,
             offset: 0,
             moving: None,
+            closed: Arc::default(),
         },
         logs: BTreeMap::new(),
         next_sequence: 1,
@@ -293,7 +295,7 @@ impl Opened {
         let old = self.files.used.len();
         self.files.live = Live::default();
         segments.iter().for_each(|(segment, floor)| self.files.live.set_floor(*segment, *floor));
-        self.files.begin_file()?;
+        self.files.begin_file(Purpose::Moving)?;
         let limit = REWRITE_MAX.min(self.files.spares.file_bytes() as usize / 2);
         let mut chunk = Chunk::default();
         for segment in segments.keys() {
@@ -301,7 +303,7 @@ impl Opened {
             for (frame, entry) in log.entries.values() {
                 let encoded = postcard::to_allocvec(entry).expect("it was decoded, so it has an encoding");
                 if !chunk.is_empty() && chunk.len() + encoded.len() > limit {
-                    self.files.write(&mut chunk)?;
+                    self.files.write(&mut chunk, Purpose::Moving)?;
                     chunk.clear();
                 }
                 chunk.push_encoded(*frame, &encoded);
@@ -315,13 +317,13 @@ impl Opened {
                 chunk.push_encoded(Frame { segment: *segment, kind, sequence, lsn: Lsn::ZERO }, &[]);
             }
         }
-        self.files.write(&mut chunk)?;
+        self.files.write(&mut chunk, Purpose::Moving)?;
         // From the next batch on, only what was just written is needed.
         let next = self.files.next_batch;
         let given_up = self.files.used.drain(..old).map(|used| (next, used.file));
         self.files.retired.extend(given_up);
         chunk.clear();
-        self.files.write(&mut chunk)
+        self.files.write(&mut chunk, Purpose::Moving)
     }
 }
 

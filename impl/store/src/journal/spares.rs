@@ -2,6 +2,9 @@
 //!
 //! A file is filled with zeros and synchronised once, when it is made. Afterwards appends only overwrite blocks that
 //! the file system has allocated already, so they can't run out of room and need no change of metadata.
+//!
+//! The last empty file is kept for moving what is needed out of the oldest file: so a journal that finds no room can
+//! always make some, if anything in it is needed no more.
 
 use crate::disk::{Disk, File};
 use crate::error::{IoFailure, While};
@@ -11,8 +14,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The directory of the journal's files.
 pub(crate) const DIR: &str = "journal";
 
-/// Empty files kept; more are removed.
+/// Empty files kept: one for the next batches, and one for moving. More are removed.
 const KEEP: usize = 2;
+
+/// What an empty file is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// Batches that someone waits for.
+    Appends,
+    /// Entries that are moved so that older files can be used again.
+    Moving,
+}
 
 /// A file of the journal.
 #[derive(Clone)]
@@ -34,6 +46,12 @@ struct State {
     next_name: u64,
 }
 
+impl State {
+    fn has_for(&self, purpose: Purpose) -> bool {
+        self.ready.len() > usize::from(purpose == Purpose::Appends)
+    }
+}
+
 impl Spares {
     pub(super) fn new(disk: Arc<dyn Disk>, space: Arc<Space>, file_bytes: u64, next_name: u64) -> Spares {
         Spares { disk, space, file_bytes, state: Mutex::new(State { ready: Vec::new(), next_name }) }
@@ -49,13 +67,12 @@ impl Spares {
         self.file_bytes
     }
 
-    /// Takes an empty file, and makes one where there is none.
+    /// Takes an empty file, and makes one where there is none for this purpose.
     ///
     /// # Errors
     /// No room, or another of the operating system's.
-    pub(super) fn take(&self) -> Result<JournalFile, IoFailure> {
-        let ready = self.state().ready.pop();
-        match ready {
+    pub(super) fn take(&self, purpose: Purpose) -> Result<JournalFile, IoFailure> {
+        match self.take_ready(purpose) {
             Some(file) => {
                 self.space.remove_reusable(self.file_bytes);
                 Ok(file)
@@ -64,14 +81,24 @@ impl Spares {
         }
     }
 
-    /// Makes an empty file if there is none.
+    fn take_ready(&self, purpose: Purpose) -> Option<JournalFile> {
+        let mut state = self.state();
+        if state.has_for(purpose) { state.ready.pop() } else { None }
+    }
+
+    /// Whether there is an empty file for this purpose.
+    pub(super) fn has_for(&self, purpose: Purpose) -> bool {
+        self.state().has_for(purpose)
+    }
+
+    /// Makes empty files until there is one for each purpose.
     ///
     /// # Errors
     /// No room, or another of the operating system's.
     pub(super) fn prepare(&self) -> Result<(), IoFailure> {
-        if self.state().ready.is_empty() {
+        while self.count() < KEEP {
             let file = self.make()?;
-            return self.put(file);
+            self.put(file)?;
         }
         Ok(())
     }

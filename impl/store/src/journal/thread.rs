@@ -2,7 +2,7 @@
 
 use super::files::Files;
 use super::format::Chunk;
-use super::live::FileId;
+use super::spares::Purpose;
 use super::{Queue, Shared, lock};
 use crate::error::Failure;
 use crate::store::Owner;
@@ -15,19 +15,18 @@ const ROOM_RETRY: Duration = Duration::from_millis(100);
 /// Writes batches until told to stop. Tells the owner of the first failure, and ends.
 pub(super) fn run(shared: &Shared, mut files: Files, owner: &dyn Owner) {
     let mut tidying = Chunk::default();
-    let mut shown = None;
     loop {
         let chunk = match next(shared, &mut files) {
             Next::Stop => return,
             Next::Write(chunk) => Some(chunk),
             Next::Tidy => None,
         };
-        let done = chunk.map_or(Ok(()), |chunk| write(shared, &mut files, chunk, owner));
+        let done = chunk.map_or(Ok(()), |chunk| write(shared, &mut files, chunk, &mut tidying, owner));
         let done = done.and_then(|()| tidy(&mut files, &mut tidying));
         if let Err(failure) = done {
             return owner.fatal(&failure);
         }
-        publish(shared, &files, &mut shown);
+        lock(&shared.queue).files = files.used.len() + files.retired.len();
     }
 }
 
@@ -52,27 +51,39 @@ fn next(shared: &Shared, files: &mut Files) -> Next {
     }
 }
 
-fn write(shared: &Shared, files: &mut Files, mut chunk: Chunk, owner: &dyn Owner) -> Result<(), Failure> {
+fn write(
+    shared: &Shared,
+    files: &mut Files,
+    mut chunk: Chunk,
+    tidying: &mut Chunk,
+    owner: &dyn Owner,
+) -> Result<(), Failure> {
     let mut waiting = false;
     let written = loop {
-        match files.write(&mut chunk) {
+        match files.write(&mut chunk, Purpose::Appends) {
+            Err(failure) if failure.is_no_space() && lock(&shared.queue).stop => break false,
             // The bytes are not acknowledged, so the writer counts on other segments until there is room again.
-            Err(failure) if failure.is_no_space() && !lock(&shared.queue).stop => {
+            Err(failure) if failure.is_no_space() => {
                 if !std::mem::replace(&mut waiting, true) {
                     tracing::warn!(%failure, "the journal waits for room");
                     shared.space.wait(true);
                 }
-                std::thread::sleep(ROOM_RETRY);
                 take_floors(shared, files);
-                files.retire();
+                make_room(files, tidying)?;
+                std::thread::sleep(ROOM_RETRY);
             }
-            done => break done,
+            done => {
+                done?;
+                break true;
+            }
         }
     };
     if waiting {
         shared.space.wait(false);
     }
-    written?;
+    if !written {
+        return Ok(());
+    }
     for (segment, append) in &chunk.appends {
         owner.durable(*segment, *append);
     }
@@ -93,28 +104,20 @@ fn take_floors(shared: &Shared, files: &mut Files) {
 }
 
 fn tidy(files: &mut Files, chunk: &mut Chunk) -> Result<(), Failure> {
-    match files.tidy(chunk) {
-        // Nothing is lost by moving it later.
+    later_without_room(files.tidy(chunk))
+}
+
+fn make_room(files: &mut Files, chunk: &mut Chunk) -> Result<(), Failure> {
+    later_without_room(files.make_room(chunk))
+}
+
+/// Nothing is lost by moving entries later.
+fn later_without_room(moved: Result<(), Failure>) -> Result<(), Failure> {
+    match moved {
         Err(Failure::Io(failure)) if failure.is_no_space() => {
             std::thread::sleep(ROOM_RETRY);
             Ok(())
         }
         done => done,
-    }
-}
-
-/// Shows the other threads which files there are.
-fn publish(shared: &Shared, files: &Files, shown: &mut Option<(FileId, FileId)>) {
-    let ends = files.used.front().map(|oldest| oldest.id).zip(files.used.back().map(|newest| newest.id));
-    if std::mem::replace(shown, ends) == ends {
-        return;
-    }
-    lock(&shared.queue).files = files.used.len() + files.retired.len();
-    let mut closed = lock(&shared.closed);
-    closed.retain(|(used, _)| files.used.iter().any(|still| still.id == used.id));
-    for (used, next) in files.used.iter().zip(files.used.iter().skip(1)) {
-        if !closed.iter().any(|(known, _)| known.id == used.id) {
-            closed.push_back((used.clone(), next.first_batch));
-        }
     }
 }

@@ -125,7 +125,7 @@ impl PageFile {
     /// Makes the slot's header unreadable. Durable with the next synchronisation.
     fn erase(&self, slot: u32) -> Result<(), IoFailure> {
         let erased = self.file.write_at(&[0; SLOT_HEADER], header_at(slot));
-        erased.doing(|| format!("erase slot {slot} of {}", self.name))
+        erased.finally(|| format!("erase slot {slot} of {}", self.name))
     }
 }
 
@@ -198,7 +198,7 @@ impl Commit<'_> {
         headers.sort_unstable_by_key(|header| header.slot);
         file.write_headers(&headers)?;
         if !headers.is_empty() {
-            file.file.sync().doing(|| format!("synchronise {}", file.name))?;
+            file.file.sync().finally(|| format!("synchronise {}", file.name))?;
         }
         let places = self.places();
         let mut superblock = self.writer.superblock.clone();
@@ -212,7 +212,7 @@ impl Commit<'_> {
                 place.iter().for_each(|new| superblock.index.add(*page, *new));
             }
         }
-        write_superblock(&*file.file, &superblock).doing(|| format!("commit {}", file.name))?;
+        write_superblock(&*file.file, &superblock).finally(|| format!("commit {}", file.name))?;
         self.writer.superblock = superblock;
         self.changes.clear();
         let replaced = file.publish(&places, visible);
@@ -277,7 +277,7 @@ impl PageFile {
         for run in headers.chunk_by(neighbours) {
             let bytes: Vec<u8> = run.iter().flat_map(|header| header.encode().0).collect();
             let written = self.file.write_at(&bytes, header_at(run[0].slot));
-            written.doing(|| format!("write headers of {}", self.name))?;
+            written.finally(|| format!("write headers of {}", self.name))?;
         }
         Ok(())
     }

@@ -58,15 +58,15 @@ pub(crate) fn create(
     };
     let name = name_of(segment);
     let new = format!("{name}.new");
+    space.take(GROUPS_AT).doing(|| format!("make {name}"))?;
     let made = || {
-        space.take(GROUPS_AT)?;
         let file = disk.create(&new)?;
         write_superblock(&*file, &superblock)?;
         disk.rename(&new, &name)?;
         disk.sync_dir(DIR)?;
         Ok(file)
     };
-    let file = made().doing(|| format!("make {name}"))?;
+    let file = made().inspect_err(|_| space.give(GROUPS_AT)).doing(|| format!("make {name}"))?;
     Ok(page_file(name, file, space, superblock, Index::new(), Slots::default(), Vec::new()))
 }
 
