@@ -10,3 +10,4 @@ pub mod cli;
 pub mod disk;
 pub mod notation;
 pub mod sim;
+pub mod table;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod defects;
 mod sim;
 
 use clap::{Parser, Subcommand};
@@ -17,12 +18,15 @@ struct Arguments {
 enum Command {
     /// Simulate whole clusters: many seeds, or one of them with its trace.
     Sim(sim::Options),
+    /// Plant each defect alone, and count the seeds until the simulation finds it.
+    Defects(defects::Options),
 }
 
 /// Runs the command line; the exit code is 1 where something was found, 2 where something could not be done.
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Sim(options) => sim::run(&options),
+        Command::Defects(options) => defects::run(&options),
     };
     match done {
         Ok(code) => code,

@@ -8,7 +8,7 @@ use crate::notation;
 use auriga_protocol::segment::{Outcome, Segment, Task};
 use auriga_protocol::writer::{Writer, WriterIdentity};
 use auriga_protocol::{
-    Effect, Effects, Input, Machine, Message, Micros, Note, Party, SegmentId, VolumeEpoch, WriterId,
+    Effect, Effects, Input, Lsn, Machine, Message, Micros, Note, Party, SegmentId, VolumeEpoch, WriterId,
 };
 use std::hash::Hash;
 
@@ -211,15 +211,27 @@ impl World<'_> {
         self.coverage.note(&note);
         (self.now, &note).hash(&mut self.hash);
         self.tell(|names| format!("{} note {}", names.party(from), notation::note(&note)));
-        let collected = matches!(note, Note::Collected { .. });
-        if let (true, Party::Segment(id)) = (collected, from) {
+        if let (Note::Collected { floor, .. }, Party::Segment(id)) = (&note, from) {
             self.count_hydration(id);
+            self.check_floor(id, *floor);
         }
         if let Note::Rejoined { .. } = note {
             self.coverage.count(Counted::Rejoined);
         }
         if let Err((rule, what)) = self.judge.observe(&note) {
             self.fail(rule, what);
+        }
+    }
+
+    /// No floor may pass a read point in use by the writer that the segment knows (I-FLOOR).
+    fn check_floor(&mut self, id: SegmentId, floor: Lsn) {
+        let installed = self.segments[self.index(id)].machine.as_ref().map(|it| it.install().volume_epoch);
+        let in_force = |writer: &&WriterNode| {
+            writer.open && writer.machine.as_ref().map(|machine| machine.volume_epoch()) == installed
+        };
+        let reads = self.writers.iter().filter(in_force).flat_map(|writer| writer.reads.values());
+        if let Some(passed) = reads.map(|read| read.durable).filter(|read_point| *read_point < floor).min() {
+            self.fail("I-FLOOR", format!("{id} collected {floor}, and a read at {passed} is under way"));
         }
     }
 

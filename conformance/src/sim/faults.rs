@@ -105,9 +105,53 @@ impl Fault {
 /// Draws a run's faults: none to a dozen, in the first nine tenths of its length.
 pub fn generate(rng: &mut Rng, settings: &Settings) -> Vec<Timed<Fault>> {
     let count = rng.usize(..14).saturating_sub(1);
-    let mut faults: Vec<_> =
-        (0..count).map(|_| Timed { at: rng.u64(5_000..settings.length * 9 / 10), what: draw(rng, settings) }).collect();
+    let when = |rng: &mut Rng| rng.u64(5_000..settings.length * 9 / 10);
+    let mut faults: Vec<_> = (0..count).map(|_| Timed { at: when(rng), what: draw(rng, settings) }).collect();
+    let start = when(rng);
+    match rng.u8(..12) {
+        0 => faults.extend(forget_behind_a_lag(rng, settings, start)),
+        1 => faults.extend(two_halves(rng, start)),
+        _ => {}
+    }
     faults.sort_by_key(|fault| fault.at);
+    faults
+}
+
+/// A zone lags behind; a member of another zone forgets; and when it has just rejoined, a new writer can reach only
+/// it and those that lagged. Chance alone rarely aims so well.
+fn forget_behind_a_lag(rng: &mut Rng, settings: &Settings, start: u64) -> Vec<Timed<Fault>> {
+    let (zone, lag, aside) = (rng.u8(..ZONES), rng.u64(10_000..50_000), rng.u64(20_000..80_000));
+    let (group, member) = (rng.u16(..settings.groups), (zone * 2 + 2 + rng.u8(..4)) % COPIES);
+    let back = start + lag;
+    let returns = rng.u64(500..5_000);
+    let moment = back + rng.u64(2_000..60_000);
+    let at = |at, what| Timed { at, what };
+    let cut = |target, time| Fault::Cut { target, inward: true, outward: true, time };
+    let others = (0..COPIES).filter(|other| *other != member && other / 2 != zone);
+    let mut faults = vec![
+        at(start, cut(Target::Zone(zone), lag)),
+        at(back - rng.u64(..lag / 2), Fault::Amnesia { group, member, lose: draw_lose(rng), down: returns }),
+        at(moment + 1, Fault::CrashWriter { down: rng.u64(..2_000) }),
+    ];
+    faults.extend(others.map(|other| at(moment, cut(Target::Segment(group, other), aside))));
+    faults
+}
+
+/// Two candidates, each of which reaches only half of the copies: neither may open before that ends.
+fn two_halves(rng: &mut Rng, start: u64) -> Vec<Timed<Fault>> {
+    let mut members: Vec<u8> = (0..COPIES).collect();
+    rng.shuffle(&mut members);
+    let (one, other) = members.split_at(usize::from(COPIES) / 2);
+    let time = rng.u64(10_000..80_000);
+    let cut = |at: u64, from: &[u8]| {
+        let from: Vec<_> = from.iter().map(|member| Target::Node(*member)).collect();
+        from.into_iter().map(move |from| Timed { at, what: Fault::CutWriter { from, time } })
+    };
+    let mut faults = vec![
+        Timed { at: start, what: Fault::CrashWriter { down: 0 } },
+        Timed { at: start + 2, what: Fault::Compete { writers: 1 } },
+    ];
+    faults.extend(cut(start + 1, one).chain(cut(start + 3, other)));
     faults
 }
 

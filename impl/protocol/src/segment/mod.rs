@@ -34,6 +34,7 @@ use crate::machine::{AppendId, Effects, Input, Machine, Token};
 use crate::message::{Install, Message, Refusal, SealReport, Standing};
 use crate::quorum::{MemberSet, Membership};
 use crate::record::Payload;
+use crate::truncation::TruncationList;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::convert::Infallible;
@@ -246,7 +247,12 @@ impl<P: Payload> Segment<P> {
                 self.promise = Promise { volume_epoch, writer };
             }
             Entry::Promise { .. } => {}
-            Entry::Install(install) => self.adopt_install(install),
+            Entry::Install(mut install) => {
+                if self.config.defects.has(Defect::TruncationForgotten) {
+                    install.truncations = TruncationList::default();
+                }
+                self.adopt_install(install);
+            }
             Entry::Records { records, vdl } => {
                 self.vdl = self.vdl.max(vdl);
                 for record in self.new_records(records) {

@@ -114,8 +114,14 @@ impl<P: Payload> Group<P> {
         self.records.values().filter(move |record| record.lsn > scl && record.lsn <= self.sent)
     }
 
+    /// What was learnt in a volume epoch that this writer has given up.
     pub fn forget_records(&mut self) {
         self.records.clear();
+        (self.sent, self.last, self.durable, self.pgcl) = (Lsn::ZERO, Lsn::ZERO, Lsn::ZERO, Lsn::ZERO);
+        for member in self.members.values_mut() {
+            (member.installed, member.scl) = (false, Lsn::ZERO);
+            (member.scl_at_retry, member.resent) = (Lsn::ZERO, Lsn::ZERO);
+        }
     }
 
     pub fn member_status(&self) -> impl Iterator<Item = MemberStatus> + '_ {

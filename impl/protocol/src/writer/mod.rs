@@ -217,11 +217,19 @@ impl<P: Payload> Writer<P> {
     fn on_refused(&mut self, segment: SegmentId, refusal: Refusal, out: &mut Out<P>) {
         match refusal {
             Refusal::StaleVolumeEpoch { current } if current > self.volume_epoch => self.on_overtaken(current, out),
-            Refusal::EpochTaken { current } if current == self.volume_epoch => self.on_overtaken(current, out),
+            Refusal::EpochTaken { current } if current == self.volume_epoch => self.on_epoch_taken(current, out),
             Refusal::NotInstalled { installed } if installed < self.volume_epoch => self.send_install(segment, out),
             Refusal::StaleMembership { current } => self.group(segment.pg).learn_membership(current),
             // Busy, full or rejoining segments are tried again by the retry timer.
             _ => {}
+        }
+    }
+
+    /// A rival chose the same volume epoch and was first at one segment. A candidate begins again above it: neither may
+    /// be able to install on a write quorum, and the rival may be dead. Once this writer is open, the rival can't be.
+    fn on_epoch_taken(&mut self, current: VolumeEpoch, out: &mut Out<P>) {
+        if self.role != Role::Open && self.role != Role::Fenced {
+            self.seal_above(current, out);
         }
     }
 
@@ -236,12 +244,17 @@ impl<P: Payload> Writer<P> {
             out.answer(token, Answer::NotRead(SubmitRefused::Fenced { by }));
         }
         self.read_points.clear();
+        self.forget_records();
+        self.install.volume_epoch = by;
+    }
+
+    /// Nothing is in flight any more, and nobody has installed anything.
+    fn forget_records(&mut self) {
         self.queue.clear();
         self.complete = 0;
         self.in_flight_weight = 0;
         self.latest.clear();
         self.groups.iter_mut().for_each(Group::forget_records);
-        self.install.volume_epoch = by;
     }
 
     fn on_retry_timer(&mut self, out: &mut Out<P>) {

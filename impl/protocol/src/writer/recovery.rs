@@ -84,6 +84,7 @@ impl<P: Payload> Writer<P> {
         self.volume_epoch = above.next();
         self.role = Role::Sealing;
         self.recovery = Recovery::default();
+        self.forget_records();
         self.send_seals(out);
     }
 

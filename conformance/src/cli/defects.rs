@@ -1,0 +1,78 @@
+//! `auriga-conformance defects`: plants each defect alone and counts seeds until the simulation finds it.
+
+use crate::sim::campaign::{Campaign, run_campaign};
+use crate::table;
+use auriga_protocol::Defect;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How to hunt.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Only this one.
+    #[arg(long, value_parser = super::sim::defect)]
+    defect: Option<Defect>,
+    /// Give up after so many seeds.
+    #[arg(long, default_value_t = 5_000)]
+    seeds: u64,
+    /// Give up after so many seconds for each defect.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Write the columns `simulation` and `trace check` of `specs/defects-by-technique.md`.
+    #[arg(long)]
+    write: bool,
+}
+
+/// What was found.
+struct Caught {
+    seed: u64,
+    rule: String,
+    what: String,
+    took: Duration,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When the table can't be read or written.
+pub fn run(options: &Options) -> Result<ExitCode, String> {
+    let path = table::defects_by_technique();
+    let mut text = table::with_every_defect(&std::fs::read_to_string(&path).unwrap_or_default());
+    let mut missed = 0;
+    println!("{:<28} {:<12} {:>6} {:>8}  broken", "defect", "its rule", "seeds", "seconds");
+    for defect in Defect::ALL.iter().copied().filter(|it| options.defect.is_none_or(|only| only == *it)) {
+        let caught = hunt(defect, options);
+        let (seeds, seconds, said) = match &caught {
+            Some(caught) => {
+                let said: String = format!("{}: {}", caught.rule, caught.what).chars().take(110).collect();
+                ((caught.seed + 1).to_string(), format!("{:.1}", caught.took.as_secs_f64()), said)
+            }
+            None => ("-".to_owned(), "-".to_owned(), "NOT FOUND".to_owned()),
+        };
+        println!("{:<28} {:<12} {seeds:>6} {seconds:>8}  {said}", defect.slug(), defect.rule());
+        missed += u32::from(caught.is_none());
+        let cell = caught.map_or("not found".to_owned(), |caught| {
+            let plural = if caught.seed == 0 { "seed" } else { "seeds" };
+            format!("{} {plural}, {}", caught.seed + 1, caught.rule)
+        });
+        text = table::fill(&text, "simulation", defect.slug(), &cell);
+    }
+    if options.write {
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Seeds in order on one thread, so that the count is always the same.
+fn hunt(defect: Defect, options: &Options) -> Option<Caught> {
+    let campaign = Campaign {
+        seeds: 0..options.seeds,
+        threads: 1,
+        defect: Some(defect),
+        failures_max: 1,
+        time_max: Duration::from_secs(options.seconds),
+    };
+    let summary = run_campaign(&campaign, |_, _| {});
+    let (seed, failure) = summary.failures.into_iter().next()?;
+    Some(Caught { seed, rule: failure.rule, what: failure.what, took: summary.took })
+}
