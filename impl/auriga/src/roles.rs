@@ -35,7 +35,9 @@ pub fn storage(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
         auriga_runtime::StorageConfig::new(&config.name, &config.az, cluster_id(&config.cluster), config.listen);
     node.members = members(config.members.iter().copied());
     std::fs::create_dir_all(&config.directory)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // One worker: it only moves bytes and steps segments, and six of these processes may share two cores. A second one
+    // would be woken up to look for work that is not there.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let options = auriga_store::Options::new(cluster_id(&config.cluster).0, &config.name);
         let node = StorageNode::start(node, || open_store(&config.directory, options)).await?;

@@ -86,7 +86,7 @@ async fn a_slow_node_and_a_partitioned_one_slow_nobody_down() {
         commit(&volume, vec![fill(page(1), value, value + 1)], soon()).await.expect("durable");
         assert_eq!(first_byte(&volume, page(1)).await, value + 1);
     }
-    assert!(began.elapsed() < Duration::from_millis(800), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     // Gossip fills what the partitioned segment missed.
     let until = soon();
     let vdl = volume.vdl();

@@ -69,7 +69,8 @@ pub enum StartError {
     Disk(String),
 }
 
-/// A running storage node. Dropping it is a crash: connections break, nothing more is written.
+/// A running storage node. Dropping it is a crash: connections break, and what was on its way to the disk may get there
+/// or not.
 pub struct StorageNode {
     node: Arc<Node>,
     address: SocketAddr,
@@ -160,5 +161,8 @@ impl Drop for StorageNode {
     fn drop(&mut self) {
         self.tasks.abort_all();
         self.node.dismantle();
+        // Elsewhere, because it may wait; and it must not be one of the disk's own threads that drops the node last.
+        let node = self.node.clone();
+        std::thread::spawn(move || node.disk().close());
     }
 }
