@@ -250,8 +250,9 @@ impl Client {
         });
         let moved = self.vdl.fetch_max(vdl.0, SeqCst) < vdl.0;
         if moved {
-            self.waiting.durable(vdl).call();
+            let durable = self.waiting.durable(vdl);
             self.flush_what_gathered();
+            durable.call();
         }
         if role > *self.role.borrow() {
             self.role.send_if_modified(|current| {
