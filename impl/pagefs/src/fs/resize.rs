@@ -23,8 +23,10 @@ use std::sync::MutexGuard;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Most blocks zeroed by one mini-transaction.
-const TRIM_STEP: u64 = 512;
+/// Most blocks zeroed by one mini-transaction that gives space back in the background.
+const TRIM_STEP: u64 = 256;
+/// Most blocks zeroed by one mini-transaction that somebody waits for: holes up to 32 MiB are punched atomically.
+const ZERO_STEP: u64 = 4096;
 /// A truncation that loses no more blocks than this zeroes them at once.
 const TRIM_AT_ONCE: u64 = 64;
 
@@ -191,7 +193,7 @@ impl PageFs {
         let until = whole.end.min(written_end);
         let mut lsn = self.last();
         loop {
-            let next = until.min(at.saturating_add(TRIM_STEP)).max(at);
+            let next = until.min(at.saturating_add(ZERO_STEP)).max(at);
             changes.extend(zeroing(inode.ino, at..next));
             lsn = lsn.max(self.submit(std::mem::take(&mut changes))?);
             self.publish_pages(inode, std::mem::take(&mut changed), lsn);

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const NAMES: [Name; 4] = ["a", "b", "c", "dd"];
 /// Offsets and sizes near page borders, and far enough apart that truncations trim later.
-const PLACES: [u64; 12] = [0, 1, 100, 8191, 8192, 8193, 16384, 20000, 81920, 600_000, 1_000_000, 5_000_000];
+const PLACES: [u64; 12] = [0, 1, 100, 8191, 8192, 8193, 16384, 20000, 81920, 600_000, 1_000_000, 3_000_000];
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -105,7 +105,8 @@ impl Pair {
             Op::Create(parent, name, keep_open) => {
                 let made = reference.create(parent, name, Node::File { bytes: Vec::new(), mode: 0o644 });
                 let keep_open = *keep_open && open.len() < 4;
-                let done = at(parent).and_then(|p| fs.create(p, name.as_bytes(), &new_inode(Kind::File, b""), keep_open));
+                let done =
+                    at(parent).and_then(|p| fs.create(p, name.as_bytes(), &new_inode(Kind::File, b""), keep_open));
                 if keep_open && let (Ok(record), Ok(index)) = (&done, &made) {
                     open.push((record.ino, *index));
                 }
@@ -113,7 +114,8 @@ impl Pair {
             }
             Op::Mkdir(parent, name) => {
                 let node = Node::Directory { entries: BTreeMap::new(), mode: 0o644 };
-                let done = at(parent).and_then(|p| fs.create(p, name.as_bytes(), &new_inode(Kind::Directory, b""), false));
+                let done =
+                    at(parent).and_then(|p| fs.create(p, name.as_bytes(), &new_inode(Kind::Directory, b""), false));
                 (done.map(|_| ()), reference.create(parent, name, node).map(|_| ()))
             }
             Op::Symlink(parent, name) => {
@@ -218,7 +220,8 @@ fn snapshot(fs: &Arc<PageFs>) -> BTreeMap<String, Seen> {
 }
 
 fn load(volume: Arc<MemoryVolume>) -> Arc<PageFs> {
-    let options = FsOptions { cache_bytes: 2 << 20, workers: 1, deadline: Duration::from_secs(20), ..Default::default() };
+    let options =
+        FsOptions { cache_bytes: 2 << 20, workers: 1, deadline: Duration::from_secs(20), ..Default::default() };
     PageFs::load(volume, options, Box::new(|error| panic!("the volume is lost: {error}"))).expect("a sound file system")
 }
 
