@@ -108,7 +108,7 @@ impl Mount {
     fn end(&mut self) -> io::Result<()> {
         let Some(session) = self.session.take() else { return Ok(()) };
         match umount2(&self.path, MntFlags::empty()) {
-            Ok(()) => session.umount_and_join(),
+            Ok(()) => session.join(),
             Err(busy) => {
                 // Detached, it is out of everyone's sight at once; its threads end when the last user is gone.
                 umount2(&self.path, MntFlags::MNT_DETACH)?;

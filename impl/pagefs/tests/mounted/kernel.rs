@@ -1,0 +1,174 @@
+//! System calls on a mount.
+
+use super::{can_mount, mount, mount_at, volume};
+use nix::fcntl::{FallocateFlags, fallocate};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn rename_with(from: &std::path::Path, to: &std::path::Path, flags: u32) -> std::io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = |path: &std::path::Path| std::ffi::CString::new(path.as_os_str().as_bytes()).expect("no zero byte");
+    let (from, to) = (path(from), path(to));
+    // SAFETY: both are strings that end with a zero byte and outlive the call.
+    match unsafe { libc::renameat2(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), flags) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[test]
+fn files_and_names_work_as_everywhere() {
+    if !can_mount() {
+        return;
+    }
+    let mounted = mount(&volume(Duration::ZERO));
+    let at = |name: &str| mounted.path().join(name);
+    fs::write(at("a"), b"hello").expect("written");
+    OpenOptions::new().append(true).open(at("a")).expect("opened").write_all(b", world").expect("appended");
+    assert_eq!(fs::read(at("a")).expect("read"), b"hello, world");
+    fs::create_dir(at("d")).expect("made");
+    assert_eq!(fs::remove_file(at("d")).expect_err("a directory").kind(), ErrorKind::IsADirectory);
+    fs::hard_link(at("a"), at("d/b")).expect("linked");
+    symlink("d/b", at("l")).expect("linked");
+    assert_eq!((fs::read(at("l")).expect("read").len(), fs::metadata(at("a")).expect("exists").nlink()), (12, 2));
+    assert_eq!(fs::remove_dir(at("d")).expect_err("full").kind(), ErrorKind::DirectoryNotEmpty);
+    fs::rename(at("d"), at("e")).expect("renamed");
+    assert_eq!(
+        rename_with(&at("a"), &at("e/b"), libc::RENAME_NOREPLACE).expect_err("taken").raw_os_error(),
+        Some(libc::EEXIST)
+    );
+    fs::write(at("c"), b"c").expect("written");
+    rename_with(&at("c"), &at("e/b"), libc::RENAME_EXCHANGE).expect("exchanged");
+    assert_eq!((fs::read(at("e/b")).expect("read"), fs::read(at("c")).expect("read").len()), (b"c".to_vec(), 12));
+
+    let mut open = File::open(at("c")).expect("opened");
+    fs::rename(at("e/b"), at("c")).expect("replaced while open");
+    let mut old = String::new();
+    open.read_to_string(&mut old).expect("read");
+    assert_eq!((old.as_str(), fs::read(at("c")).expect("read")), ("hello, world", b"c".to_vec()));
+
+    let _socket = UnixListener::bind(at("socket")).expect("bound");
+    assert!(fs::metadata(at("socket")).expect("exists").file_type().is_socket());
+    nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+    for index in 0..2000 {
+        File::create(at(&format!("e/{index}"))).expect("created");
+    }
+    let names = || fs::read_dir(at("e")).expect("listed").map(|entry| entry.expect("an entry").file_name());
+    assert_eq!(names().collect::<std::collections::HashSet<_>>().len(), 2000);
+    names().for_each(|name| fs::remove_file(at("e").join(name)).expect("removed"));
+    assert_eq!(names().count(), 0);
+}
+
+#[test]
+fn offsets_holes_and_mappings_work_as_everywhere() {
+    if !can_mount() {
+        return;
+    }
+    let mounted = mount(&volume(Duration::ZERO));
+    let path = mounted.path().join("a");
+    let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).expect("created");
+    let noise: Vec<u8> = (0..3_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    file.write_all_at(&noise, 5).expect("written");
+    let mut seen = vec![1; 5 + noise.len()];
+    file.read_exact_at(&mut seen, 0).expect("read");
+    assert!(seen[..5] == [0; 5] && seen[5..] == noise[..]);
+
+    let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fallocate(&file, punch, 10_000, 1_000_000).expect("punched");
+    file.read_exact_at(&mut seen, 0).expect("read");
+    assert!(seen[10_000..1_010_000].iter().all(|byte| *byte == 0) && seen[1_010_000..] == noise[1_009_995..]);
+    fallocate(&file, FallocateFlags::empty(), 0, 4_000_000).expect("allocated");
+    assert_eq!(file.seek(SeekFrom::End(0)).expect("a size"), 4_000_000);
+    file.set_len(7).expect("truncated");
+    file.set_len(100).expect("grown");
+    assert_eq!(fs::read(&path).expect("read"), [&[0; 5], &noise[..2], &[0; 93]].concat());
+
+    for flags in [libc::MAP_PRIVATE, libc::MAP_SHARED] {
+        // SAFETY: a fresh mapping of 100 bytes, used only within them, and unmapped before the file is closed.
+        unsafe {
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            let at = libc::mmap(std::ptr::null_mut(), 100, protection, flags, file.as_raw_fd(), 0);
+            assert_ne!(at, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+            assert_eq!(*at.cast::<u8>().add(5), noise[0]);
+            *at.cast::<u8>().add(50) = 77;
+            assert_eq!((libc::msync(at, 100, libc::MS_SYNC), libc::munmap(at, 100)), (0, 0));
+        }
+    }
+    assert_eq!(fs::read(&path).expect("read")[50], 77, "a shared mapping reaches the file");
+}
+
+#[test]
+fn a_synchronous_write_returns_when_it_is_durable() {
+    if !can_mount() {
+        return;
+    }
+    let delay = Duration::from_millis(40);
+    let volume = volume(delay);
+    let mounted = mount(&volume);
+    let path = mounted.path().join("a");
+    let plain = OpenOptions::new().write(true).create_new(true).open(&path).expect("created");
+    let took = |work: &dyn Fn()| {
+        let begun = Instant::now();
+        work();
+        begun.elapsed()
+    };
+    assert!(took(&|| drop(plain.write_at(b"1", 0).expect("written"))) < delay);
+    assert!(took(&|| plain.sync_data().expect("durable")) >= delay / 2);
+    for (flag, content) in [(libc::O_DSYNC, b"2"), (libc::O_SYNC, b"3")] {
+        let sync = OpenOptions::new().write(true).custom_flags(flag).open(&path).expect("opened");
+        assert!(took(&|| drop(sync.write_at(content, 100).expect("written"))) >= delay);
+    }
+    let directory = File::open(mounted.path()).expect("opened");
+    File::create(mounted.path().join("b")).expect("created");
+    assert!(took(&|| directory.sync_all().expect("durable")) >= delay / 2);
+    assert_eq!(mounted.mount.figures().syncs, 4);
+    assert!(mounted.mount.figures().sync_p50_micros >= 16_384);
+}
+
+/// Not a test of its own: the process that `a_dead_mount_is_detached_and_mounted_again` kills.
+#[test]
+fn serves_a_mount_until_killed() {
+    let Some(path) = std::env::var_os("PAGEFS_TEST_MOUNT_AT") else { return };
+    let _mount = mount_at(&volume(Duration::ZERO), path.as_ref());
+    println!("\nmounted");
+    std::thread::sleep(Duration::from_secs(30));
+}
+
+#[test]
+fn a_dead_mount_is_detached_and_mounted_again() {
+    if !can_mount() {
+        return;
+    }
+    let directory = tempfile::Builder::new().prefix("pagefs-").tempdir().expect("a temporary directory");
+    let mut child = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "kernel::serves_a_mount_until_killed", "--nocapture"])
+        .env("PAGEFS_TEST_MOUNT_AT", directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mounted = lines.map_while(Result::ok).any(|line| line == "mounted");
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(mounted, "the child mounts");
+    let dead = fs::metadata(directory.path()).expect_err("nobody serves it");
+    assert_eq!(dead.raw_os_error(), Some(libc::ENOTCONN));
+    let volume = volume(Duration::ZERO);
+    let again = mount_at(&volume, directory.path());
+    fs::write(again.path().join("a"), b"alive").expect("written");
+    again.unmount().expect("unused");
+    assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 0);
+
+    let again = mount_at(&volume, directory.path());
+    let open = File::open(again.path().join("a")).expect("the volume has it");
+    assert_eq!(again.unmount().expect_err("in use").raw_os_error(), Some(libc::EBUSY));
+    assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 0, "gone from sight at once");
+    drop(open);
+    drop(Arc::clone(&volume));
+}
