@@ -256,7 +256,7 @@ fn prepare(
         cluster.create(&installation, &user, &auth)?;
         tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "the database cluster was created");
     }
-    cluster.prepare(&user)?;
+    cluster.prepare(&user, &local.temporary)?;
     Ok(ServerSpec {
         installation,
         user,
@@ -273,6 +273,7 @@ fn prepare(
 struct Local {
     mount: PathBuf,
     sockets: PathBuf,
+    temporary: PathBuf,
 }
 
 impl Local {
@@ -285,9 +286,10 @@ impl Local {
         // PostgreSQL's user must get through.
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o711))
             .map_err(io_error(format!("opening {}", directory.display())))?;
-        let (mount, sockets) = (make(directory.join("mnt"))?, make(directory.join("run"))?);
+        let [mount, sockets, temporary] = ["mnt", "run", "tmp"].map(|name| make(directory.join(name)));
+        let (mount, sockets, temporary) = (mount?, sockets?, temporary?);
         user.own(&sockets).map_err(io_error("giving the socket directory to PostgreSQL's user"))?;
-        Ok(Local { mount, sockets })
+        Ok(Local { mount, sockets, temporary })
     }
 }
 

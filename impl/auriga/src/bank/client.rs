@@ -4,10 +4,10 @@ use super::ledger::Outcome;
 use super::{ACCOUNTS, Shared};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_postgres::error::Severity;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -19,20 +19,38 @@ const TRANSFER: &str = "with moved as (
     where account in ($1::int, $2::int))
   insert into ledger (client, seq, debit, credit, amount) values ($4::int, $5::bigint, $1, $2, $3)";
 
+/// What a server says of its own accord (warnings, mostly): the last of it.
+pub type LastNotice = Arc<Mutex<Option<String>>>;
+
 /// Connects as the superuser.
 ///
 /// # Errors
 /// PostgreSQL's, or the network's.
 pub async fn connect(server: SocketAddr) -> Result<Client, tokio_postgres::Error> {
+    connect_listening(server).await.map(|(client, _)| client)
+}
+
+/// The same, and keeps the last notice: a server that stops at once says why in one.
+///
+/// # Errors
+/// PostgreSQL's, or the network's.
+pub async fn connect_listening(server: SocketAddr) -> Result<(Client, LastNotice), tokio_postgres::Error> {
     let mut config = tokio_postgres::Config::new();
     config.host(server.ip().to_string()).port(server.port()).user("postgres").dbname("postgres");
     config.connect_timeout(CONNECT_LIMIT);
-    let (client, connection) = config.connect(NoTls).await?;
+    let (client, mut connection) = config.connect(NoTls).await?;
+    let notice = LastNotice::default();
+    let noticed = notice.clone();
     tokio::spawn(async move {
-        // The error, if any, is also what the client's next statement gets.
-        let _ = connection.await;
+        // The error that ends it, if any, is also what the client's next statement gets.
+        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notice(text) = message {
+                let text = format!("{}: {} ({})", text.severity(), text.message(), text.code().code());
+                *noticed.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+            }
+        }
     });
-    Ok(client)
+    Ok((client, notice))
 }
 
 /// Transfers money until told to stop.

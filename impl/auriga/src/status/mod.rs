@@ -6,7 +6,7 @@ pub mod gather;
 pub mod table;
 
 use gather::{Report, Where};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 /// Between two looks; rates are over this time.
@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Shows the status once, or until interrupted.
 ///
 /// # Errors
-/// No demo is found, or the output is closed.
+/// The demo can't be asked, or the output can't be written.
 pub fn run(place: &Where, watch: bool, json: bool) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut before: Option<Report> = None;
@@ -33,8 +33,12 @@ pub fn run(place: &Where, watch: bool, json: bool) -> Result<(), Box<dyn std::er
             };
             let clear = if watch && !json { "\x1b[H\x1b[2J" } else { "" };
             let mut out = std::io::stdout().lock();
-            writeln!(out, "{clear}{text}")?;
-            out.flush()?;
+            let written = writeln!(out, "{clear}{text}").and_then(|()| out.flush());
+            match written {
+                // The reader (`head`, say) has seen enough.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                written => written?,
+            }
             if !watch {
                 return Ok(());
             }

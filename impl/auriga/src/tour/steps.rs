@@ -2,10 +2,11 @@
 
 use super::{Tour, TourError, postgres};
 use crate::bank::Bank;
-use crate::bank::client::{connect, told};
+use crate::bank::client::{connect, connect_listening, told};
 use crate::demo::WRITER;
 use crate::instance_admin;
 use std::net::SocketAddr;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 type Seen = Result<Vec<String>, TourError>;
@@ -118,7 +119,7 @@ pub fn instance_killed(tour: &mut Tour) -> Seen {
 
 pub fn instance_frozen(tour: &mut Tour) -> Seen {
     let runtime = tour.demo.runtime();
-    let probe = runtime.block_on(connect(tour.server)).map_err(postgres("connecting the probe"))?;
+    let (probe, notice) = runtime.block_on(connect_listening(tour.server)).map_err(postgres("connecting the probe"))?;
     runtime
         .block_on(probe.batch_execute("create table probe (n int)"))
         .map_err(postgres("creating the probe's table"))?;
@@ -139,7 +140,10 @@ pub fn instance_frozen(tour: &mut Tour) -> Seen {
         tokio::time::timeout(FENCED_LIMIT, probe.batch_execute("insert into probe values (1)")).await
     }) {
         Ok(Ok(())) => return Err(TourError::Unexpected("THE FENCED INSTANCE ACKNOWLEDGED A COMMIT".to_owned())),
-        Ok(Err(error)) => told(&error),
+        Ok(Err(error)) => {
+            let notice = notice.lock().unwrap_or_else(PoisonError::into_inner).take();
+            notice.map_or(told(&error), |notice| format!("{notice}; {}", told(&error)))
+        }
         Err(_) => return Err(TourError::Unexpected("the fenced instance's client was told nothing".to_owned())),
     };
     let status = tour.demo.cluster().0.process(WRITER)?.wait(FENCED_LIMIT);

@@ -136,12 +136,21 @@ impl Cluster {
         Err(ClusterError::Initdb { status: output.status, output: lines[lines.len().saturating_sub(15)..].join("\n") })
     }
 
-    /// Gives the existing cluster the settings of this version of Auriga.
+    /// Readies the existing cluster for this instance: our settings, and temporary files in the directory `local`
+    /// instead of on the volume, where they would be written six times to be thrown away.
     ///
     /// # Errors
-    /// The volume's.
-    pub fn prepare(&self, user: &RunAs) -> Result<(), ClusterError> {
-        self.write_settings_in(&self.data(), user)
+    /// The volume's, or the local disk's.
+    pub fn prepare(&self, user: &RunAs, local: &Path) -> Result<(), ClusterError> {
+        self.write_settings_in(&self.data(), user)?;
+        for name in TEMPORARY {
+            let (link, target) = (self.data().join(name), local.join(name.replace('/', "-")));
+            std::fs::create_dir_all(&target).map_err(io_error("creating", &target))?;
+            user.own(&target).map_err(io_error("changing the owner of", &target))?;
+            remove_whatever_is_at(&link)?;
+            std::os::unix::fs::symlink(&target, &link).map_err(io_error("linking", &link))?;
+        }
+        Ok(())
     }
 
     fn write_settings_in(&self, data: &Path, user: &RunAs) -> Result<(), ClusterError> {
@@ -154,9 +163,24 @@ impl Cluster {
     }
 }
 
+/// An earlier instance's link, or a directory of temporary files. PostgreSQL is not running.
+fn remove_whatever_is_at(path: &Path) -> Result<(), ClusterError> {
+    let removed = match std::fs::symlink_metadata(path) {
+        Ok(there) if there.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.map_err(io_error("removing", path))
+}
+
 fn sync(path: &Path) -> Result<(), ClusterError> {
     File::open(path).and_then(|f| f.sync_all()).map_err(io_error("syncing", path))
 }
+
+/// Directories in PGDATA whose files do not outlive a run of PostgreSQL: those of sorts and hashes that don't fit in
+/// memory, and the scratch files of extensions.
+const TEMPORARY: [&str; 2] = ["base/pgsql_tmp", "pg_stat_tmp"];
 
 /// Every setting that differs from PostgreSQL's default because of the storage, each with its reason.
 pub const SETTINGS: &str = "\
@@ -172,7 +196,7 @@ wal_init_zero = off
 wal_recycle = off
 
 # A checkpoint writes differences, not pages, so it may be frequent; recovery after a crash is then short.
-checkpoint_timeout = 2min
+checkpoint_timeout = 30s
 max_wal_size = 2GB
 
 # fdatasync waits for the Volume Durable LSN. There is no kernel cache whose write-back would need nudging.
