@@ -216,6 +216,11 @@ impl<P: Payload> Writer<P> {
             group.sent = group.durable;
             records.extend(tail.records.into_iter().map(|record| (record.lsn, (pg, record))));
         }
+        if !self.config.defects.has(Defect::TailByLength) {
+            // Of two rivals with one volume epoch neither was ever complete; the other one may have kept what the
+            // install in force annuls (R-RECOVER-1, decision 0015).
+            records.retain(|lsn, _| !self.install.truncations.annuls(*lsn));
+        }
         let vdl = recovered_vdl(self.recovery.known_vdl, records.values().map(|(_, record)| record));
         let sound = !self.install.truncations.annuls(vdl) || self.config.defects.any();
         assert!(sound, "R-RECOVER-5 broken: VDL {vdl} under {:?}", self.install.truncations);
