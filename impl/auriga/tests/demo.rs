@@ -147,6 +147,24 @@ fn status_and_inject_reach_a_running_demo() {
 }
 
 #[test]
+fn an_instance_cut_off_from_storage_commits_when_it_is_healed_and_not_before() {
+    let mut demo = Running::start("127.0.105", &[]);
+    demo.sql("create table t (x int)").unwrap();
+    assert!(demo.auriga(&["inject", "partition", "writer"]).status.success());
+    let host = format!("{}.11", demo.network);
+    let mut waiting = Command::new("psql")
+        .args(["-XqAt", "-U", "postgres", "-h", &host, "-c", "insert into t values (1)"])
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(waiting.try_wait().unwrap().is_none(), "no quorum, and yet an answer");
+    assert!(demo.auriga(&["inject", "heal", "writer"]).status.success());
+    assert!(waiting.wait().unwrap().success());
+    assert_eq!(demo.sql("select x from t").unwrap(), "1");
+    demo.signal("-INT");
+}
+
+#[test]
 fn what_is_missing_is_named_before_anything_is_started() {
     let taken = std::net::TcpListener::bind("127.0.104.11:5432").unwrap();
     let output =

@@ -4,8 +4,9 @@ use super::gather::{Instance, Report, Storage};
 use crate::demo::cluster::State;
 use auriga_protocol::segment::SegmentStatus;
 use auriga_protocol::writer::MemberStatus;
-use auriga_protocol::{MemberId, SegmentId};
+use auriga_protocol::{Lsn, MemberId, PgId, SegmentId, VolumeId};
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use std::collections::BTreeMap;
 
 /// The instances, the segments, and the rates.
 pub fn render(report: &Report) -> String {
@@ -69,8 +70,11 @@ const COLUMNS: [&str; 12] =
 fn segments(report: &Report) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY).set_header(COLUMNS);
-    let highest = report.storage.iter().filter_map(|s| s.status.as_ref()).flat_map(|s| &s.segments);
-    let highest = highest.map(|(_, segment)| segment.scl).max().unwrap_or_default();
+    let mut highest: BTreeMap<(VolumeId, PgId), Lsn> = BTreeMap::new();
+    for (id, segment) in report.storage.iter().filter_map(|s| s.status.as_ref()).flat_map(|s| &s.segments) {
+        let scl = highest.entry((id.volume, id.pg)).or_default();
+        *scl = segment.scl.max(*scl);
+    }
     for storage in &report.storage {
         let Some(status) = &storage.status else {
             table.add_row([storage.member.az.as_str(), &storage.member.name, absent(storage.member.state)]);
@@ -84,7 +88,7 @@ fn segments(report: &Report) -> Table {
                 condition(segment).to_owned(),
                 format!("{}/{}", id.pg, id.member),
                 segment.scl.to_string(),
-                (highest.0 - segment.scl.0).to_string(),
+                (highest[&(id.volume, id.pg)].0 - segment.scl.0).to_string(),
                 segment.installed.to_string(),
                 seen.map_or("–".to_owned(), |m| format!("{} µs", m.read_latency.0)),
                 format!("{} µs", status.disk.append_micros_mean),
