@@ -165,6 +165,22 @@ fn an_instance_cut_off_from_storage_commits_when_it_is_healed_and_not_before() {
 }
 
 #[test]
+fn an_instance_that_crashes_comes_back_by_itself() {
+    let mut demo = Running::start("127.0.106", &[]);
+    demo.sql("create table t as select 7 as x").unwrap();
+    let status = demo.auriga(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    let pid = status["instances"][0]["member"]["pid"].to_string();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !demo.output().contains("starting it again") || demo.sql("select x from t").as_deref() != Ok("7") {
+        assert!(Instant::now() < deadline, "{}", demo.output());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    demo.signal("-INT");
+}
+
+#[test]
 fn what_is_missing_is_named_before_anything_is_started() {
     let taken = std::net::TcpListener::bind("127.0.104.11:5432").unwrap();
     let output =

@@ -19,6 +19,7 @@ mod summary;
 
 use crate::config::{MountConfig, PostgresConfig};
 use crate::{instance_admin, storage};
+use auriga_instance::node::{EXIT_FENCED, EXIT_GAVE_UP};
 use cluster::{Cluster, ClusterError};
 use control::{Ask, Reply};
 use faults::Faults;
@@ -42,6 +43,13 @@ pub const WRITER: &str = "writer";
 const STORAGE_READY: Duration = Duration::from_secs(20);
 /// PostgreSQL accepts connections within this time of its instance's start, recovery included.
 const INSTANCE_READY: Duration = Duration::from_secs(90);
+
+/// An instance that ends like this was stopped, was fenced, or can't run: starting it again would do harm, or no good.
+const ENDS_FOR_GOOD: [Option<i32>; 3] = [Some(0), Some(EXIT_FENCED as i32), Some(EXIT_GAVE_UP as i32)];
+/// After this many crashes within [`CRASH_WINDOW`], nothing is started again by itself.
+const CRASHES_MAX: usize = 5;
+/// See [`CRASHES_MAX`].
+const CRASH_WINDOW: Duration = Duration::from_secs(60);
 
 /// What a demo is made from.
 #[derive(Clone, Debug)]
@@ -224,12 +232,25 @@ impl Demo {
         }
     }
 
-    /// Shows what happens until asked to stop.
+    /// Shows what happens until asked to stop. An instance whose process crashed is started again; what was killed on
+    /// purpose stays down.
     pub fn stay(&self, stop: &Receiver<()>) {
         println!("{}", summary::boxed(&self.layout));
+        let mut crashes = Vec::new();
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(Duration::from_millis(200)) {
-            for (name, status) in self.cluster().0.take_ended() {
-                println!("{name} has ended ({status}); start it again with: auriga inject restart {name}");
+            let ended = self.cluster().0.take_ended();
+            for (name, status) in ended {
+                crashes.retain(|at: &Instant| at.elapsed() < CRASH_WINDOW);
+                crashes.push(Instant::now());
+                let crashed = !layout::STORAGE.contains(&name.as_str()) && !ENDS_FOR_GOOD.contains(&status.code());
+                if crashed && crashes.len() <= CRASHES_MAX {
+                    println!("{name} has crashed ({status}): starting it again on an empty directory");
+                    if let Err(error) = self.cluster().0.start(&name) {
+                        println!("{error}");
+                    }
+                } else {
+                    println!("{name} has ended ({status}); start it again with: auriga inject restart {name}");
+                }
             }
         }
         println!("stopping …");
