@@ -14,6 +14,7 @@ BIN=$(dirname "$(readlink -f "$(command -v pg_ctl || ls /usr/lib/postgresql/*/bi
 AURIGA=${AURIGA:-./target/release/auriga}
 SINGLE=25700 QUORUM=25701
 WORK=$(mktemp -d) NETWORK=127.0.77 DEMO=
+chmod 711 "$WORK"
 chown postgres: "$WORK"
 
 as_postgres() { (cd "$WORK" && exec setpriv --reuid=postgres --regid=postgres --init-groups env HOME="$WORK" "$@"); }
