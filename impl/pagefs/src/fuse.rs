@@ -46,15 +46,48 @@ impl Adapter {
         Adapter { fs }
     }
 
-    fn reply_entry(&self, result: Result<InodeRecord, FsError>, reply: ReplyEntry) {
-        match result {
-            Ok(record) => reply.entry(&TTL, &attr(&record), GENERATION),
-            Err(error) => reply.error(errno(error)),
+    /// Makes a change on this thread, or on one of the file system's own when the log is so far ahead of VDL that
+    /// submitting may have to wait: these threads are for requests that can be answered, above all reads.
+    fn change(&self, job: impl FnOnce(&Arc<PageFs>) + Send + 'static) {
+        if self.fs.is_lagging() {
+            self.fs.run_later(job);
+        } else {
+            job(&self.fs);
         }
     }
 
-    fn make(&self, parent: INodeNo, name: &OsStr, new: &NewInode<'_>, open: bool) -> Result<InodeRecord, FsError> {
-        self.fs.create(parent.0, name.as_bytes(), new, open)
+    fn make(&self, request: &Request, parent: INodeNo, name: &OsStr, new: New, reply: ReplyEntry) {
+        let (uid, gid, name) = (request.uid(), request.gid(), name.to_owned());
+        self.change(move |fs| {
+            let New { kind, mode, rdev, target } = &new;
+            let new = NewInode { kind: *kind, mode: *mode, uid, gid, rdev: *rdev, target };
+            reply_entry(fs.create(parent.0, name.as_bytes(), &new, false), reply);
+        });
+    }
+}
+
+/// What a request wants made.
+struct New {
+    kind: Kind,
+    mode: u16,
+    rdev: u32,
+    target: Vec<u8>,
+}
+
+impl New {
+    fn of(kind: Kind, mode: u32) -> New {
+        New { kind, mode: permissions(mode), rdev: 0, target: Vec::new() }
+    }
+}
+
+fn permissions(mode: u32) -> u16 {
+    (mode & 0o7777) as u16
+}
+
+fn reply_entry(result: Result<InodeRecord, FsError>, reply: ReplyEntry) {
+    match result {
+        Ok(record) => reply.entry(&TTL, &attr(&record), GENERATION),
+        Err(error) => reply.error(errno(error)),
     }
 }
 
@@ -137,11 +170,6 @@ fn kind_of_mode(mode: u32) -> Option<Kind> {
     }
 }
 
-fn new_inode<'a>(request: &Request, kind: Kind, mode: u32, rdev: u32, target: &'a [u8]) -> NewInode<'a> {
-    let mode = (mode & 0o7777) as u16;
-    NewInode { kind, mode, uid: request.uid(), gid: request.gid(), rdev, target }
-}
-
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         let wanted = [
@@ -164,7 +192,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.reply_entry(self.fs.lookup(parent.0, name.as_bytes()), reply);
+        reply_entry(self.fs.lookup(parent.0, name.as_bytes()), reply);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -189,19 +217,13 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let set = SetAttr {
-            mode: mode.map(|mode| (mode & 0o7777) as u16),
-            uid,
-            gid,
-            atime: atime.map(nanos),
-            mtime: mtime.map(nanos),
-        };
+        let set = SetAttr { mode: mode.map(permissions), uid, gid, atime: atime.map(nanos), mtime: mtime.map(nanos) };
         let set_others = move |fs: &PageFs| match set == SetAttr::default() {
             true => fs.attributes(ino.0),
             false => fs.set_attributes(ino.0, &set),
         };
         match size {
-            None => reply_attr(set_others(&self.fs), reply),
+            None => self.change(move |fs| reply_attr(set_others(fs), reply)),
             Some(size) => {
                 let fs = Arc::clone(&self.fs);
                 self.fs.truncate(ino.0, size, move |result| {
@@ -229,30 +251,28 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         match kind_of_mode(mode) {
-            Some(kind) => {
-                let new = new_inode(request, kind, mode, rdev, b"");
-                self.reply_entry(self.make(parent, name, &new, false), reply);
-            }
+            Some(kind) => self.make(request, parent, name, New { rdev, ..New::of(kind, mode) }, reply),
             None => reply.error(Errno::EINVAL),
         }
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        let new = new_inode(request, Kind::Directory, mode, 0, b"");
-        self.reply_entry(self.make(parent, name, &new, false), reply);
+        self.make(request, parent, name, New::of(Kind::Directory, mode), reply);
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(self.fs.unlink(parent.0, name.as_bytes()), reply);
+        let name = name.to_owned();
+        self.change(move |fs| reply_empty(fs.unlink(parent.0, name.as_bytes()), reply));
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(self.fs.rmdir(parent.0, name.as_bytes()), reply);
+        let name = name.to_owned();
+        self.change(move |fs| reply_empty(fs.rmdir(parent.0, name.as_bytes()), reply));
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let new = new_inode(request, Kind::Symlink, 0o777, 0, target.as_os_str().as_bytes());
-        self.reply_entry(self.make(parent, name, &new, false), reply);
+        let target = target.as_os_str().as_bytes().to_vec();
+        self.make(request, parent, name, New { target, ..New::of(Kind::Symlink, 0o777) }, reply);
     }
 
     fn rename(
@@ -271,12 +291,16 @@ impl Filesystem for Adapter {
             none if none.is_empty() => RenameMode::Replace,
             _ => return reply.error(Errno::EINVAL),
         };
-        let result = self.fs.rename(parent.0, name.as_bytes(), newparent.0, newname.as_bytes(), mode);
-        reply_empty(result, reply);
+        let (name, newname) = (name.to_owned(), newname.to_owned());
+        self.change(move |fs| {
+            let result = fs.rename(parent.0, name.as_bytes(), newparent.0, newname.as_bytes(), mode);
+            reply_empty(result, reply);
+        });
     }
 
     fn link(&self, _: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        self.reply_entry(self.fs.link(ino.0, newparent.0, newname.as_bytes()), reply);
+        let name = newname.to_owned();
+        self.change(move |fs| reply_entry(fs.link(ino.0, newparent.0, name.as_bytes()), reply));
     }
 
     fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -343,12 +367,14 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.fs.close(ino.0);
-        reply.ok();
+        self.change(move |fs| {
+            fs.close(ino.0);
+            reply.ok();
+        });
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.fs.sync(Some(ino.0), move |result| reply_empty(result, reply));
+        self.change(move |fs| fs.sync(Some(ino.0), move |result| reply_empty(result, reply)));
     }
 
     fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -392,7 +418,7 @@ impl Filesystem for Adapter {
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.fs.sync(Some(ino.0), move |result| reply_empty(result, reply));
+        self.change(move |fs| fs.sync(Some(ino.0), move |result| reply_empty(result, reply)));
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
@@ -416,10 +442,14 @@ impl Filesystem for Adapter {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        match self.make(parent, name, &new_inode(request, Kind::File, mode, 0, b""), true) {
-            Ok(record) => reply.created(&TTL, &attr(&record), GENERATION, FileHandle(0), open_flags()),
-            Err(error) => reply.error(errno(error)),
-        }
+        let (uid, gid, name) = (request.uid(), request.gid(), name.to_owned());
+        self.change(move |fs| {
+            let new = NewInode { kind: Kind::File, mode: permissions(mode), uid, gid, rdev: 0, target: b"" };
+            match fs.create(parent.0, name.as_bytes(), &new, true) {
+                Ok(record) => reply.created(&TTL, &attr(&record), GENERATION, FileHandle(0), open_flags()),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
     }
 
     fn fallocate(

@@ -50,7 +50,8 @@ pub enum MountError {
     },
 }
 
-/// A mounted file system. Dropping it unmounts; [`Mount::unmount`] does the same and says whether it worked.
+/// A mounted file system. Dropping it unmounts; [`Mount::unmount`] does so too, waits for durability, and says whether it
+/// worked.
 pub struct Mount {
     fs: Arc<PageFs>,
     session: Option<BackgroundSession>,
@@ -97,12 +98,16 @@ impl Mount {
         self.fs.figures()
     }
 
-    /// Unmounts. What was not made durable by then may or may not survive, as ever.
+    /// Unmounts, and waits until everything written is durable.
     ///
     /// # Errors
-    /// When a process still uses the mount: it then goes away with the last one.
+    /// When a process still uses the mount (it then goes away with the last one), or the volume fails.
     pub fn unmount(mut self) -> io::Result<()> {
-        self.end()
+        self.end()?;
+        if self.fs.is_lost() || self.fs.options().read_only {
+            return Ok(());
+        }
+        self.fs.sync_now(None).map_err(io::Error::other)
     }
 
     fn end(&mut self) -> io::Result<()> {

@@ -48,12 +48,11 @@ impl PageFs {
         done: impl Answer,
     ) {
         let deadline = self.deadline();
-        self.run_later(Pending { inode, attempt: Box::new(attempt), done: Box::new(done), deadline });
+        self.resume_later(Pending { inode, attempt: Box::new(attempt), done: Box::new(done), deadline });
     }
 
-    fn run_later(self: &Arc<Self>, pending: Pending) {
-        let fs = Arc::clone(self);
-        self.workers.run(move || fs.run(pending));
+    fn resume_later(self: &Arc<Self>, pending: Pending) {
+        self.run_later(move |fs| fs.run(pending));
     }
 
     fn run(self: &Arc<Self>, pending: Pending) {
@@ -142,7 +141,7 @@ impl Waiting {
         let Some(pending) = crate::inode::lock(&self.pending).take() else { return };
         match crate::inode::lock(&self.failure).take() {
             Some(error) => (pending.done)(Err(error)),
-            None => fs.run_later(pending),
+            None => fs.resume_later(pending),
         }
     }
 }

@@ -54,7 +54,8 @@ pub struct FsOptions {
     pub capacity: Option<u64>,
     /// Most inodes; beyond it `ENOSPC`. All of them are in memory (about 500 bytes each, with their names).
     pub inodes_max: u64,
-    /// Refuse every change (`EROFS`), and leave orphans and unfinished trims alone.
+    /// Refuse every change (`EROFS`), and leave orphans and unfinished trims alone. Names and sizes are those of the
+    /// moment of loading: what another writer does later is not followed.
     pub read_only: bool,
     /// Threads for what waits. At least 1.
     pub workers: usize,
@@ -180,6 +181,12 @@ impl PageFs {
         } else if let Err(error) = self.submit_times(&inode) {
             tracing::debug!(ino, %error, "the modification time of a closed file was not submitted");
         }
+    }
+
+    /// Has `job` done by one of the file system's own threads, which may wait.
+    pub fn run_later(self: &Arc<Self>, job: impl FnOnce(&Arc<PageFs>) + Send + 'static) {
+        let fs = Arc::clone(self);
+        self.workers.run(move || job(&fs));
     }
 
     /// Submits `changes` as one mini-transaction; without any, answers the last one's LSN.
