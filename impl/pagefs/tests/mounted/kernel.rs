@@ -1,19 +1,21 @@
 //! System calls on a mount.
 
-use super::{can_mount, mount, mount_at, volume};
+use super::{can_mount, mount, mount_at, mount_with, volume};
+use auriga_pagefs::FsOptions;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-fn rename_with(from: &std::path::Path, to: &std::path::Path, flags: u32) -> std::io::Result<()> {
+fn rename_with(from: &Path, to: &Path, flags: u32) -> std::io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    let path = |path: &std::path::Path| std::ffi::CString::new(path.as_os_str().as_bytes()).expect("no zero byte");
+    let path = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes()).expect("no zero byte");
     let (from, to) = (path(from), path(to));
     // SAFETY: both are strings that end with a zero byte and outlive the call.
     match unsafe { libc::renameat2(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), flags) } {
@@ -28,7 +30,23 @@ fn files_and_names_work_as_everywhere() {
         return;
     }
     let mounted = mount(&volume(Duration::ZERO));
-    let at = |name: &str| mounted.path().join(name);
+    use_names(mounted.path());
+}
+
+#[test]
+fn changes_are_made_elsewhere_while_the_log_is_far_ahead() {
+    if !can_mount() {
+        return;
+    }
+    let directory = tempfile::Builder::new().prefix("pagefs-").tempdir().expect("a temporary directory");
+    let fs = FsOptions { inline_lag_max: 0, deadline: Duration::from_secs(20), ..FsOptions::default() };
+    let mount = mount_with(&volume(Duration::from_micros(300)), directory.path(), fs);
+    use_names(mount.path());
+    mount.unmount().expect("unused");
+}
+
+fn use_names(root: &Path) {
+    let at = |name: &str| root.join(name);
     fs::write(at("a"), b"hello").expect("written");
     OpenOptions::new().append(true).open(at("a")).expect("opened").write_all(b", world").expect("appended");
     assert_eq!(fs::read(at("a")).expect("read"), b"hello, world");

@@ -45,6 +45,10 @@ fn mount(volume: &Arc<MemoryVolume>) -> Mounted {
 
 fn mount_at(volume: &Arc<MemoryVolume>, path: &Path) -> Mount {
     let fs = FsOptions { deadline: Duration::from_secs(20), ..FsOptions::default() };
+    mount_with(volume, path, fs)
+}
+
+fn mount_with(volume: &Arc<MemoryVolume>, path: &Path, fs: FsOptions) -> Mount {
     let options = MountOptions { fs, private: false, ..MountOptions::default() };
     Mount::start(volume.clone(), path, &options, |error: VolumeError| eprintln!("lost: {error}")).expect("mounted")
 }

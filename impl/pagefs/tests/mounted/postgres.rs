@@ -3,7 +3,7 @@
 use super::{Mounted, can_mount, mount, volume};
 use auriga_runtime::MemoryVolume;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,16 +155,16 @@ fn postgresql_runs_restarts_and_survives_power_cuts() {
     let server = Server::new(&installation, &volume);
     server.init();
     server.control("start");
-    succeed(server.client("pgbench").args(["--initialize", "--scale=5", "--quiet", "postgres"]));
-    let mut acknowledged = server.load(3);
+    succeed(server.client("pgbench").args(["--initialize", "--scale=2", "--quiet", "postgres"]));
+    let mut acknowledged = server.load(2);
     assert_eq!(server.check(), acknowledged);
     server.control("restart");
     assert_eq!(server.check(), acknowledged, "after a restart");
 
     // A power cut in the middle of the load, seen by a second server, while the first goes on.
     std::thread::scope(|scope| {
-        let load = scope.spawn(|| server.load(4));
-        std::thread::sleep(Duration::from_secs(2));
+        let load = scope.spawn(|| server.load(3));
+        std::thread::sleep(Duration::from_millis(1500));
         let (other, _volume) = recovered(&installation, &volume);
         assert!(other.check() > acknowledged, "it has what was committed by then");
         drop(other);
@@ -175,6 +175,4 @@ fn postgresql_runs_restarts_and_survives_power_cuts() {
     let (after, volume) = recovered(&installation, &volume);
     assert_eq!(after.check(), acknowledged);
     drop((after, volume));
-    assert_eq!(server.check(), acknowledged);
-    assert!(Path::new(&server.data).exists());
 }
