@@ -3,6 +3,7 @@
 #
 #   check.sh [quick]     the scopes and defects that take minutes (the default)
 #   check.sh all         the large scopes and the slow defects as well
+#   check.sh trace FILE…      judges a run's trace files (see trace.py; TRACE_OPTIONS are its options)
 #   check.sh SCOPE [DEFECT]   one scope (a .cfg file's name), perhaps with a defect; prints TLC's own output, and so
 #                             the counterexample
 #
@@ -132,6 +133,22 @@ case ${1:-quick} in
     defect install-before-durable four-three-epochs MaxPending=1 MaxCrashes=1
     say ""
     scopes_of four-two-records six-two-records six-az membership-six
+    ;;
+  trace)
+    shift
+    cp Trace.tla trace.cfg "$scratch"
+    # shellcheck disable=SC2086
+    python3 trace.py ${TRACE_OPTIONS:-} "$@" > "$scratch/TraceData.tla"
+    cd "$scratch"
+    # Without -deadlock: an event that no rule allows is a deadlock. One branch, so one worker.
+    if java -XX:+UseSerialGC -Xss64m -Xmx2g -Djava.io.tmpdir="$scratch" -cp "$jar" tlc2.TLC -workers 1 \
+      -metadir "$scratch/states" -config trace.cfg Trace > out 2>&1; then
+      echo "accepted: $(grep -c '|->' TraceData.tla) events"
+    else
+      accepted=$(grep -o '^/\\ at = [0-9]*' out | tail -1 | grep -o '[0-9]*') || { grep -A 20 "Error" out >&2; exit 2; }
+      echo "refused after $accepted events, at: $(grep '|->' TraceData.tla | sed -n "$((accepted + 2))p")"
+      exit 1
+    fi
     ;;
   *)
     if [ ! -f "$1.cfg" ]; then echo "no scope $1: $(ls ./*.cfg)" >&2; exit 2; fi
