@@ -9,7 +9,7 @@ use crate::node::Node;
 use crate::volume::{Focus, Scale, Volume};
 use crate::world::World;
 use auriga_protocol::writer::Role;
-use auriga_protocol::{Lsn, MemberId, MemberSet, PgId, Segment, Writer};
+use auriga_protocol::{Lsn, MemberId, MemberSet, Message, Party, PgId, Segment, Writer};
 use stateright::Property;
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ pub fn after_step(model: &Volume, before: &World, world: &mut World) {
     let touched: Vec<usize> = (0..world.nodes.len()).filter(changed).collect();
     let broken = touched.iter().find_map(|index| {
         let node = &world.nodes[*index];
-        annulled_is_gone(node).or_else(|| chains_agree(world, *index))
+        annulled_is_gone(world, node).or_else(|| chains_agree(world, *index)).or_else(|| floor_is_low(world, node))
     });
-    let moved = world.history.acknowledged != before.history.acknowledged;
+    let moved = world.history.durable != before.history.durable;
     let broken = broken.or_else(|| if moved || !touched.is_empty() { copies_are_there(model, world) } else { None });
     let stepped =
         |index: &usize| before.writers.get(*index).is_none_or(|then| !Arc::ptr_eq(&world.writers[*index], then));
@@ -29,7 +29,9 @@ pub fn after_step(model: &Volume, before: &World, world: &mut World) {
         let mut writers = (0..world.writers.len()).filter(stepped);
         writers.find_map(|index| {
             let writer = &world.writers[index];
-            allocation_is_bounded(model, world, writer).or_else(|| durable_is_seen(world, writer))
+            let opened = before.writers.get(index).is_none_or(|then| then.role() != writer.role());
+            let unfounded = if opened { opened_on_a_quorum(model, world, writer) } else { None };
+            unfounded.or_else(|| allocation_is_bounded(model, world, writer)).or_else(|| durable_is_seen(world, writer))
         })
     });
     if let Some((rule, what)) = broken {
@@ -39,11 +41,35 @@ pub fn after_step(model: &Volume, before: &World, world: &mut World) {
 
 type Broken = Option<(&'static str, String)>;
 
-/// I-ANNULLED: a segment holds nothing that its install annuls.
-fn annulled_is_gone(node: &Node) -> Broken {
-    let truncations = &node.machine.install().truncations;
+/// I-ANNULLED: a segment holds nothing that its install annuls, whatever it remembers of that install.
+fn annulled_is_gone(world: &World, node: &Node) -> Broken {
+    let truncations = world.history.installs.get(&node.machine.install().volume_epoch)?;
     let held = node.machine.log().records().find(|record| truncations.annuls(record.lsn))?;
     Some(("I-ANNULLED", format!("{} holds {}, annulled by {truncations:?}", node.machine.id(), held.lsn)))
+}
+
+/// I-FLOOR: no floor is above the read point of a read that is under way in the volume epoch installed there.
+fn floor_is_low(world: &World, node: &Node) -> Broken {
+    let (epoch, floor) = (node.machine.install().volume_epoch, node.machine.log().floor().lsn);
+    world.network.iter().find_map(|flying| match (&flying.envelope.message, flying.envelope.to) {
+        (Message::ReadPage { volume_epoch, read_point, .. }, Party::Segment(to))
+            if *volume_epoch == epoch && to.pg == node.machine.id().pg && floor > *read_point =>
+        {
+            let what = format!("{} collected {floor}; a read at {read_point} is under way", node.machine.id());
+            Some(("I-FLOOR", what))
+        }
+        _ => None,
+    })
+}
+
+/// R-RECOVER-3: a writer opens only once a write quorum of every group has its install on disk.
+fn opened_on_a_quorum(model: &Volume, world: &World, writer: &Writer<crate::payload::Mark>) -> Broken {
+    let epoch = writer.volume_epoch();
+    let has = |pg: u16, member: &MemberId| world.nodes[world.shape.index(PgId(pg), *member)].kept.installed >= epoch;
+    let installed = |pg: u16| (0..world.shape.members).map(MemberId).filter(|member| has(pg, member)).collect();
+    let short = (0..world.shape.groups).find(|pg| !model.quorum().write_met(installed(*pg)))?;
+    let what = || format!("{epoch} opened with its install on {:?} of {} only", installed(short), PgId(short));
+    (writer.role() == Role::Open).then(|| ("R-RECOVER-3", what()))
 }
 
 /// I-CHAIN: two segments of a group with the same install have the same chain, as far as both are complete.
@@ -67,15 +93,15 @@ fn chains_agree(world: &World, index: usize) -> Broken {
 /// I-COPIES: what was acknowledged is on the disks of a write quorum of its group.
 fn copies_are_there(model: &Volume, world: &World) -> Broken {
     let history = &world.history;
-    let by = history.acknowledged_by;
+    let (through, by) = history.durable;
     let annulled = |lsn: Lsn| history.installs.get(&by).is_some_and(|list| list.annuls(lsn));
-    let acknowledged = history.records.range(..=history.acknowledged);
+    let acknowledged = history.records.range(..=through);
     let mut in_force = acknowledged.filter(|(lsn, record)| record.volume_epoch <= by && !annulled(**lsn));
     in_force.find_map(|(lsn, record)| {
         let pg = model.geometry().group_of(record.page);
         let holds = |member: &MemberId| world.nodes[world.shape.index(pg, *member)].kept.holds(*lsn);
         let holders: MemberSet = (0..world.shape.members).map(MemberId).filter(holds).collect();
-        let what = || format!("{lsn} was acknowledged by {by}, and only {holders:?} of {pg} have it on disk");
+        let what = || format!("{lsn} is durable for {by}, and only {holders:?} of {pg} have it on disk");
         (!model.quorum().write_met(holders)).then(|| ("I-COPIES", what()))
     })
 }
@@ -127,6 +153,8 @@ pub fn properties(scale: &Scale) -> Vec<Property<Volume>> {
         "I-CHAIN",
         "I-LAL",
         "I-PROGRESS",
+        "I-LINEAGE",
+        "I-FLOOR",
         "I-PAGE",
         "R-WRITE-2",
         "R-QUORUM-1",
@@ -134,11 +162,13 @@ pub fn properties(scale: &Scale) -> Vec<Property<Volume>> {
         "R-FENCE-2",
         "R-FENCE-3",
         "R-RECOVER-2",
+        "R-RECOVER-3",
         "R-TRUNCATE-1",
         "R-TRUNCATE-2",
         "R-ALLOC-2",
         "R-VDL-2",
         "R-READ-1",
+        "R-READ-2",
         "R-READ-3",
         "R-READ-4",
         "R-COLLECT-1",

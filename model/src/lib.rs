@@ -11,12 +11,15 @@
 
 pub mod canon;
 pub mod checking;
+pub mod defects;
 pub mod invariants;
 pub mod linearizability;
 pub mod log_recovery;
 pub mod node;
 pub mod notation;
 pub mod payload;
+pub mod promotion;
+pub mod reads;
 pub mod reductions;
 pub mod registry;
 pub mod report;

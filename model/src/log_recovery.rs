@@ -1,48 +1,83 @@
 //! Log and recovery: writes at the write quorum, recovery at the read quorum, seal and install, fencing, tails,
 //! truncation, gossip, several protection groups; segments and whole zones crash, disks lose what was pending.
 //!
-//! Beyond what every model of a volume abstracts (`volume.rs`), these scopes read no pages and collect nothing.
+//! Beyond what every model of a volume abstracts (`volume.rs`), these scopes read no pages and collect nothing. Most
+//! begin with the first writer open on an empty volume; `first3` covers how it came to be.
 
 use crate::registry::{Scope, Set};
 use crate::volume::{Focus, Scale, Volume, page};
 use crate::world::Budgets;
 
-/// V=3: three zones of one, write 2/3, read 2/3.
+/// V=3: three zones of one, write 2/3, read 2/3; two writers, one mini-transaction.
 pub fn three() -> Scale {
-    Scale::of(Focus::Recovery, 3, 1, 2, 2)
+    two_writers(Scale::of(Focus::Recovery, 3, 1, 2, 2))
 }
 
 /// V=4: two zones of two, write 3/4, read 2/4.
 pub fn four() -> Scale {
-    Scale::of(Focus::Recovery, 2, 2, 3, 2)
+    two_writers(Scale::of(Focus::Recovery, 2, 2, 3, 2))
 }
 
 /// V=6: three zones of two, write 4/6, read 3/6: Aurora's quorum.
 pub fn six() -> Scale {
-    Scale::of(Focus::Recovery, 3, 2, 4, 3)
+    two_writers(Scale::of(Focus::Recovery, 3, 2, 4, 3))
 }
 
-/// Two writers, one mini-transaction, a crash.
-pub fn crash(scale: Scale) -> Scale {
-    Scale { budgets: Budgets { writers: 2, submits: 1, crashes: 1, ..Budgets::default() }, ..scale }
+fn two_writers(scale: Scale) -> Scale {
+    Scale { begins_open: true, budgets: Budgets { writers: 2, submits: 1, ..Budgets::default() }, ..scale }
+}
+
+/// With an asynchronous disk, and one node that crashes.
+pub fn node_crash(scale: Scale) -> Scale {
+    Scale { synchronous: false, budgets: Budgets { crashes: 1, ..scale.budgets }, ..scale }
+}
+
+/// With an asynchronous disk, and one zone that crashes.
+pub fn zone_crash(scale: Scale) -> Scale {
+    Scale { synchronous: false, budgets: Budgets { zone_crashes: 1, ..scale.budgets }, ..scale }
+}
+
+/// With so many mini-transactions.
+pub fn submits(scale: Scale, submits: u8) -> Scale {
+    Scale { budgets: Budgets { submits, ..scale.budgets }, ..scale }
+}
+
+/// With one more writer and volume epoch.
+pub fn three_epochs(scale: Scale) -> Scale {
+    Scale { epochs: 3, budgets: Budgets { writers: 3, ..scale.budgets }, ..scale }
+}
+
+/// With two protection groups, and mini-transactions over both.
+pub fn two_groups(scale: Scale) -> Scale {
+    Scale { groups: 2, workload: vec![vec![page(0), page(1)]], ..scale }
+}
+
+/// With gossip.
+pub fn gossip(scale: Scale) -> Scale {
+    Scale { budgets: Budgets { gossips: 1, ..scale.budgets }, ..scale }
 }
 
 /// The scopes.
 pub fn scopes() -> Vec<Scope> {
+    use Set::{Nightly, Quick};
     let scope = |name, set, pinned, about, scale: fn() -> Scale| {
         Scope::new(name, set, pinned, about, move || Volume::new(scale()))
     };
+    let first = || Scale { begins_open: false, ..three() };
     vec![
-        scope("log3", Set::Quick, None, "2/3, two epochs, 1 LSN, 1 crash, synchronous disk", || crash(three())),
-        scope("log3-async", Set::Quick, None, "2/3, two epochs, 1 LSN, 1 crash, asynchronous disk", || Scale {
-            synchronous: false,
-            ..crash(three())
+        scope("first3", Quick, None, "2/3, the first writer's recovery too, 1 LSN", first),
+        scope("log3", Quick, None, "2/3, asynchronous disk, 2 LSNs, 1 node crash", || node_crash(submits(three(), 2))),
+        scope("log3-e3", Quick, None, "2/3, three volume epochs, 1 LSN", || three_epochs(three())),
+        scope("log3-gossip", Quick, None, "2/3, 2 LSNs, gossip", || gossip(submits(three(), 2))),
+        scope("log3-2pg", Quick, None, "2/3, two groups, 1 MTR over both", || two_groups(three())),
+        scope("log4-az", Quick, None, "3/4 in 2 AZs, asynchronous disk, 1 AZ crash", || zone_crash(four())),
+        scope("log6", Quick, None, "4/6 in 3 AZs, synchronous disk, 1 AZ crash", || Scale {
+            synchronous: true,
+            ..zone_crash(six())
         }),
-        scope("log3-2pg", Set::Quick, None, "2/3, two groups, one MTR over both", || Scale {
-            groups: 2,
-            begins_open: true,
-            workload: vec![vec![page(0), page(1)]],
-            ..crash(three())
+        scope("log6-az", Nightly, None, "4/6 in 3 AZs, asynchronous disk, 1 AZ crash", || zone_crash(six())),
+        scope("log3-e3-crash", Nightly, None, "2/3, three volume epochs, 1 LSN, 1 node crash", || {
+            node_crash(three_epochs(three()))
         }),
     ]
 }

@@ -16,18 +16,20 @@ impl Checkable for Volume {
         let name = |index: &usize| node(before, *index);
         let writer = |index: &usize| writer_with_epoch(before, *index);
         let told = match step {
-            Step::Start => format!("w{} starts", before.writers.len() + 1),
+            Step::Start(None) => format!("w{} starts", before.writers.len() + 1),
+            Step::Start(Some(current)) => {
+                format!("w{} starts, and is told of {current}", before.writers.len() + 1)
+            }
             Step::Deliver(at) | Step::Duplicate(at) => {
                 let envelope = &before.network[*at].envelope;
                 let again = if matches!(step, Step::Duplicate(_)) { " (and again later)" } else { "" };
                 let (from, to) = (party(before, envelope.from, true), party(before, envelope.to, true));
                 format!("{from} → {to} {}{again}", message(&envelope.message))
             }
-            Step::Acknowledgements(index) => {
-                let lines = acknowledgements(before, *index).map(|envelope| {
-                    format!("{} → {} {}", party(before, envelope.from, true), writer(index), message(&envelope.message))
-                });
-                lines.collect::<Vec<_>>().join("; ")
+            Step::Misroute(at, member) => {
+                let envelope = &before.network[*at].envelope;
+                let from = party(before, envelope.from, true);
+                format!("a reader beside {from} → {member} {}", message(&envelope.message))
             }
             Step::Fsync(index) => format!("{} fsync", name(index)),
             Step::Crash(index, 0) => format!("{} crashes", name(index)),
@@ -58,9 +60,10 @@ impl Checkable for Volume {
             message: message(&envelope.message),
         };
         let one = match step {
-            Step::Start => Command::Start { writer: writer(&before.writers.len()) },
+            Step::Start(_) => Command::Start { writer: writer(&before.writers.len()) },
             Step::Deliver(at) | Step::Duplicate(at) => delivery(&before.network[*at].envelope),
-            Step::Acknowledgements(index) => return acknowledgements(before, *index).map(delivery).collect(),
+            // No script command: a second reader is the model's own device.
+            Step::Misroute(..) => return Vec::new(),
             Step::Fsync(index) => Command::Fsync { node: name(index), count: 1 },
             Step::Crash(index, keep) => Command::Crash { node: name(index), keep: *keep },
             Step::CrashZone(zone, keep) => Command::CrashAz { az: format!("az{}", zone + 1), keep: keep.clone() },
@@ -106,13 +109,6 @@ fn consequences(before: &World, after: &World) -> String {
         }
     }
     text
-}
-
-fn acknowledgements(world: &World, index: usize) -> impl Iterator<Item = &auriga_protocol::message::Envelope<Mark>> {
-    let of_writer =
-        move |to: Party| matches!(to, Party::Writer(_, writer) if world.writer_index(writer) == Some(index));
-    let envelopes = world.network.iter().map(|flying| &flying.envelope);
-    envelopes.filter(move |e| of_writer(e.to) && matches!(e.message, Message::Acknowledge { .. }))
 }
 
 fn node(world: &World, index: usize) -> String {

@@ -12,28 +12,40 @@
 //!    therefore do not use this reduction.) Two states that are equal up to names have the same future up to names, and
 //!    no property looks at names. `symmetry.rs` says how the canonical form is found.
 //!
-//! 2. **Acknowledgements at once** ([`Reductions::acknowledgements_at_once`]). All acknowledgements in flight to a
-//!    writer are taken in one step, and one that is overtaken by a higher SCL of the same segment in the same volume
-//!    epoch is dropped. Acknowledgements commute: each raises one member's SCL to a maximum. A run in which the writer
-//!    takes some of those in flight, acts, and takes the rest later is still there: it is the run in which the segments
-//!    of the rest made their appends durable *after* the writer acted. That run can be had because what those segments
-//!    did in between depends on nothing that the writer learnt from the rest.
+//! 2. **Answers at once** ([`Reductions::answers_at_once`]). `Acknowledge`, `Sealed` and `Tail` arrive in the step that sends
+//!    them, and so does `TailPull`. A writer that takes an answer later is a writer that is slow. What it sent in
+//!    between it could have sent before the answer was given, because it depended on nothing in the answer; and what it
+//!    sends because of the answer may still take as long as it likes. A run in which an answer is lost is the run in
+//!    which the question was. A run in which a candidate goes on without the report of a segment that has sealed is the
+//!    run in which that segment seals later: until then, what its promise would have refused did not arrive. Between
+//!    `Sealed` and `Install` a segment's chain does not move (R-GOSSIP-2), so its tail is the same whenever it is asked.
+//!    What a writer claims as durable is claimed at the earliest moment, which the observer judges no laxer.
 //!
 //! 3. **Spent messages** ([`Reductions::drop_spent`]): a message that can never again change anything but by making its
-//!    sender stop is dropped, so that states that differ only in such leftovers are one. See [`spent`] for each kind. A
+//!    sender stop is dropped (each time the segment is asked whether it does refuse), so that states that differ only in such leftovers are one. See [`spent`] for each kind. A
 //!    dropped refusal leaves an old writer in ignorance, which only gives it *more* behaviours.
 //!
 //! 4. **A crash keeps nothing** ([`Reductions::crash_keeps_nothing`]). A crash that keeps the first k pending appends
 //!    is k times `Fsync` and then a crash that keeps none. They differ in what was sent in between, which may be lost,
 //!    and in notes, which make the observer stricter, never laxer.
 //!
-//! 5. **One append at a time**: `Durable(n)` for several appends at once is a run of single ones (always on; the segment
+//!    With it goes that a delivery that does nothing but take the message from the network is no step: the message
+//!    stays, and a message that stays can do all that a lost one can.
+//!
+//! 5. **Only what will crash lets appends wait** ([`Reductions::only_the_doomed_wait`]). A disk that takes its time and
+//!    then does not lose anything is a disk that is prompt behind a slow network, by the argument of 2. Which disk will
+//!    lose something is guessed at the start: with one crash (of a node or a zone) in the budget there is one initial
+//!    state for each node or zone that it may strike, up to names; the others are prompt, and once it has struck all are.
+//!
+//! 6. **One append at a time**: `Durable(n)` for several appends at once is a run of single ones (always on; the segment
 //!    answers what is ready, so later answers supersede earlier ones).
 
+use crate::node::Node;
+use crate::payload::Mark;
 use crate::world::World;
 use auriga_protocol::message::{Envelope, Message, Refusal};
 use auriga_protocol::writer::Role;
-use auriga_protocol::{Lsn, Party, VolumeEpoch, WriterId};
+use auriga_protocol::{Effect, Effects, Input, Machine, Micros, Party, VolumeEpoch, WriterId};
 use std::sync::Arc;
 
 /// Which reductions are on.
@@ -42,29 +54,38 @@ pub struct Reductions {
     /// Reduction 1.
     pub symmetry: bool,
     /// Reduction 2.
-    pub acknowledgements_at_once: bool,
+    pub answers_at_once: bool,
     /// Reduction 3.
     pub drop_spent: bool,
     /// Reduction 4.
     pub crash_keeps_nothing: bool,
+    /// Reduction 5.
+    pub only_the_doomed_wait: bool,
 }
 
 impl Reductions {
     /// All.
-    pub const ON: Reductions =
-        Reductions { symmetry: true, acknowledgements_at_once: true, drop_spent: true, crash_keeps_nothing: true };
+    pub const ON: Reductions = Reductions {
+        symmetry: true,
+        answers_at_once: true,
+        drop_spent: true,
+        crash_keeps_nothing: true,
+        only_the_doomed_wait: true,
+    };
     /// None.
-    pub const OFF: Reductions =
-        Reductions { symmetry: false, acknowledgements_at_once: false, drop_spent: false, crash_keeps_nothing: false };
+    pub const OFF: Reductions = Reductions {
+        symmetry: false,
+        answers_at_once: false,
+        drop_spent: false,
+        crash_keeps_nothing: false,
+        only_the_doomed_wait: false,
+    };
     /// All but names: for scopes in which a writer chooses a segment to read from.
     pub const NAMED: Reductions = Reductions { symmetry: false, ..Reductions::ON };
 }
 
-/// Applies reductions 2 and 3 to the network.
+/// Applies reduction 3 to the network.
 pub fn thin_out(reductions: Reductions, world: &mut World) {
-    if reductions.acknowledgements_at_once {
-        drop_overtaken_acknowledgements(world);
-    }
     if reductions.drop_spent {
         let mut network = std::mem::take(&mut world.network);
         network.retain(|flying| !spent(world, &flying.envelope));
@@ -72,26 +93,12 @@ pub fn thin_out(reductions: Reductions, world: &mut World) {
     }
 }
 
-fn drop_overtaken_acknowledgements(world: &mut World) {
-    let of = |envelope: &Envelope<_>| match envelope.message {
-        Message::Acknowledge { volume_epoch, scl, .. } => Some((envelope.from, envelope.to, volume_epoch, scl)),
-        _ => None,
-    };
-    let all: Vec<(Party, Party, VolumeEpoch, Lsn)> = world.network.iter().filter_map(|f| of(&f.envelope)).collect();
-    if all.len() > 1 {
-        let overtaken = |(from, to, epoch, scl)| {
-            all.iter().any(|other| (other.0, other.1, other.2) == (from, to, epoch) && other.3 > scl)
-        };
-        world.network.retain(|flying| !of(&flying.envelope).is_some_and(overtaken));
-    }
-}
-
 /// Whether a message in flight can never again change anything that matters.
-pub fn spent(world: &World, envelope: &Envelope<crate::payload::Mark>) -> bool {
+pub fn spent(world: &World, envelope: &Envelope<Mark>) -> bool {
     match (envelope.from, envelope.to) {
         (Party::Writer(_, writer), Party::Segment(segment)) => {
-            let promised = world.nodes[world.shape.index(segment.pg, segment.member)].kept.promised;
-            spent_to_segment(world, writer, promised, &envelope.message)
+            let node = &world.nodes[world.shape.index(segment.pg, segment.member)];
+            spent_to_segment(world, writer, node.kept.promised, &envelope.message) && is_refused(node, envelope)
         }
         (Party::Segment(segment), Party::Writer(_, writer)) => {
             let Some(index) = world.writer_index(writer) else { return true };
@@ -114,12 +121,7 @@ pub fn spent(world: &World, envelope: &Envelope<crate::payload::Mark>) -> bool {
 
 /// A durable promise above the writer's epoch refuses for ever. The refusal matters only to a candidate that is still
 /// sealing with that epoch: it tries again with a higher one. Everyone else would stop.
-fn spent_to_segment(
-    world: &World,
-    writer: WriterId,
-    promised: VolumeEpoch,
-    message: &Message<crate::payload::Mark>,
-) -> bool {
+fn spent_to_segment(world: &World, writer: WriterId, promised: VolumeEpoch, message: &Message<Mark>) -> bool {
     let Some(writer) = world.writer_index(writer).map(|index| &world.writers[index]) else { return true };
     match message {
         Message::Seal { volume_epoch } => {
@@ -134,14 +136,30 @@ fn spent_to_segment(
     }
 }
 
+/// Past sealing, a refusal only stops its writer, and a stopped writer is one that takes no further step.
+fn may_stop(role: Role) -> bool {
+    role != Role::Sealing
+}
+
+/// Whether the segment, asked now, does nothing but refuse. So the reduction does not assume the fence that it is to
+/// check: a message that a broken fence would let through is kept.
+fn is_refused(node: &Node, envelope: &Envelope<Mark>) -> bool {
+    if matches!(envelope.message, Message::Seal { .. } | Message::TailPull { .. }) {
+        return true;
+    }
+    let (mut machine, mut effects) = (node.machine.clone(), Effects::default());
+    let input = Input::Message { from: envelope.from, message: envelope.message.clone() };
+    machine.step(Micros(0), input, &mut effects);
+    let refusal = |effect| {
+        let message = if let Effect::Send { message, .. } = effect { Some(message) } else { None };
+        matches!(message, Some(Message::Refused(_) | Message::ReadRefused { .. }))
+    };
+    effects.drain().all(refusal) && machine == node.machine
+}
+
 /// A fenced writer takes nothing; a phase that is over is not entered again (`Collecting` may fall back to `Sealing`
 /// when a retry timer fires, so its reports are kept while one may).
-fn spent_to_writer(
-    world: &World,
-    index: usize,
-    segment: auriga_protocol::SegmentId,
-    message: &Message<crate::payload::Mark>,
-) -> bool {
+fn spent_to_writer(world: &World, index: usize, segment: auriga_protocol::SegmentId, message: &Message<Mark>) -> bool {
     let writer = &world.writers[index];
     let (role, epoch) = (writer.role(), writer.volume_epoch());
     if role == Role::Fenced {
@@ -165,8 +183,8 @@ fn spent_to_writer(
             };
             *volume_epoch < epoch || known()
         }
-        Message::Refused(Refusal::StaleVolumeEpoch { current }) => *current <= epoch,
-        Message::Refused(Refusal::EpochTaken { current }) => *current != epoch,
+        Message::Refused(Refusal::StaleVolumeEpoch { current }) => *current <= epoch || may_stop(role),
+        Message::Refused(Refusal::EpochTaken { current }) => *current != epoch || may_stop(role),
         Message::Refused(Refusal::NotInstalled { installed }) => {
             let node = &world.nodes[world.shape.index(segment.pg, segment.member)];
             *installed >= epoch || node.kept.installed >= epoch || install_in_flight(world, index, segment)

@@ -109,6 +109,8 @@ where
 pub fn all() -> Vec<Scope> {
     let mut scopes = Vec::new();
     scopes.extend(crate::log_recovery::scopes());
+    scopes.extend(crate::reads::scopes());
+    scopes.extend(crate::promotion::scopes());
     scopes
 }
 

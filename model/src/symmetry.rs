@@ -42,8 +42,10 @@ pub fn write_world(world: &World, bytes: &mut Vec<u8>, scratch: &mut Vec<u8>) {
         place[usize::from(*member)] = position as u64;
     }
     let mut label = |member: u8| place[usize::from(member)];
-    for group in world.nodes.chunks(usize::from(world.shape.members)) {
+    for (pg, group) in world.nodes.chunks(usize::from(world.shape.members)).enumerate() {
         for member in &order {
+            let index = pg * usize::from(world.shape.members) + usize::from(*member);
+            bytes.push(world.may_crash(index).into());
             write_node(&group[usize::from(*member)], bytes, &mut label);
         }
     }
@@ -78,7 +80,7 @@ fn write_people(world: &World, bytes: &mut Vec<u8>, label: &mut impl FnMut(u8) -
     }
     let history = &*world.history;
     write(bytes, &history.observer, 0, label);
-    let users = (&history.records, history.acknowledged, history.acknowledged_by);
+    let users = (&history.records, history.acknowledged, history.durable);
     write(bytes, &(users, &history.installs, &history.opened), 0, label);
     write(bytes, &(world.left, world.requests, world.marks), 0, label);
     if let Some(operations) = &history.operations {
@@ -123,7 +125,7 @@ fn first_colours(world: &World) -> PerMember {
     let mut colour: PerMember = [0; 16];
     for (index, node) in world.nodes.iter().enumerate() {
         let own = &mut colour[index % members];
-        *own = own.rotate_left(7) ^ node.digest as u64;
+        *own = own.rotate_left(7) ^ node.digest as u64 ^ u64::from(world.may_crash(index)) << 63;
     }
     let before = colour;
     for flying in &world.network {

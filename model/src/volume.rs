@@ -20,10 +20,11 @@ use auriga_protocol::segment::Timer as SegmentTimer;
 use auriga_protocol::writer::{Answer, Request, Role, Timer as WriterTimer, WriterIdentity};
 use auriga_protocol::{
     Change, Defects, Effect, Effects, Geometry, Input, Lsn, Machine, MemberId, MemberSet, Membership, Message, Micros,
-    PageId, Party, PgId, QuorumSet, Segment, SegmentConfig, SegmentId, Token, Writer, WriterConfig, WriterId,
+    PageId, Party, PgId, QuorumSet, Refusal, Segment, SegmentConfig, SegmentId, Token, VolumeEpoch, Writer,
+    WriterConfig, WriterId,
 };
 use stateright::{Model, Property};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -116,14 +117,15 @@ pub struct Volume {
 /// A step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// The next writer starts.
-    Start,
+    /// The next writer starts. Where every segment has durably promised some volume epoch, its first seal is hopeless:
+    /// it goes on from the refusal that names this epoch.
+    Start(Option<VolumeEpoch>),
     /// The message at this place in the network arrives.
     Deliver(usize),
     /// It arrives, and will arrive again.
     Duplicate(usize),
-    /// All acknowledgements in flight to this writer arrive.
-    Acknowledgements(usize),
+    /// The read question at this place in the network reaches this member instead.
+    Misroute(usize, MemberId),
     /// The oldest pending append of this node is durable.
     Fsync(usize),
     /// This node crashes; so many pending appends survive.
@@ -177,7 +179,7 @@ impl Volume {
         &self.expanded
     }
 
-    fn empty(&self) -> World {
+    fn empty(&self, doomed: u64) -> World {
         let membership = &self.writer_config.membership;
         let ids = (0..self.shape.groups).flat_map(|pg| {
             let id = move |member| SegmentId { volume: VOLUME, pg: PgId(pg), member: MemberId(member) };
@@ -194,7 +196,7 @@ impl Volume {
             installs: BTreeMap::new(),
             opened: BTreeMap::new(),
             acknowledged: Lsn::ZERO,
-            acknowledged_by: auriga_protocol::VolumeEpoch::NONE,
+            durable: (Lsn::ZERO, VolumeEpoch::NONE),
             operations: self.scale.linearizable.then(Operations::default),
         };
         World {
@@ -203,6 +205,7 @@ impl Volume {
             writers: Vec::new(),
             network: Vec::new(),
             left: self.scale.budgets,
+            doomed,
             requests: 0,
             marks: 0,
             history: Arc::new(history),
@@ -211,8 +214,8 @@ impl Volume {
     }
 
     /// The first writer starts, and where the scale says so, everything is delivered in order until it is open.
-    fn begin(&self) -> World {
-        let mut world = self.empty();
+    fn begin(&self, doomed: u64) -> World {
+        let mut world = self.empty(doomed);
         self.start(&mut world);
         while self.scale.begins_open && (!world.network.is_empty() || world.nodes.iter().any(|n| !n.pending.is_empty()))
         {
@@ -227,6 +230,29 @@ impl Volume {
         world
     }
 
+    /// Which nodes may crash: one guess for each initial state (reduction 5).
+    fn guesses(&self) -> Vec<u64> {
+        let Budgets { crashes, zone_crashes, .. } = self.scale.budgets;
+        let bits = |nodes: &mut dyn Iterator<Item = usize>| nodes.fold(0, |bits, index| bits | 1_u64 << index);
+        let nodes = usize::from(self.shape.groups) * usize::from(self.shape.members);
+        let members = usize::from(self.shape.members);
+        let named = !self.shape.symmetric;
+        match (crashes, zone_crashes) {
+            _ if !self.scale.reductions.only_the_doomed_wait => vec![bits(&mut (0..nodes))],
+            (1, 0) => (0..nodes).filter(|index| named || index % members == 0).map(|index| 1 << index).collect(),
+            (0, 1) => {
+                let zones = (0..self.shape.zones.len()).filter(|zone| named || *zone == 0);
+                zones.map(|zone| bits(&mut self.shape.nodes_of(zone))).collect()
+            }
+            _ => vec![bits(&mut (0..nodes))],
+        }
+    }
+
+    /// Whether appends of this node are durable as soon as they are started.
+    fn is_prompt(&self, world: &World, index: usize) -> bool {
+        self.scale.synchronous || (self.scale.reductions.only_the_doomed_wait && !world.may_crash(index))
+    }
+
     fn start(&self, world: &mut World) {
         let writer = WriterId(world.writers.len() as u64 + 1);
         world.left.writers -= 1;
@@ -235,6 +261,19 @@ impl Volume {
         let machine = Writer::boot(&self.writer_config, id, (), Micros(0), &mut effects);
         world.writers.push(Arc::new(machine));
         self.writer_effects(world, world.writers.len() - 1, effects);
+    }
+
+    fn start_after(&self, world: &mut World, refused_by: Option<VolumeEpoch>) {
+        self.start(world);
+        let writer = world.writers.len() - 1;
+        let holds = |node: &Arc<Node>| Some(node.kept.promised) == refused_by;
+        if let Some(segment) = world.nodes.iter().find(|node| holds(node)).map(|node| node.machine.id()) {
+            let current = refused_by.unwrap_or_default();
+            let taken = current == world.writers[writer].volume_epoch();
+            let refusal = if taken { Refusal::EpochTaken { current } } else { Refusal::StaleVolumeEpoch { current } };
+            let message = Message::Refused(refusal);
+            self.step_writer(world, writer, Input::Message { from: Party::Segment(segment), message });
+        }
     }
 
     fn deliver(&self, world: &mut World, at: usize, again: bool) {
@@ -273,12 +312,22 @@ impl Volume {
         let node = Arc::make_mut(&mut world.nodes[index]);
         let id = node.machine.id();
         let from = Party::Segment(id);
+        let group_point = match &input {
+            Input::Message { message: Message::ReadPage { group_point, .. }, .. } => Some(*group_point),
+            _ => None,
+        };
         let stepped = catch_unwind(AssertUnwindSafe(|| node.machine.step(Micros(0), input, &mut effects)));
         if let Err(panic) = stepped {
             return world.breaks("assertion", panic_text(&*panic));
         }
+        let effects_list: Vec<Effect<Segment<Mark>>> = effects.drain().collect();
+        if let (Some(group_point), Some(scl)) = (group_point, refused_above_scl(&effects_list)) {
+            if group_point <= scl {
+                world.breaks("R-READ-2", format!("{id} refused group point {group_point} although its SCL is {scl}"));
+            }
+        }
         let mut questions = Vec::new();
-        for effect in effects.drain() {
+        for effect in effects_list {
             match effect {
                 Effect::Send { message: message @ Message::GossipPull { .. }, .. } => questions.push(message),
                 Effect::Send { to, message } => world.send(from, to, message),
@@ -292,7 +341,7 @@ impl Volume {
                 Effect::Answer { answer, .. } => match answer {},
             }
         }
-        while self.scale.synchronous && !world.nodes[index].pending.is_empty() && world.broken.is_none() {
+        while self.is_prompt(world, index) && !world.nodes[index].pending.is_empty() && world.broken.is_none() {
             self.fsync(world, index);
         }
         while self.scale.prompt_tasks && !world.nodes[index].tasks.is_empty() && world.broken.is_none() {
@@ -337,7 +386,7 @@ impl Volume {
             Answer::Submitted(last) => self.submitted(world, index, token, last),
             Answer::Page { read_point, page: content, .. } => {
                 let volume_epoch = world.writers[index].volume_epoch();
-                let asked = self.scale.workload.iter().flatten().copied().collect::<std::collections::BTreeSet<_>>();
+                let asked = self.scale.workload.iter().flatten().copied().collect::<BTreeSet<_>>();
                 let pages: Vec<PageId> = asked.into_iter().collect();
                 let Some(page) = pages.get(token.0 as usize >> 8).copied() else { return };
                 let expected = world.page_as_of(volume_epoch, page, read_point);
@@ -386,7 +435,7 @@ impl Volume {
 
     /// The token names the page, so that the answer can be judged.
     fn read(&self, world: &mut World, index: usize, page: PageId) {
-        let pages: std::collections::BTreeSet<PageId> = self.scale.workload.iter().flatten().copied().collect();
+        let pages: BTreeSet<PageId> = self.scale.workload.iter().flatten().copied().collect();
         let place = pages.iter().position(|other| *other == page).unwrap_or_default();
         world.requests += 1;
         world.left.reads -= 1;
@@ -399,13 +448,20 @@ impl Volume {
 
     fn apply(&self, world: &mut World, step: &Step) {
         match step {
-            Step::Start => self.start(world),
+            Step::Start(refused_by) => self.start_after(world, *refused_by),
             Step::Deliver(at) => self.deliver(world, *at, false),
             Step::Duplicate(at) => {
                 world.left.duplicates -= 1;
                 self.deliver(world, *at, true);
             }
-            Step::Acknowledgements(index) => self.deliver_acknowledgements(world, *index),
+            Step::Misroute(at, member) => {
+                let flying = Arc::clone(&world.network[*at]);
+                if let Party::Segment(segment) = flying.envelope.to {
+                    let index = self.shape.index(segment.pg, *member);
+                    let (from, message) = (flying.envelope.from, flying.envelope.message.clone());
+                    self.step_segment(world, index, Input::Message { from, message }, None);
+                }
+            }
             Step::Fsync(index) => self.fsync(world, *index),
             Step::Crash(index, keep) => {
                 world.left.crashes -= 1;
@@ -435,19 +491,27 @@ impl Volume {
         }
     }
 
-    fn deliver_acknowledgements(&self, world: &mut World, index: usize) {
-        let is_one = |flying: &Arc<crate::world::Flying>| is_acknowledgement_to(flying, index);
-        let (acknowledgements, rest) = std::mem::take(&mut world.network).into_iter().partition(is_one);
-        world.network = rest;
-        let acknowledgements: Vec<Arc<crate::world::Flying>> = acknowledgements;
-        for flying in acknowledgements {
-            let (from, message) = (flying.envelope.from, flying.envelope.message.clone());
-            self.step_writer(world, index, Input::Message { from, message });
+    /// Reduction 2: whatever answers a writer, and what a sealed segment is asked, arrives in the step that sends it.
+    fn deliver_answers(&self, world: &mut World) {
+        let is_answer = |flying: &Arc<crate::world::Flying>| {
+            let message = &flying.envelope.message;
+            matches!(
+                message,
+                Message::Acknowledge { .. } | Message::Sealed { .. } | Message::TailPull { .. } | Message::Tail { .. }
+            )
+        };
+        while world.broken.is_none()
+            && let Some(at) = world.network.iter().position(is_answer)
+        {
+            self.deliver(world, at, false);
         }
     }
 
     /// After a step: digests, reductions.
     fn settle(&self, world: &mut World) {
+        if self.scale.reductions.answers_at_once {
+            self.deliver_answers(world);
+        }
         let mut scratch = Vec::with_capacity(512);
         for node in &mut world.nodes {
             // Only the nodes that the step has touched are not shared with the state before.
@@ -459,9 +523,11 @@ impl Volume {
     }
 }
 
-fn is_acknowledgement_to(flying: &crate::world::Flying, index: usize) -> bool {
-    let writer = Party::Writer(VOLUME, WriterId(index as u64 + 1));
-    flying.envelope.to == writer && matches!(flying.envelope.message, Message::Acknowledge { .. })
+fn refused_above_scl(effects: &[Effect<Segment<Mark>>]) -> Option<Lsn> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Send { message: Message::ReadRefused { refusal: Refusal::AboveScl { scl }, .. }, .. } => Some(*scl),
+        _ => None,
+    })
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
@@ -474,7 +540,7 @@ impl Model for Volume {
     type Action = Step;
 
     fn init_states(&self) -> Vec<World> {
-        vec![self.begin()]
+        self.guesses().into_iter().map(|doomed| self.begin(doomed)).collect()
     }
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
@@ -502,6 +568,12 @@ impl Model for Volume {
             return None;
         }
         self.settle(&mut world);
+        if let Step::Deliver(at) = step
+            && self.scale.reductions.drop_spent
+            && without_effect(before, at, &world)
+        {
+            return None;
+        }
         invariants::after_step(self, before, &mut world);
         Some(world)
     }
@@ -509,6 +581,17 @@ impl Model for Volume {
     fn properties(&self) -> Vec<Property<Self>> {
         invariants::properties(&self.scale)
     }
+}
+
+/// Whether all that a delivery did was to take the message at `at` from the network.
+fn without_effect(before: &World, at: usize, world: &World) -> bool {
+    let rest = before.network[..at].iter().chain(&before.network[at + 1..]);
+    world.network.len() + 1 == before.network.len()
+        && world.network.iter().zip(rest).all(|(now, then)| Arc::ptr_eq(now, then))
+        && world.nodes.iter().zip(&before.nodes).all(|(now, then)| Arc::ptr_eq(now, then) || now.digest == then.digest)
+        && world.writers.iter().zip(&before.writers).all(|(now, then)| Arc::ptr_eq(now, then) || now == then)
+        && (Arc::ptr_eq(&world.history, &before.history) || world.history == before.history)
+        && world.broken.is_none()
 }
 
 /// Whether nothing but budgets differs.
@@ -530,19 +613,15 @@ fn same_node(now: &Node, then: &Node) -> bool {
 
 impl Volume {
     fn network_steps(&self, world: &World, steps: &mut Vec<Step>) {
-        let at_once = self.scale.reductions.acknowledgements_at_once;
         for (at, flying) in world.network.iter().enumerate() {
-            let acknowledgement = matches!(flying.envelope.message, Message::Acknowledge { .. });
-            if !(at_once && acknowledgement) {
-                steps.push(Step::Deliver(at));
-                if world.left.duplicates > 0 {
-                    steps.push(Step::Duplicate(at));
-                }
+            steps.push(Step::Deliver(at));
+            if let (Message::ReadPage { .. }, Party::Segment(asked)) = (&flying.envelope.message, flying.envelope.to) {
+                let others = (0..self.shape.members).map(MemberId).filter(|member| *member != asked.member);
+                steps.extend(others.map(|member| Step::Misroute(at, member)));
             }
-        }
-        if at_once {
-            let waiting = |index: &usize| world.network.iter().any(|flying| is_acknowledgement_to(flying, *index));
-            steps.extend((0..world.writers.len()).filter(waiting).map(Step::Acknowledgements));
+            if world.left.duplicates > 0 {
+                steps.push(Step::Duplicate(at));
+            }
         }
     }
 
@@ -556,7 +635,7 @@ impl Volume {
             if !node.tasks.is_empty() {
                 steps.push(Step::Task(index));
             }
-            if world.left.crashes > 0 {
+            if world.left.crashes > 0 && world.may_crash(index) {
                 let most = if nothing { 0 } else { node.pending.len() };
                 steps.extend((0..=most).map(|keep| Step::Crash(index, keep)));
             }
@@ -569,7 +648,8 @@ impl Volume {
             }
         }
         if world.left.zone_crashes > 0 {
-            for zone in 0..self.shape.zones.len() {
+            let doomed = |zone: &usize| self.shape.nodes_of(*zone).all(|index| world.may_crash(index));
+            for zone in (0..self.shape.zones.len()).filter(doomed) {
                 let pending = self.shape.nodes_of(zone).map(|index| world.nodes[index].pending.len());
                 let most: Vec<usize> = pending.map(|pending| if nothing { 0 } else { pending }).collect();
                 steps.extend(choices(&most).into_iter().map(|keep| Step::CrashZone(zone, keep)));
@@ -579,7 +659,13 @@ impl Volume {
 
     fn writer_steps(&self, world: &World, steps: &mut Vec<Step>) {
         if world.left.writers > 0 {
-            steps.push(Step::Start);
+            let promised: BTreeSet<VolumeEpoch> = world.nodes.iter().map(|node| node.kept.promised).collect();
+            let hopeless = self.scale.reductions.drop_spent && !promised.contains(&VolumeEpoch::NONE);
+            if hopeless {
+                steps.extend(promised.into_iter().map(|epoch| Step::Start(Some(epoch))));
+            } else {
+                steps.push(Step::Start(None));
+            }
         }
         let newest_open = world.writers.iter().rposition(|writer| writer.role() == Role::Open);
         for (index, writer) in world.writers.iter().enumerate() {
@@ -590,7 +676,7 @@ impl Volume {
             // cut off by whoever promoted the new one. Where operations are judged, users ask the newest open writer.
             let may_read = !self.scale.linearizable || newest_open == Some(index);
             if writer.role() == Role::Open && world.left.reads > 0 && may_read {
-                let pages: std::collections::BTreeSet<PageId> = self.scale.workload.iter().flatten().copied().collect();
+                let pages: BTreeSet<PageId> = self.scale.workload.iter().flatten().copied().collect();
                 steps.extend(pages.into_iter().map(|page| Step::Read(index, page)));
             }
             if writer.role() != Role::Fenced && world.left.retries > 0 {

@@ -91,8 +91,8 @@ pub struct History {
     pub opened: BTreeMap<VolumeEpoch, Lsn>,
     /// Everything through this was acknowledged to some user.
     pub acknowledged: Lsn,
-    /// The volume epoch in which that was.
-    pub acknowledged_by: VolumeEpoch,
+    /// Everything through this was called durable, to users or by opening there; and the volume epoch in which that was.
+    pub durable: (Lsn, VolumeEpoch),
     /// Operations of users, where the scope asks for linearizability.
     pub operations: Option<crate::linearizability::Operations>,
 }
@@ -130,6 +130,8 @@ pub struct World {
     pub network: Vec<Arc<Flying>>,
     /// What may still happen.
     pub left: Budgets,
+    /// Nodes that may crash, as bits: only their disks let appends wait (reduction 5).
+    pub doomed: u64,
     /// Requests made so far: the next token.
     pub requests: u8,
     /// Records submitted so far: the next mark.
@@ -176,19 +178,22 @@ impl World {
     pub fn note(&mut self, note: &Note) {
         let history = Arc::make_mut(&mut self.history);
         let verdict = history.observer.observe(note);
-        let mut twice = None;
+        let (mut twice, mut back) = (None, None);
         match note {
             Note::Installed { volume_epoch, truncations, .. } => {
                 let known = history.installs.entry(*volume_epoch).or_insert_with(|| truncations.clone());
                 twice = (known != truncations).then(|| format!("{volume_epoch}: {known:?} and {truncations:?}"));
             }
             Note::Opened { volume_epoch, vdl, .. } => {
+                let annuls = |epoch: &VolumeEpoch| history.installs.get(epoch).is_some_and(|list| list.annuls(*vdl));
+                let by = history.opened.keys().find(|epoch| *epoch < volume_epoch && annuls(epoch));
+                back = by.map(|by| format!("{volume_epoch} opened at {vdl}, which {by} had annulled"));
                 history.opened.insert(*volume_epoch, *vdl);
+                history.durable = history.durable.max((*vdl, *volume_epoch));
             }
             Note::Durable { volume_epoch, vdl, .. } => {
-                if *vdl > history.acknowledged {
-                    (history.acknowledged, history.acknowledged_by) = (*vdl, *volume_epoch);
-                }
+                history.acknowledged = history.acknowledged.max(*vdl);
+                history.durable = history.durable.max((*vdl, *volume_epoch));
                 if let Some(operations) = &mut history.operations {
                     operations.durable_through(*vdl);
                 }
@@ -201,6 +206,9 @@ impl World {
         if let Some(what) = twice {
             self.breaks("R-FENCE-3", what);
         }
+        if let Some(what) = back {
+            self.breaks("I-LINEAGE", what);
+        }
     }
 
     /// Records of `page` at or below `read_point` that are in force for a reader of `volume_epoch`, in order.
@@ -210,6 +218,11 @@ impl World {
         let in_force = |lsn: Lsn, record: &Submitted| record.volume_epoch <= volume_epoch && !annulled.annuls(lsn);
         let through = self.history.records.range(..=read_point).filter(|(_, record)| record.page == page);
         through.filter(|(lsn, record)| in_force(**lsn, record)).map(|(_, record)| record.mark).collect()
+    }
+
+    /// Whether this node may still crash.
+    pub fn may_crash(&self, index: usize) -> bool {
+        self.left.crashes + self.left.zone_crashes > 0 && self.doomed >> index & 1 == 1
     }
 
     /// The writer of this name, if it was started.
