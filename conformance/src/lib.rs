@@ -11,3 +11,4 @@ pub mod disk;
 pub mod notation;
 pub mod sim;
 pub mod table;
+pub mod trace;

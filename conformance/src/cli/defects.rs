@@ -1,10 +1,15 @@
 //! `auriga-conformance defects`: plants each defect alone and counts seeds until the simulation finds it.
 
 use crate::sim::campaign::{Campaign, run_campaign};
-use crate::table;
+use crate::sim::{Plan, run_for_notes};
+use crate::{table, trace};
 use auriga_protocol::Defect;
+use auriga_runtime::trace_check::check_folder;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// What a kill takes of a trace, in virtual microseconds: as much of a run as the real tenth of a second is of minutes.
+const LOST: u64 = 2_000;
 
 /// How to hunt.
 #[derive(clap::Args)]
@@ -56,11 +61,30 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
             format!("{} {plural}, {}", caught.seed + 1, caught.rule)
         });
         text = table::fill(&text, "simulation", defect.slug(), &cell);
+        let cell =
+            hunt_in_traces(defect, options)?.map_or("not found".to_owned(), |(run, rule)| format!("run {run}, {rule}"));
+        println!("{:<28} {:<12} in traces: {cell}", "", "");
+        text = table::fill(&text, "trace", defect.slug(), &cell);
     }
     if options.write {
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs whose notes alone, less what kills took with them, show the defect.
+fn hunt_in_traces(defect: Defect, options: &Options) -> Result<Option<(u64, String)>, String> {
+    let began = Instant::now();
+    for seed in (0..options.seeds).take_while(|_| began.elapsed().as_secs() < options.seconds) {
+        let (_, notes) = run_for_notes(&Plan::from_seed(seed).with_defect(Some(defect)));
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        trace::write_simulated(folder.path(), &notes, LOST).map_err(|error| error.to_string())?;
+        let report = check_folder(folder.path()).map_err(|error| error.to_string())?;
+        if let Some(broken) = report.broken.into_iter().next() {
+            return Ok(Some((seed + 1, broken.rule)));
+        }
+    }
+    Ok(None)
 }
 
 /// Seeds in order on one thread, so that the count is always the same.

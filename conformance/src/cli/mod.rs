@@ -2,6 +2,7 @@
 
 mod defects;
 mod sim;
+mod trace;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -20,6 +21,8 @@ enum Command {
     Sim(sim::Options),
     /// Plant each defect alone, and count the seeds until the simulation finds it.
     Defects(defects::Options),
+    /// Judge the traces of a real cluster's run.
+    Trace(trace::Options),
 }
 
 /// Runs the command line; the exit code is 1 where something was found, 2 where something could not be done.
@@ -27,6 +30,7 @@ pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Sim(options) => sim::run(&options),
         Command::Defects(options) => defects::run(&options),
+        Command::Trace(options) => trace::run(&options),
     };
     match done {
         Ok(code) => code,

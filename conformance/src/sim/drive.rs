@@ -3,7 +3,7 @@
 use super::coverage::Counted;
 use super::node::{VOLUME, WriterNode};
 use super::payload::Mark;
-use super::world::{Event, World, writer_index};
+use super::world::{Event, Told, World, writer_index};
 use crate::notation;
 use auriga_protocol::segment::{Outcome, Segment, Task};
 use auriga_protocol::writer::{Writer, WriterIdentity};
@@ -217,6 +217,14 @@ impl World<'_> {
         }
         if let Note::Rejoined { .. } = note {
             self.coverage.count(Counted::Rejoined);
+        }
+        let life = match from {
+            Party::Segment(id) => self.segments[self.index(id)].life,
+            Party::Writer(..) => 0,
+        };
+        let (now, step) = (self.now, self.events);
+        if let Some(notes) = &mut self.notes {
+            notes.push(Told { now, step, from, life, note: note.clone() });
         }
         if let Err((rule, what)) = self.judge.observe(&note) {
             self.fail(rule, what);

@@ -33,7 +33,7 @@ mod world;
 pub use coverage::{Counted, Coverage};
 pub use judge::Failure;
 pub use settings::Plan;
-pub use world::TraceSink;
+pub use world::{Told, TraceSink};
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -56,28 +56,37 @@ pub struct Run {
 
 /// Runs a plan to its end, or to the first broken rule.
 pub fn run<'a>(plan: &'a Plan, trace: Option<TraceSink<'a>>) -> Run {
+    run_world(plan, trace, false).0
+}
+
+/// The same, and every note of it: what the traces of a real cluster would hold.
+pub fn run_for_notes(plan: &Plan) -> (Run, Vec<Told>) {
+    run_world(plan, None, true)
+}
+
+fn run_world<'a>(plan: &'a Plan, trace: Option<TraceSink<'a>>, notes: bool) -> (Run, Vec<Told>) {
     quiet_panics();
-    let mut world = None;
+    let mut world = world::World::new(plan, trace, notes);
     IN_RUN.set(true);
     let went = catch_unwind(AssertUnwindSafe(|| {
-        let world = world.insert(world::World::new(plan, trace));
         world.run_until(plan.settings.length);
         world.finale();
     }));
     IN_RUN.set(false);
-    let panicked = went.is_err().then(|| PANIC.with_borrow_mut(std::mem::take));
-    let Some(mut world) = world else { unreachable!("a world that can't be built: {panicked:?}") };
-    if let Some(message) = panicked {
+    if went.is_err() {
+        let message = PANIC.with_borrow_mut(std::mem::take);
         let rule = rule_named_in(&message).unwrap_or("assertion").to_owned();
         world.fail(rule, message);
     }
-    Run {
+    let notes = world.notes.take().unwrap_or_default();
+    let run = Run {
         digest: world.digest(),
         events: world.events,
         acknowledged: world.judge.acknowledged(),
         coverage: world.coverage,
         failure: world.failure,
-    }
+    };
+    (run, notes)
 }
 
 /// The rule that an assertion's message begins with, such as `R-FENCE-1 broken: …`.

@@ -11,7 +11,7 @@ use crate::notation::Names;
 use auriga_protocol::segment::{self, Outcome};
 use auriga_protocol::writer;
 use auriga_protocol::{
-    Change, Input, MemberId, Message, Party, PgId, SegmentConfig, SegmentId, WriterConfig, WriterId,
+    Change, Input, MemberId, Message, Note, Party, PgId, SegmentConfig, SegmentId, WriterConfig, WriterId,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -33,6 +33,21 @@ pub(super) enum Event {
 
 /// Receives the lines of a trace.
 pub type TraceSink<'a> = &'a mut dyn FnMut(u64, String);
+
+/// A note as a trace line of a real process would keep it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// Virtual microseconds.
+    pub now: u64,
+    /// The step that caused it: later steps have higher numbers.
+    pub step: u64,
+    /// Who.
+    pub from: Party,
+    /// Counts the boots of who.
+    pub life: u32,
+    /// The fact.
+    pub note: Note,
+}
 
 /// The cluster.
 pub struct World<'a> {
@@ -56,6 +71,8 @@ pub struct World<'a> {
     pub(super) events: u64,
     names: Names,
     trace: Option<TraceSink<'a>>,
+    /// Every note with the step that caused it, its node and that node's life, where someone wants them.
+    pub(super) notes: Option<Vec<Told>>,
     pub(super) mark: u32,
     pub(super) sent: u64,
     /// What a `Submit` under way wants to change and was not allocated yet.
@@ -64,7 +81,7 @@ pub struct World<'a> {
 
 impl<'a> World<'a> {
     /// A cluster in which every segment has just booted and the first writer begins its recovery.
-    pub fn new(plan: &'a Plan, trace: Option<TraceSink<'a>>) -> Self {
+    pub fn new(plan: &'a Plan, trace: Option<TraceSink<'a>>, notes: bool) -> Self {
         let mut world = World {
             plan,
             segment_config: plan.segment_config(),
@@ -85,6 +102,7 @@ impl<'a> World<'a> {
             events: 0,
             names: Names::of(plan.settings.groups),
             trace,
+            notes: notes.then(Vec::new),
             mark: 0,
             sent: 0,
             submitting: VecDeque::new(),
@@ -102,9 +120,9 @@ impl<'a> World<'a> {
         world
     }
 
-    /// Runs until `until` or until something fails.
+    /// Runs until `until` or until something fails; a run for its notes goes on, as a real cluster would.
     pub fn run_until(&mut self, until: u64) {
-        while self.failure.is_none() && self.queue.next_at().is_some_and(|at| at <= until) {
+        while (self.failure.is_none() || self.notes.is_some()) && self.queue.next_at().is_some_and(|at| at <= until) {
             if let Some((at, serial, event)) = self.queue.pop() {
                 self.now = at;
                 self.events += 1;

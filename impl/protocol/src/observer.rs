@@ -11,7 +11,11 @@
 //! - a page is exactly as of its read point (R-READ-1, R-READ-3), and read points are durable (R-READ-4);
 //! - nothing is collected that may still be asked for (R-COLLECT-1).
 //!
-//! Notes of one process must come in its order; notes of different processes in an order that respects messages.
+//! Notes of one process must come in its order; notes of different processes in an order that respects messages. A
+//! process that was killed may have taken its last notes with it: [`Observer::lose_track_of_segment`] and
+//! [`Observer::lose_track_of_writer`] say so, and from then on what was not heard is no evidence (`unheard.rs`).
+
+mod unheard;
 
 use crate::ids::{Lsn, MemberId, PageId, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};
 use crate::note::Note;
@@ -22,6 +26,7 @@ use alloc::format;
 use alloc::string::String;
 use core::cmp::Ordering;
 use serde::Serialize;
+use unheard::Unheard;
 
 /// A rule was broken.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -79,12 +84,14 @@ pub struct Observer {
     volumes: BTreeMap<VolumeId, VolumeHistory>,
     /// By segment; public so that a model may rename segments.
     pub segments: BTreeMap<SegmentId, SegmentHistory>,
+    /// Always empty under the model and the simulation, which lose no note.
+    unheard: Unheard,
 }
 
 impl Observer {
     /// A judge who has seen nothing, for groups with this quorum set.
     pub fn new(quorum: QuorumSet) -> Self {
-        Observer { quorum, volumes: BTreeMap::new(), segments: BTreeMap::new() }
+        Observer { quorum, volumes: BTreeMap::new(), segments: BTreeMap::new(), unheard: Unheard::default() }
     }
 
     /// Takes one fact.
@@ -133,6 +140,24 @@ impl Observer {
         }
     }
 
+    /// From here on this segment may have said something that was not heard: its process was killed.
+    pub fn lose_track_of_segment(&mut self, segment: SegmentId) {
+        self.unheard.segments.insert(segment);
+    }
+
+    /// The writer of this volume epoch may have said something after its last note: its process was killed.
+    pub fn lose_track_of_writer(&mut self, volume: VolumeId, volume_epoch: VolumeEpoch) {
+        let history = self.volumes.entry(volume).or_default();
+        let own = history.allocated.iter().rev().find(|(_, record)| record.volume_epoch == volume_epoch);
+        let last = own.map(|(lsn, _)| *lsn).or_else(|| history.opened.get(&volume_epoch).map(|(_, vdl)| *vdl));
+        self.unheard.lose_writer(volume, volume_epoch, last.unwrap_or_default());
+    }
+
+    /// A recovery to this VDL was installed somewhere; whether its writer opened was not heard.
+    pub fn perhaps_opened(&mut self, volume: VolumeId, volume_epoch: VolumeEpoch, vdl: Lsn) {
+        self.unheard.perhaps_opened(volume, volume_epoch, vdl);
+    }
+
     fn volume(&mut self, volume: VolumeId) -> &mut VolumeHistory {
         self.volumes.entry(volume).or_default()
     }
@@ -169,6 +194,7 @@ impl Observer {
     }
 
     fn on_acknowledged(&mut self, segment: SegmentId, volume_epoch: VolumeEpoch, scl: Lsn) -> Verdict {
+        self.unheard.segments.remove(&segment);
         let history = self.segments.entry(segment).or_default();
         history.acknowledged = history.acknowledged.max(scl);
         if volume_epoch == history.installed {
@@ -183,7 +209,10 @@ impl Observer {
 
     fn on_collected(&mut self, segment: SegmentId, floor: Lsn) -> Verdict {
         let durable = self.volume(segment.volume).durable.values().max().copied().unwrap_or_default();
-        require(floor <= durable, "R-COLLECT-1", || format!("{segment} collected {floor}, above every VDL {durable}"))
+        let judged = !self.unheard.vdl_is_unsure(segment.volume);
+        require(floor <= durable || !judged, "R-COLLECT-1", || {
+            format!("{segment} collected {floor}, above every VDL {durable}")
+        })
     }
 
     fn on_allocated(&mut self, volume: VolumeId, lsn: Lsn, record: Allocated) -> Verdict {
@@ -197,6 +226,7 @@ impl Observer {
     }
 
     fn on_opened(&mut self, volume: VolumeId, writer: WriterId, volume_epoch: VolumeEpoch, vdl: Lsn) -> Verdict {
+        self.unheard.writer_opened(volume);
         let history = self.volume(volume);
         let other = history.opened.insert(volume_epoch, (writer, vdl)).filter(|(other, _)| *other != writer);
         let promised = history.durable.range(..volume_epoch).map(|(_, vdl)| *vdl).max().unwrap_or_default();
@@ -231,7 +261,11 @@ impl Observer {
                 continue;
             };
             let point = self.quorum.write_point(|member: MemberId| {
-                let segment = self.segments.get(&SegmentId { volume, pg, member });
+                let id = SegmentId { volume, pg, member };
+                if self.unheard.segments.contains(&id) {
+                    return Lsn(u64::MAX);
+                }
+                let segment = self.segments.get(&id);
                 segment.map_or(Lsn::ZERO, |segment| match segment.installed.cmp(&volume_epoch) {
                     Ordering::Less => Lsn::ZERO,
                     Ordering::Equal => segment.acknowledged_here,
@@ -258,19 +292,23 @@ impl Observer {
         read_point: Lsn,
         version: Lsn,
     ) -> Verdict {
-        let history = self.volume(volume);
-        let opened = &history.opened;
-        let in_force = |lsn: Lsn, epoch: VolumeEpoch| {
-            epoch == volume_epoch
-                || (epoch < volume_epoch && opened.range(epoch.next()..=volume_epoch).all(|(_, (_, vdl))| lsn <= *vdl))
-        };
-        let records = history.by_page.range((page, Lsn::ZERO)..=(page, read_point)).rev();
-        let expected = records.map(|((_, lsn), epoch)| (*lsn, *epoch)).find(|(lsn, epoch)| in_force(*lsn, *epoch));
-        let expected = expected.map_or(Lsn::ZERO, |(lsn, _)| lsn);
         require(version <= read_point, "R-READ-3", || {
             format!("{page:?} as of {read_point} holds {version}, which came later")
         })?;
-        require(version == expected, "R-READ-1", || {
+        let history = self.volumes.entry(volume).or_default();
+        let kept = |lsn: Lsn, epoch: VolumeEpoch| {
+            let between = epoch.next()..=volume_epoch;
+            epoch == volume_epoch
+                || (epoch < volume_epoch && history.opened.range(between).all(|(_, (_, vdl))| lsn <= *vdl))
+        };
+        let unsure = |lsn: Lsn, epoch: VolumeEpoch| self.unheard.may_be_annulled(volume, epoch, volume_epoch, lsn);
+        let records = || history.by_page.range((page, Lsn::ZERO)..=(page, read_point)).rev();
+        let in_force = || records().map(|((_, lsn), epoch)| (*lsn, *epoch)).filter(|(lsn, epoch)| kept(*lsn, *epoch));
+        let expected = in_force().find(|(lsn, epoch)| !unsure(*lsn, *epoch)).map_or(Lsn::ZERO, |(lsn, _)| lsn);
+        let possible = version == expected
+            || (version > expected && in_force().take_while(|(lsn, _)| *lsn >= version).any(|(lsn, _)| lsn == version))
+            || (version > expected && self.unheard.may_be_allocated(volume, volume_epoch, version));
+        require(possible, "R-READ-1", || {
             format!("{page:?} as of {read_point} holds {version} in {volume_epoch}, not {expected}")
         })
     }

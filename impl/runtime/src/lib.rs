@@ -16,7 +16,7 @@
 //! 3. [`volume`] and [`volume_client`]: a volume as its user sees it, and the writer behind it.
 //!    [`memory_volume`] is the same without storage, for tests.
 //! 4. [`net`]: frames, handshakes, outboxes.
-//! 5. [`trace`]: the observable facts of a run, for the checker.
+//! 5. [`trace`]: the observable facts of a run; [`trace_check`]: their judge.
 
 pub mod admin;
 pub mod clock;
@@ -26,6 +26,7 @@ pub mod net;
 pub mod storage;
 pub mod timers;
 pub mod trace;
+pub mod trace_check;
 pub mod volume;
 pub mod volume_client;
 mod waiters;

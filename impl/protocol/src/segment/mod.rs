@@ -29,7 +29,7 @@ pub use interface::*;
 pub use log::HotLog;
 
 use crate::defect::Defect;
-use crate::ids::{Lsn, MemberId, Micros, PageId, Party, SegmentId, VolumeEpoch, WriterId};
+use crate::ids::{Incarnation, Lsn, MemberId, Micros, PageId, Party, SegmentId, VolumeEpoch, WriterId};
 use crate::machine::{AppendId, Effects, Input, Machine, Token};
 use crate::message::{Install, Message, Refusal, SealReport, Standing};
 use crate::quorum::{MemberSet, Membership};
@@ -132,6 +132,9 @@ impl<P: Payload> Machine for Segment<P> {
         segment.renew_target();
         if !segment.amnesia.as_ref().is_some_and(Amnesia::knows_nothing) {
             segment.tell_what_is_installed(out);
+        }
+        if segment.amnesia.is_none() && segment.standing.incarnation > Incarnation::default() {
+            segment.tell_of_rejoining(out);
         }
         out.set_timer(Timer::Gossip, config.gossip_every);
         out.set_timer(Timer::Coalesce, config.coalesce_every);

@@ -178,6 +178,11 @@ impl<P: Payload> Segment<P> {
 
     pub(super) fn on_rejoined(&mut self, out: &mut Out<P>) {
         self.amnesia = None;
+        self.tell_of_rejoining(out);
+    }
+
+    /// Said again after each restart, because the process may have been killed before anyone heard it.
+    pub(super) fn tell_of_rejoining(&self, out: &mut Out<P>) {
         let (promised, scl) = (self.promise.volume_epoch, self.log.scl());
         out.note(Note::Rejoined { segment: self.id, promised, scl });
     }

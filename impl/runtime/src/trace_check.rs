@@ -1,0 +1,234 @@
+//! The trace check: judges a run of the real cluster by the same observer that judges the model and the simulation.
+//!
+//! Every process of a run writes its notes to a file (`trace.rs`). This reads the files of a folder, puts all lines in
+//! one order, and feeds them to [`Observer`]. What it finds broken it reports by rule number.
+//!
+//! **The order.** A line's time is when the step that caused it began, on a clock that all processes of the host share.
+//! A message is sent after its step began and received before the next one begins, so the order of times respects every
+//! message; within one machine it is the order of steps.
+//!
+//! **What was lost.** A process that is killed takes its last lines with it, up to a tenth of a second of them; one may
+//! be torn. When a process's lines end, whoever spoke in them *may* have said more. The observer is told so, and takes
+//! nothing that was not heard for evidence. So a correct run is never refused; a broken one is refused when what was
+//! written down shows it. A gap inside a process's numbers is no kill: then the trace itself is broken, and that is said.
+//!
+//! It judges facts, not speed, and knows nothing of the machines' insides. Next: `reading.rs` (files to lines).
+
+mod reading;
+
+use auriga_protocol::observer::Observer;
+use auriga_protocol::{Lsn, Note, QuorumSet, SegmentId, VolumeEpoch, VolumeId};
+use reading::Process;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+pub use reading::TraceError;
+
+/// Violations that a report lists; further ones are only counted.
+pub const LISTED_MAX: usize = 20;
+
+/// A broken rule.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Broken {
+    /// Its number in `specs/rules.md`.
+    pub rule: String,
+    /// What was seen.
+    pub what: String,
+    /// Whose line showed it.
+    pub node: String,
+    /// That line's number within its process.
+    pub sequence: u64,
+    /// That line's time, microseconds.
+    pub at: u64,
+}
+
+/// What a check found.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Report {
+    /// Files read.
+    pub files: usize,
+    /// Processes whose lines were found; a file holds several when its process was started again.
+    pub processes: usize,
+    /// Lines judged.
+    pub lines: u64,
+    /// Lines that were torn by a kill.
+    pub torn: usize,
+    /// How many of each note.
+    pub notes: BTreeMap<&'static str, u64>,
+    /// Writers that opened.
+    pub recoveries: usize,
+    /// Rules broken in all.
+    pub broken_count: u64,
+    /// The first of them.
+    pub broken: Vec<Broken>,
+}
+
+impl Report {
+    /// Whether every rule held.
+    pub fn holds(&self) -> bool {
+        self.broken_count == 0
+    }
+
+    /// For people: a few lines.
+    pub fn to_text(&self) -> String {
+        let mut text = format!(
+            "{} lines of {} processes in {} files ({} torn by kills), {} recoveries\n",
+            self.lines, self.processes, self.files, self.torn, self.recoveries
+        );
+        let notes: Vec<_> = self.notes.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        text += &format!("  {}\n", notes.join(", "));
+        for broken in &self.broken {
+            let Broken { rule, what, node, sequence, at } = broken;
+            text += &format!("BROKEN {rule}: {what}\n  ({node}, line {sequence}, at {at} us)\n");
+        }
+        let verdict = if self.holds() { "every rule held".to_owned() } else { format!("{} broken", self.broken_count) };
+        text + &verdict + "\n"
+    }
+}
+
+/// Checks every trace file (`*.jsonl`) in `folder` and the folders in it.
+///
+/// # Errors
+/// When a file can't be read, or is no trace; not when a rule is broken.
+pub fn check_folder(folder: &Path) -> Result<Report, TraceError> {
+    let read = reading::read_folder(folder)?;
+    let mut report = check(&read.processes);
+    (report.files, report.torn) = (read.files, read.torn);
+    Ok(report)
+}
+
+/// One thing that happened, for the merge.
+enum Happening<'a> {
+    Line { process: &'a Process, index: usize },
+    Silence { process: &'a Process },
+}
+
+/// Judges the lines of a run's processes. Those of one process are in its order.
+fn check(processes: &[Process]) -> Report {
+    let mut report = Report { processes: processes.len(), ..Report::default() };
+    let mut observer = Observer::new(QuorumSet::aurora());
+    let mut happenings = Vec::new();
+    for process in processes {
+        for (index, line) in process.lines.iter().enumerate() {
+            happenings.push((line.at.0, writes_volume(&line.note), line.sequence, Happening::Line { process, index }));
+        }
+        if let Some(last) = process.lines.last() {
+            happenings.push((last.at.0, true, u64::MAX, Happening::Silence { process }));
+        }
+    }
+    // At one time, segments first: what they acknowledge is what a writer calls durable.
+    happenings.sort_by_key(|(at, writer, sequence, _)| (*at, *writer, *sequence));
+    for (volume, volume_epoch, vdl) in unheard_recoveries(processes) {
+        observer.perhaps_opened(volume, volume_epoch, vdl);
+    }
+    for segment in members(processes) {
+        observer.lose_track_of_segment(segment);
+    }
+    for (_, _, _, happening) in happenings {
+        match happening {
+            Happening::Silence { process } => lose_track(&mut observer, process),
+            Happening::Line { process, index } => {
+                let line = &process.lines[index];
+                report.lines += 1;
+                *report.notes.entry(name_of(&line.note)).or_default() += 1;
+                report.recoveries += usize::from(matches!(line.note, Note::Opened { .. }));
+                if let Err(violation) = observer.observe(&line.note) {
+                    report.broken_count += 1;
+                    if report.broken.len() < LISTED_MAX {
+                        let (node, sequence, at) = (line.node.clone(), line.sequence, line.at.0);
+                        let rule = violation.rule.to_owned();
+                        report.broken.push(Broken { rule, what: violation.what, node, sequence, at });
+                    }
+                }
+            }
+        }
+    }
+    report
+}
+
+/// All members of the groups of this run. Each is in doubt until it is first heard: its process may have been started
+/// and killed before it wrote a line.
+fn members(processes: &[Process]) -> BTreeSet<SegmentId> {
+    let lines = processes.iter().flat_map(|process| &process.lines);
+    let heard: BTreeSet<SegmentId> = lines.filter_map(|line| segment_of(&line.note)).collect();
+    let copies = QuorumSet::aurora().members();
+    heard.iter().flat_map(|segment| copies.iter().map(move |member| SegmentId { member, ..*segment })).collect()
+}
+
+/// Recoveries that some segment installed and that no line says to have opened.
+fn unheard_recoveries(processes: &[Process]) -> BTreeSet<(VolumeId, VolumeEpoch, Lsn)> {
+    let notes = || processes.iter().flat_map(|process| process.lines.iter().map(|line| &line.note));
+    let opened: BTreeSet<_> = notes()
+        .filter_map(|note| match note {
+            Note::Opened { volume, volume_epoch, .. } => Some((*volume, *volume_epoch)),
+            _ => None,
+        })
+        .collect();
+    notes()
+        .filter_map(|note| match note {
+            Note::Installed { segment, volume_epoch, truncations } => {
+                let range = truncations.ranges().last().filter(|range| range.volume_epoch == *volume_epoch)?;
+                Some((segment.volume, *volume_epoch, range.above))
+            }
+            _ => None,
+        })
+        .filter(|(volume, volume_epoch, _)| !opened.contains(&(*volume, *volume_epoch)))
+        .collect()
+}
+
+/// A process's lines end here: what it may have said later was not heard.
+fn lose_track(observer: &mut Observer, process: &Process) {
+    let mut segments = BTreeSet::new();
+    let mut writers = BTreeMap::new();
+    for line in &process.lines {
+        match &line.note {
+            Note::Opened { volume, volume_epoch, .. }
+            | Note::Durable { volume, volume_epoch, .. }
+            | Note::Allocated { volume, volume_epoch, .. } => {
+                writers.insert((*volume, *volume_epoch), false);
+            }
+            Note::Fenced { volume, volume_epoch, .. } => {
+                writers.insert((*volume, *volume_epoch), true);
+            }
+            other => segments.extend(segment_of(other)),
+        }
+    }
+    segments.into_iter().for_each(|segment| observer.lose_track_of_segment(segment));
+    // A fenced writer says nothing more.
+    for ((volume, volume_epoch), _) in writers.into_iter().filter(|(_, fenced)| !fenced) {
+        observer.lose_track_of_writer(volume, volume_epoch);
+    }
+}
+
+fn segment_of(note: &Note) -> Option<SegmentId> {
+    match note {
+        Note::Sealed { segment, .. }
+        | Note::Installed { segment, .. }
+        | Note::Acknowledged { segment, .. }
+        | Note::Served { segment, .. }
+        | Note::Collected { segment, .. }
+        | Note::Rejoined { segment, .. } => Some(*segment),
+        _ => None,
+    }
+}
+
+fn writes_volume(note: &Note) -> bool {
+    segment_of(note).is_none()
+}
+
+fn name_of(note: &Note) -> &'static str {
+    match note {
+        Note::Sealed { .. } => "Sealed",
+        Note::Installed { .. } => "Installed",
+        Note::Acknowledged { .. } => "Acknowledged",
+        Note::Served { .. } => "Served",
+        Note::Collected { .. } => "Collected",
+        Note::Rejoined { .. } => "Rejoined",
+        Note::Allocated { .. } => "Allocated",
+        Note::Opened { .. } => "Opened",
+        Note::Durable { .. } => "Durable",
+        Note::Read { .. } => "Read",
+        Note::Fenced { .. } => "Fenced",
+    }
+}
