@@ -321,10 +321,10 @@ impl Volume {
             return world.breaks("assertion", panic_text(&*panic));
         }
         let effects_list: Vec<Effect<Segment<Mark>>> = effects.drain().collect();
-        if let (Some(group_point), Some(scl)) = (group_point, refused_above_scl(&effects_list)) {
-            if group_point <= scl {
-                world.breaks("R-READ-2", format!("{id} refused group point {group_point} although its SCL is {scl}"));
-            }
+        if let (Some(group_point), Some(scl)) = (group_point, refused_above_scl(&effects_list))
+            && group_point <= scl
+        {
+            world.breaks("R-READ-2", format!("{id} refused group point {group_point} although its SCL is {scl}"));
         }
         let mut questions = Vec::new();
         for effect in effects_list {
