@@ -12,6 +12,7 @@
 pub mod canon;
 pub mod checking;
 pub mod defects;
+pub mod global;
 pub mod invariants;
 pub mod linearizability;
 pub mod log_recovery;

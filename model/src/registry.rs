@@ -111,6 +111,7 @@ pub fn all() -> Vec<Scope> {
     scopes.extend(crate::log_recovery::scopes());
     scopes.extend(crate::reads::scopes());
     scopes.extend(crate::promotion::scopes());
+    scopes.extend(crate::global::scopes());
     scopes
 }
 

@@ -201,6 +201,8 @@ impl Coverage {
             Note::Durable { .. } => Counted::Durable,
             Note::Read { .. } => Counted::Read,
             Note::Fenced { .. } => Counted::Fenced,
+            // The simulation has one region.
+            Note::Global(_) => return,
         });
     }
 }

@@ -85,6 +85,30 @@ defects! {
     AmnesiaCounts = "amnesia-counts", "R-REJOIN-1";
     /// A segment that lost its log counts again before its chain has caught up.
     RejoinBeforeCaughtUp = "rejoin-before-caught-up", "R-REJOIN-2";
+    /// A primary region ships what is not durable yet.
+    ShipBeforeDurable = "ship-before-durable", "R-GLOBAL-1";
+    /// A region takes the stream of an old primary.
+    StaleStreamAccepted = "stale-stream-accepted", "R-GLOBAL-9";
+    /// A region promotes itself without a new global epoch.
+    FailoverWithoutFencingEpoch = "failover-without-fencing-epoch", "R-GLOBAL-2";
+    /// A repeated command to promote begins the branch again, later in the log.
+    PromoteTwice = "promote-twice", "R-GLOBAL-2";
+    /// A controller uses a global epoch before it has made its intent durable.
+    EpochBeforeIntent = "epoch-before-intent", "R-GLOBAL-7";
+    /// A region reports its fence before it is durable.
+    SwitchoverFenceNotDurable = "switchover-fence-not-durable", "R-GLOBAL-3";
+    /// The target of a switchover is promoted at what has arrived.
+    SwitchoverBeforeDrain = "switchover-before-drain", "R-GLOBAL-3";
+    /// A fenced region hands its authority on a second time.
+    HandedOnTwice = "handed-on-twice", "R-GLOBAL-3";
+    /// A switchover is undone without the target's promise not to complete it.
+    UndoWithoutRenounce = "undo-without-renounce", "R-GLOBAL-8";
+    /// A returning region drops its suffix and tells nobody.
+    LostSuffixNotCounted = "lost-suffix-not-counted", "R-GLOBAL-4";
+    /// A returning region keeps its suffix in its log.
+    RejoinWithoutTruncation = "rejoin-without-truncation", "R-GLOBAL-5";
+    /// A returning region looks at the new primary's last branch only to see where the logs part.
+    PartedByLastBranch = "parted-by-last-branch", "R-GLOBAL-5";
 }
 
 /// The defects planted in a configuration. Always empty without the feature `defects`.

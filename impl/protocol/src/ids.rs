@@ -54,6 +54,14 @@ number! {
     Incarnation(u32), "i"
 }
 number! {
+    /// A region of a global database. One region holds one whole volume.
+    RegionId(u16), "r"
+}
+number! {
+    /// A process that sequences switchovers and failovers between regions. Keeps its own log; never shares its number.
+    ControllerId(u64), "gc"
+}
+number! {
     /// Microseconds on the driver's monotonic clock. Machines never read a clock: they are told. The model says zero.
     Micros(u64), "t"
 }
@@ -93,6 +101,41 @@ impl VolumeEpoch {
     #[must_use]
     pub fn next(self) -> VolumeEpoch {
         VolumeEpoch(self.0 + 1)
+    }
+}
+
+/// Names the primary region, and fences the regions that were primary before (R-GLOBAL-1).
+///
+/// Ordered by number, then by controller: two controllers may choose the same number at one time, and still never the
+/// same global epoch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct GlobalEpoch {
+    /// Raised by each switchover, failover or undo.
+    pub number: u64,
+    /// Who chose it. Zero: the creation of the global database.
+    pub controller: ControllerId,
+}
+
+impl GlobalEpoch {
+    /// In which a global database is created.
+    pub const FIRST: GlobalEpoch = GlobalEpoch { number: 1, controller: ControllerId(0) };
+
+    /// The next global epoch that `controller` may choose.
+    #[must_use]
+    pub fn next(self, controller: ControllerId) -> GlobalEpoch {
+        GlobalEpoch { number: self.number + 1, controller }
+    }
+}
+
+impl fmt::Debug for GlobalEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "g{}.{}", self.number, self.controller.0)
+    }
+}
+
+impl fmt::Display for GlobalEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
     }
 }
 

@@ -19,6 +19,7 @@
 //! 4. [`segment`]: one copy of one protection group.
 //! 5. [`writer`]: the volume driver: allocation, quorum tracking, reads, recovery.
 //! 6. [`note`] and [`observer`]: what an outside judge may see, and how it judges.
+//! 7. [`global`]: regions: switchover, failover, rejoin.
 //!
 //! Rule numbers such as `R-WRITE-2` refer to `specs/rules.md`.
 #![no_std]
@@ -27,6 +28,7 @@
 extern crate alloc;
 
 pub mod defect;
+pub mod global;
 pub mod ids;
 pub mod machine;
 pub mod message;
@@ -40,7 +42,8 @@ pub mod writer;
 
 pub use defect::{Defect, Defects};
 pub use ids::{
-    Lsn, MemberId, MembershipEpoch, Micros, PageId, Party, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId,
+    ControllerId, GlobalEpoch, Lsn, MemberId, MembershipEpoch, Micros, PageId, Party, PgId, RegionId, SegmentId,
+    VolumeEpoch, VolumeId, WriterId,
 };
 pub use machine::{AppendId, Effect, Effects, Input, Machine, Token};
 pub use message::{Install, Message, Refusal, SealReport};

@@ -17,7 +17,7 @@
 //!
 //! **A crash is dropping the value.** [`Machine::boot`] is the only constructor; it gets what survived on disk.
 
-use crate::ids::{Micros, Party};
+use crate::ids::Micros;
 use crate::note::Note;
 use alloc::vec::Vec;
 use core::fmt::Debug;
@@ -40,6 +40,8 @@ pub trait Machine: Sized {
     type Config;
     /// What a crash leaves on disk. `Default` is an empty disk.
     type Survived: Default;
+    /// Who sends and receives.
+    type Party: Copy + Debug;
     /// What travels between machines.
     type Message;
     /// What is made durable, in order, in the log.
@@ -77,7 +79,7 @@ pub enum Input<M: Machine> {
     /// A message arrived.
     Message {
         /// Who sent it.
-        from: Party,
+        from: M::Party,
         /// What it says.
         message: M::Message,
     },
@@ -101,14 +103,14 @@ pub enum Effect<M: Machine> {
     /// Send to one. May be lost, duplicated, late.
     Send {
         /// Whom to.
-        to: Party,
+        to: M::Party,
         /// What.
         message: M::Message,
     },
     /// Send the same to several (encoded once).
     Multicast {
         /// Whom to.
-        to: Vec<Party>,
+        to: Vec<M::Party>,
         /// What.
         message: M::Message,
     },
@@ -151,12 +153,12 @@ impl<M: Machine> Default for Effects<M> {
 
 impl<M: Machine> Effects<M> {
     /// Asks for `message` to be sent.
-    pub fn send(&mut self, to: Party, message: M::Message) {
+    pub fn send(&mut self, to: M::Party, message: M::Message) {
         self.0.push(Effect::Send { to, message });
     }
 
     /// Asks for `message` to be sent to each of `to`.
-    pub fn multicast(&mut self, to: Vec<Party>, message: M::Message) {
+    pub fn multicast(&mut self, to: Vec<M::Party>, message: M::Message) {
         self.0.push(Effect::Multicast { to, message });
     }
 

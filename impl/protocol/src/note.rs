@@ -3,6 +3,7 @@
 //! In the model they feed a history variable; in production each is a line of JSON in the trace. The same
 //! [`Observer`](crate::observer::Observer) judges both.
 
+use crate::global::GlobalNote;
 use crate::ids::{Lsn, PageId, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};
 use crate::truncation::TruncationList;
 use serde::{Deserialize, Serialize};
@@ -121,4 +122,6 @@ pub enum Note {
         /// The newer one.
         by: VolumeEpoch,
     },
+    /// A fact of a global database, judged by [`GlobalObserver`](crate::global::GlobalObserver).
+    Global(GlobalNote),
 }

@@ -25,11 +25,12 @@ fn rules_named(text: &str) -> BTreeSet<String> {
     text.split(|c| !word(c)).filter(whole).map(str::to_owned).collect()
 }
 
-/// Rules that `specs/rules.md` states, each in bold at the start of a line.
+/// Rules that `specs/rules.md` and `specs/rules-global-membership.md` state, each in bold at the start of a line.
 fn rules_stated() -> BTreeSet<String> {
     let starts = |line: &&str| line.starts_with("**R-");
-    read("specs/rules.md")
-        .lines()
+    [read("specs/rules.md"), read("specs/rules-global-membership.md")]
+        .iter()
+        .flat_map(|text| text.lines())
         .filter(starts)
         .flat_map(|line| rules_named(line.split(['.', ' ']).next().unwrap_or_default()))
         .collect()

@@ -12,16 +12,16 @@
 //! The driver decides nothing. What the protocol decides is in `auriga-protocol`; how bytes travel is in [`crate::net`].
 
 use crate::clock;
-use auriga_protocol::{AppendId, Effect, Effects, Input, Machine, Micros, Note, Party, Token};
+use auriga_protocol::{AppendId, Effect, Effects, Input, Machine, Micros, Note, Token};
 use std::mem::swap;
 use std::sync::{Mutex, MutexGuard};
 
 /// Where a machine's effects go. Nothing here may block, and nothing but [`Ports::answer`] may step the machine.
 pub trait Ports<M: Machine>: Send + Sync + 'static {
     /// Sends to one; may lose it.
-    fn send(&self, to: Party, message: M::Message);
+    fn send(&self, to: M::Party, message: M::Message);
     /// Sends the same to several; may lose it for each.
-    fn multicast(&self, to: Vec<Party>, message: M::Message);
+    fn multicast(&self, to: Vec<M::Party>, message: M::Message);
     /// Starts an append; [`Input::Durable`] follows on another thread.
     fn append(&self, id: AppendId, entry: M::Entry);
     /// Starts a task; [`Input::Done`] follows on another thread.

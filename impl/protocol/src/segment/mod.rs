@@ -112,6 +112,7 @@ impl<P: Payload> Machine for Segment<P> {
     type Id = SegmentId;
     type Config = SegmentConfig;
     type Survived = Survived<P>;
+    type Party = Party;
     type Message = Message<P>;
     type Entry = Entry<P>;
     type Task = Task<P>;

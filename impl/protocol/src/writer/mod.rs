@@ -76,6 +76,7 @@ impl<P: Payload> Machine for Writer<P> {
     type Id = WriterIdentity;
     type Config = WriterConfig;
     type Survived = ();
+    type Party = Party;
     type Message = Message<P>;
     type Entry = Infallible;
     type Task = Infallible;

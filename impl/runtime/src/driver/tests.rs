@@ -1,6 +1,7 @@
 //! The driver's three promises, with a machine that only counts.
 
 use super::*;
+use auriga_protocol::Party;
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -11,6 +12,7 @@ impl Machine for Counter {
     type Id = &'static str;
     type Config = ();
     type Survived = ();
+    type Party = Party;
     type Message = Infallible;
     type Entry = u64;
     type Task = Infallible;

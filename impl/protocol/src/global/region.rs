@@ -1,0 +1,391 @@
+//! A region: one durable log, a role, and a stream.
+//!
+//! ```text
+//!              Fence durable                    newer lineage adopted
+//!   Primary ─────────────────► HandedOn ───────────────────────────────► Secondary
+//!      ▲                          │ (undo)                                    │
+//!      └──────────────────────────┴────────── Promote durable ────────────────┘
+//! ```
+//!
+//! A change of role is a *turn*: an entry in the log that takes effect, and is answered, when it is durable. While a
+//! turn waits for the disk, the region takes no commit, no record and no other turn; who asked asks again.
+//!
+//! Invariants (asserted after each step):
+//! - `durable` ≤ `last`;
+//! - only the primary of its lineage's last branch has a handover;
+//! - the highest global epoch known is at or above that of the last branch.
+
+use crate::defect::Defects;
+use crate::global::lineage::{Branch, Lineage};
+use crate::global::message::{GlobalMessage, GlobalParty, GlobalRefusal, Handover, ShippedRecord};
+use crate::global::note::{GlobalNote, LostSuffix};
+use crate::ids::{GlobalEpoch, Lsn, Micros, RegionId};
+use crate::machine::{AppendId, Effects, Input, Machine, Token};
+use crate::note::Note;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::fmt::Debug;
+use core::marker::PhantomData;
+use serde::{Deserialize, Serialize};
+
+/// What a region makes durable, in order.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum RegionEntry<R> {
+    /// Records, its own or shipped, in the branch at the end of the log.
+    Records(Vec<ShippedRecord<R>>),
+    /// The grant ends.
+    Fenced(Handover),
+    /// Promotions below are refused from now on.
+    Renounced(GlobalEpoch),
+    /// The region is the primary of the last branch of this lineage.
+    Promoted {
+        /// With the new branch.
+        lineage: Lineage,
+        /// Whether at the exact end of the branch before.
+        planned: bool,
+    },
+    /// A newer lineage: what follows `kept` goes, and is kept as the snapshot `lost`, in one atomic step.
+    Adopted {
+        /// The new lineage.
+        lineage: Lineage,
+        /// The last LSN that stays.
+        kept: Lsn,
+        /// The suffix cut off, if any.
+        lost: Option<LostSuffix>,
+    },
+}
+
+/// How a region came to its lineage. After a restart it is told again: the crash may have come before it was told first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Turned {
+    /// It began the last branch.
+    Promoted {
+        /// Whether at the exact end of the branch before.
+        planned: bool,
+    },
+    /// It took the lineage over.
+    Adopted {
+        /// The last LSN that stayed.
+        kept: Lsn,
+        /// The suffix cut off, if any.
+        lost: Option<LostSuffix>,
+    },
+}
+
+/// What survived of a region: its log, but for the records.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct RegionSurvived {
+    /// `None`: nothing was ever written.
+    pub lineage: Option<Lineage>,
+    /// The last LSN.
+    pub last: Lsn,
+    /// The fence in force.
+    pub handover: Option<Handover>,
+    /// Promotions below are refused.
+    pub renounced: GlobalEpoch,
+    /// How it came to its lineage; `None`: by the creation.
+    pub turned: Option<Turned>,
+}
+
+/// Work for the region's disk.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RegionTask {
+    /// Read up to `limit` durable records of `(above, through]`. Ends as [`RegionOutcome`].
+    ReadLog {
+        /// Comes back.
+        to: RegionId,
+        /// Comes back: the log's last branch now.
+        global_epoch: GlobalEpoch,
+        /// Exclusive.
+        above: Lsn,
+        /// Inclusive.
+        through: Lsn,
+        /// At least 1.
+        limit: usize,
+    },
+}
+
+/// How a task ended.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct RegionOutcome<R> {
+    /// As asked.
+    pub to: RegionId,
+    /// As asked.
+    pub global_epoch: GlobalEpoch,
+    /// As asked.
+    pub above: Lsn,
+    /// Ascending.
+    pub records: Vec<ShippedRecord<R>>,
+}
+
+/// A region's timers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum RegionTimer {
+    /// Ship to every other region what it lacks.
+    Ship,
+}
+
+/// What the region's users ask.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum RegionRequest<R> {
+    /// Commit a record.
+    Commit(R),
+}
+
+/// What they are answered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RegionAnswer {
+    /// Durable here, under a grant in force.
+    Committed(Lsn),
+    /// Not taken: the primary is elsewhere, as far as is known.
+    NotPrimary(Branch),
+    /// Not taken: the region's role is changing, or too much is waiting. Ask again.
+    Busy,
+    /// Taken, but the grant ended first: the new lineage may or may not have it.
+    Unknown,
+}
+
+/// Where a region stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum RegionRole {
+    /// It has the grant: it acknowledges commits.
+    Primary,
+    /// Its grant has ended; it ships what it has.
+    HandedOn,
+    /// It takes the stream.
+    Secondary,
+}
+
+/// A region's fixed configuration.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct RegionConfig {
+    /// Every region of the global database.
+    pub regions: Vec<RegionId>,
+    /// The primary when the global database was created.
+    pub first_primary: RegionId,
+    /// How often to ship.
+    pub ship_every: Micros,
+    /// Most records in one message, at least 1.
+    pub ship_records_max: usize,
+    /// Most commits that may wait for the disk at one time.
+    pub waiting_max: usize,
+    /// Planted defects.
+    pub defects: Defects,
+}
+
+impl RegionConfig {
+    /// The usual limits.
+    pub fn new(regions: Vec<RegionId>, first_primary: RegionId) -> Self {
+        RegionConfig {
+            regions,
+            first_primary,
+            ship_every: Micros(50_000),
+            ship_records_max: 1024,
+            waiting_max: 4096,
+            defects: Defects::NONE,
+        }
+    }
+}
+
+/// What was appended and is not durable yet.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Waiting {
+    pub append: AppendId,
+    pub last: Lsn,
+    /// Who waits for a commit; `None` for a streamed record, and for a commit that was given up.
+    pub commit: Option<Token>,
+}
+
+/// A change of role on its way to the disk.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Turn {
+    Fence { to: Option<GlobalParty>, handover: Handover },
+    Renounce { to: GlobalParty, global_epoch: GlobalEpoch },
+    Promote { to: GlobalParty, lineage: Lineage, planned: bool },
+    Adopt { lineage: Lineage, kept: Lsn, lost: Option<LostSuffix> },
+}
+
+/// A region: see the module's header.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Region<R> {
+    pub(super) id: RegionId,
+    pub(super) config: RegionConfig,
+    pub(super) lineage: Lineage,
+    pub(super) last: Lsn,
+    pub(super) durable: Lsn,
+    pub(super) handover: Option<Handover>,
+    pub(super) renounced: GlobalEpoch,
+    pub(super) appended: AppendId,
+    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) turn: Option<(AppendId, Turn)>,
+    /// How far each other region's log is durable, in the branch at the end of ours.
+    pub(super) arrived: BTreeMap<RegionId, Lsn>,
+    records: PhantomData<fn() -> R>,
+}
+
+pub(super) type Out<R> = Effects<Region<R>>;
+
+impl<R: Clone + Debug> Machine for Region<R> {
+    type Id = RegionId;
+    type Config = RegionConfig;
+    type Survived = RegionSurvived;
+    type Party = GlobalParty;
+    type Message = GlobalMessage<R>;
+    type Entry = RegionEntry<R>;
+    type Task = RegionTask;
+    type Outcome = RegionOutcome<R>;
+    type Timer = RegionTimer;
+    type Request = RegionRequest<R>;
+    type Answer = RegionAnswer;
+
+    fn boot(config: &RegionConfig, id: RegionId, survived: RegionSurvived, _: Micros, out: &mut Out<R>) -> Self {
+        out.set_timer(RegionTimer::Ship, config.ship_every);
+        let region = Region {
+            id,
+            config: config.clone(),
+            lineage: survived.lineage.unwrap_or_else(|| Lineage::created(config.first_primary)),
+            last: survived.last,
+            durable: survived.last,
+            handover: survived.handover,
+            renounced: survived.renounced,
+            appended: AppendId(0),
+            waiting: VecDeque::new(),
+            turn: None,
+            arrived: BTreeMap::new(),
+            records: PhantomData,
+        };
+        survived.turned.into_iter().for_each(|turned| region.tell_turned(turned, out));
+        region
+    }
+
+    fn step(&mut self, _: Micros, input: Input<Self>, out: &mut Out<R>) {
+        match input {
+            Input::Message { from, message } => self.on_message(from, message, out),
+            Input::Timer(RegionTimer::Ship) => {
+                out.set_timer(RegionTimer::Ship, self.config.ship_every);
+                self.ship(out);
+            }
+            Input::Durable(append) => self.on_durable(append, out),
+            Input::Done(outcome) => self.on_log_read(outcome, out),
+            Input::Request { token, request: RegionRequest::Commit(record) } => self.on_commit(token, record, out),
+        }
+        self.check();
+    }
+}
+
+impl<R: Clone + Debug> Region<R> {
+    /// Where the region stands, as its durable log has it.
+    pub fn role(&self) -> RegionRole {
+        match self.handover {
+            _ if self.lineage.tip().primary != self.id => RegionRole::Secondary,
+            Some(_) => RegionRole::HandedOn,
+            None => RegionRole::Primary,
+        }
+    }
+
+    /// The branches that lead to the end of its log.
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// The last LSN that is durable here.
+    pub fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    /// How far each other region is durable, as far as this primary has heard: its lag.
+    pub fn arrived(&self) -> &BTreeMap<RegionId, Lsn> {
+        &self.arrived
+    }
+
+    /// Whether a change of role is on its way to the disk.
+    pub fn is_turning(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    /// Whether a commit would be taken now.
+    pub fn takes_commits(&self) -> bool {
+        self.role() == RegionRole::Primary && self.turn.is_none() && self.waiting.len() < self.config.waiting_max
+    }
+
+    /// The highest global epoch known here.
+    pub fn known(&self) -> GlobalEpoch {
+        let handed_on = self.handover.map_or(GlobalEpoch::default(), |handover| handover.to);
+        self.lineage.tip().global_epoch.max(handed_on).max(self.renounced)
+    }
+
+    fn on_message(&mut self, from: GlobalParty, message: GlobalMessage<R>, out: &mut Out<R>) {
+        match message {
+            GlobalMessage::Fence { global_epoch, target, planned } => {
+                self.on_fence(from, global_epoch, target, planned, out);
+            }
+            GlobalMessage::Renounce { global_epoch } => self.on_renounce(from, global_epoch, out),
+            GlobalMessage::Promote { global_epoch, plan } => self.on_promote(from, global_epoch, plan, out),
+            GlobalMessage::Ship { lineage, above, records } => self.on_ship(from, lineage, above, records, out),
+            GlobalMessage::Arrived { global_epoch, through } => self.on_arrived(from, global_epoch, through),
+            GlobalMessage::Refused { refusal: GlobalRefusal::StaleGlobalEpoch { known, .. }, .. } => {
+                self.on_hearsay(known, out);
+            }
+            // Answers to a controller; a region asks for none.
+            GlobalMessage::Refused { .. }
+            | GlobalMessage::Fenced { .. }
+            | GlobalMessage::Renounced { .. }
+            | GlobalMessage::Promoted { .. } => {}
+        }
+    }
+
+    fn on_commit(&mut self, token: Token, record: R, out: &mut Out<R>) {
+        if self.role() != RegionRole::Primary {
+            out.answer(token, RegionAnswer::NotPrimary(self.lineage.tip()));
+        } else if !self.takes_commits() {
+            out.answer(token, RegionAnswer::Busy);
+        } else {
+            let lsn = self.last.next();
+            self.append_records([ShippedRecord { lsn, record }].into(), Some(token), out);
+        }
+    }
+
+    pub(super) fn append_records(&mut self, records: Vec<ShippedRecord<R>>, commit: Option<Token>, out: &mut Out<R>) {
+        self.last = records.last().map_or(self.last, |record| record.lsn);
+        let append = self.append(RegionEntry::Records(records), out);
+        self.waiting.push_back(Waiting { append, last: self.last, commit });
+    }
+
+    pub(super) fn append(&mut self, entry: RegionEntry<R>, out: &mut Out<R>) -> AppendId {
+        self.appended.0 += 1;
+        out.append(self.appended, entry);
+        self.appended
+    }
+
+    fn on_durable(&mut self, append: AppendId, out: &mut Out<R>) {
+        let mut arrived = false;
+        while let Some(done) = self.waiting.front().copied().filter(|waiting| waiting.append <= append) {
+            self.waiting.pop_front();
+            self.durable = done.last;
+            if let Some(token) = done.commit {
+                self.acknowledge(token, done.last, out);
+            }
+            arrived = true;
+        }
+        if let Some((_, turn)) = self.turn.take_if(|(at, _)| *at <= append) {
+            self.complete(turn, out);
+        } else if arrived && self.role() == RegionRole::Secondary {
+            self.tell_arrived(out);
+        }
+    }
+
+    fn acknowledge(&self, token: Token, lsn: Lsn, out: &mut Out<R>) {
+        let global_epoch = self.lineage.written_in(lsn);
+        out.answer(token, RegionAnswer::Committed(lsn));
+        out.note(Note::Global(GlobalNote::Committed { region: self.id, global_epoch, lsn }));
+    }
+
+    fn check(&self) {
+        if self.config.defects.any() {
+            return;
+        }
+        assert!(self.durable <= self.last, "{}: durable {} beyond the end {}", self.id, self.durable, self.last);
+        let primary = self.lineage.tip().primary;
+        assert!(self.handover.is_none() || primary == self.id, "{} is fenced, but {primary} is primary", self.id);
+    }
+}
