@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod disk;
 pub mod notation;
+pub mod script;
 pub mod sim;
 pub mod table;
 pub mod trace;

@@ -42,12 +42,18 @@ impl Names {
 
     /// One message on its way, or lost.
     pub fn message<P: Payload>(self, from: Party, to: Party, message: &Message<P>, lost: bool) -> String {
+        self.multicast(from, &[to], message, lost)
+    }
+
+    /// The same message to several.
+    pub fn multicast<P: Payload>(self, from: Party, to: &[Party], message: &Message<P>, lost: bool) -> String {
         let epoch = match (from, sender_epoch(message)) {
             (Party::Writer(..), Some(epoch)) => format!("@{epoch}"),
             _ => String::new(),
         };
         let arrow = if lost { '⇢' } else { '→' };
-        format!("{}{epoch} {arrow} {} {}", self.party(from), self.party(to), message_text(message))
+        let to: Vec<_> = to.iter().map(|party| self.party(*party)).collect();
+        format!("{}{epoch} {arrow} {} {}", self.party(from), to.join(" "), message_text(message))
     }
 }
 
