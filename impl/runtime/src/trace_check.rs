@@ -214,7 +214,7 @@ fn segment_of(note: &Note) -> Option<SegmentId> {
 }
 
 fn writes_volume(note: &Note) -> bool {
-    segment_of(note).is_none()
+    segment_of(note).is_none() && !matches!(note, Note::Global(_))
 }
 
 fn name_of(note: &Note) -> &'static str {
@@ -230,5 +230,6 @@ fn name_of(note: &Note) -> &'static str {
         Note::Durable { .. } => "Durable",
         Note::Read { .. } => "Read",
         Note::Fenced { .. } => "Fenced",
+        Note::Global(_) => "Global",
     }
 }
