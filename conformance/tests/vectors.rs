@@ -1,0 +1,160 @@
+//! Byte vectors: one frame of every message, in `conformance/vectors/messages.txt`. Another implementation that reads and
+//! writes these bytes understands this one. `GOLDEN=rewrite` writes them anew: that is a new protocol version.
+
+use auriga_protocol::ids::Incarnation;
+use auriga_protocol::message::{BasePage, Standing};
+use auriga_protocol::segment::Floor;
+use auriga_protocol::{
+    Install, Lsn, MemberId, Membership, MembershipEpoch, Message, PageId, Party, PgId, QuorumSet, Record, Refusal,
+    SealReport, SegmentId, Token, TruncationList, VolumeEpoch, VolumeId, WriterId,
+};
+use auriga_runtime::net::frame::take_frame;
+use auriga_runtime::net::{Encoded, Frame};
+use auriga_store::{Delta, PAGE_SIZE, PageImage};
+use bytes::BytesMut;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const WRITER: Party = Party::Writer(VolumeId(7), WriterId(11));
+
+fn segment(member: u8) -> Party {
+    Party::Segment(SegmentId { volume: VolumeId(7), pg: PgId(1), member: MemberId(member) })
+}
+
+/// One of every message, with its addresses.
+fn samples() -> Vec<(Party, Party, Message<Delta>)> {
+    let (epoch, page) = (VolumeEpoch(3), PageId { inode: 5, block: 129 });
+    let mut content = [0; PAGE_SIZE];
+    content[100..104].copy_from_slice(b"abcd");
+    let payload = Delta::between(&[0; PAGE_SIZE], &content).expect("they differ");
+    let record = Record {
+        lsn: Lsn(40),
+        prev_volume: Lsn(39),
+        prev_segment: Lsn(36),
+        prev_block: Lsn(0),
+        is_cpl: true,
+        page,
+        payload,
+    };
+    let mut truncations = TruncationList::default();
+    truncations.annul_above(epoch, Lsn(30), 9);
+    let install = Install { volume_epoch: epoch, writer: WriterId(11), truncations, vdl: Lsn(30) };
+    let standing = Standing { incarnation: Incarnation(1), losses: BTreeMap::from([(MemberId(4), Incarnation(2))]) };
+    let membership = Membership::initial(QuorumSet::aurora());
+    let report =
+        SealReport { install: install.clone(), scl: Lsn(40), vdl: Lsn(30), membership, standing: standing.clone() };
+    let image = PageImage::copy_from(&content);
+    let base = BasePage { page, version: Lsn(28), content: image.clone() };
+    let floor = Floor { lsn: Lsn(29), tail: Lsn(28) };
+    let records = vec![record];
+    let refusals = [
+        Refusal::StaleVolumeEpoch { current: VolumeEpoch(4) },
+        Refusal::EpochTaken { current: epoch },
+        Refusal::NotInstalled { installed: VolumeEpoch(2) },
+        Refusal::StaleMembership { current: Membership::initial(QuorumSet::aurora()) },
+        Refusal::AboveScl { scl: Lsn(40) },
+        Refusal::BelowFloor { floor: Lsn(29) },
+        Refusal::Busy,
+        Refusal::DiskFull,
+        Refusal::PageDamaged,
+        Refusal::Rejoining,
+    ];
+    let truncations = install.truncations.clone();
+    let to_segment = [
+        Message::Seal { volume_epoch: epoch },
+        Message::TailPull { volume_epoch: epoch, above: Lsn(30), truncations },
+        Message::Install(install.clone()),
+        Message::Write {
+            volume_epoch: epoch,
+            membership_epoch: MembershipEpoch(1),
+            records: records.clone(),
+            vdl: Lsn(30),
+            pgmrpl: Lsn(29),
+        },
+        Message::ReadPage { read: Token(9), volume_epoch: epoch, page, read_point: Lsn(40), group_point: Lsn(40) },
+    ];
+    let to_writer = [
+        Message::Sealed { volume_epoch: epoch, report: report.clone() },
+        Message::Tail { volume_epoch: epoch, above: Lsn(30), base: Lsn(28), records: records.clone(), complete: true },
+        Message::Acknowledge { volume_epoch: epoch, scl: Lsn(40), standing },
+        Message::Page { read: Token(9), version: Lsn(40), page: image },
+        Message::ReadRefused { read: Token(9), refusal: Refusal::AboveScl { scl: Lsn(39) } },
+    ];
+    let between = [
+        Message::GossipPull { installed: epoch, scl: Lsn(36) },
+        Message::GossipPush { installed: epoch, records },
+        Message::GossipInstall(install),
+        Message::GossipTooFar { floor: Lsn(29) },
+        Message::HydratePull { installed: epoch, after: Some(page), at_least: Lsn(20) },
+        Message::HydratePush { installed: epoch, after: None, floor, pages: vec![base.clone()], complete: true },
+        Message::HealPull { page, floor },
+        Message::HealPush { page, base: Some(base), through: Lsn(29) },
+        Message::RejoinPull { incarnation: Incarnation(1) },
+        Message::RejoinKnown { known: Incarnation(1) },
+        Message::RejoinPush { incarnation: Incarnation(1), promised: epoch, report },
+    ];
+    let mut all = Vec::new();
+    all.extend(to_segment.into_iter().map(|message| (WRITER, segment(0), message)));
+    all.extend(to_writer.into_iter().map(|message| (segment(0), WRITER, message)));
+    all.extend(refusals.into_iter().map(|refusal| (segment(0), WRITER, Message::Refused(refusal))));
+    all.extend(between.into_iter().map(|message| (segment(0), segment(1), message)));
+    all
+}
+
+fn frame(from: Party, to: Party, message: &Message<Delta>) -> BytesMut {
+    let mut out = BytesMut::new();
+    Encoded::protocol(from, message).expect("small").write(Some(to), &mut out);
+    out
+}
+
+#[test]
+fn every_message_has_exactly_its_bytes_and_reads_back() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/messages.txt");
+    let mut text = String::from(
+        "# One frame of every message: its name, and its bytes in hexadecimal. specs/formats.md explains them.\n",
+    );
+    for (from, to, message) in samples() {
+        let mut bytes = frame(from, to, &message);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = match &message {
+            Message::Refused(refusal) => {
+                format!("{}:{}", message.name(), format!("{refusal:?}").split(' ').next().unwrap_or_default())
+            }
+            _ => message.name().to_owned(),
+        };
+        text += &format!("{name} {hex}\n");
+        let (read, _) = take_frame(&mut bytes).expect("sound").expect("whole");
+        let Frame::Protocol(envelope) = read else { panic!("{name} reads back as {read:?}") };
+        assert_eq!((envelope.from, envelope.to, envelope.message), (from, to, message));
+        assert!(bytes.is_empty(), "{name} leaves {} bytes", bytes.len());
+    }
+    if std::env::var("GOLDEN").is_ok_and(|mode| mode == "rewrite") {
+        std::fs::write(&path, &text).expect("written");
+    }
+    assert_eq!(std::fs::read_to_string(&path).expect("readable"), text);
+}
+
+proptest! {
+    /// Garbage, and sound frames with one byte changed or the end cut off, are refused or wait for more: no panic, and
+    /// never a message that was not sent.
+    #[test]
+    fn what_was_damaged_is_never_a_message(which in 0usize..31, at in any::<prop::sample::Index>(), flip in 1u8.., cut in any::<prop::sample::Index>()) {
+        let samples = samples();
+        let (from, to, message) = &samples[which % samples.len()];
+        let sound = frame(*from, *to, message);
+        let mut damaged = sound.clone();
+        damaged[at.index(sound.len())] ^= flip;
+        if let Ok(Some((Frame::Protocol(envelope), _))) = take_frame(&mut damaged) {
+            prop_assert!(false, "a damaged frame was read as {:?}", envelope);
+        }
+        let mut short = BytesMut::from(&sound[..cut.index(sound.len())]);
+        prop_assert!(matches!(take_frame(&mut short), Ok(None)));
+    }
+
+    #[test]
+    fn garbage_is_no_message(garbage in prop::collection::vec(any::<u8>(), 0..200)) {
+        let mut buffer = BytesMut::from(&garbage[..]);
+        prop_assert!(!matches!(take_frame(&mut buffer), Ok(Some(_))));
+    }
+}
