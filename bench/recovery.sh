@@ -30,9 +30,11 @@ crash() {
     case $1 in
     auriga) "$AURIGA" inject restart writer --dir "$WORK/demo" >/dev/null ;;
     plain)
-        local postmaster; postmaster=$(head -1 "$WORK/plain/postmaster.pid")
-        # shellcheck disable=SC2046 # a list of processes
-        kill -9 "$postmaster" $(cat "/proc/$postmaster/task/$postmaster/children") 2>/dev/null || true
+        local postmaster pid; postmaster=$(head -1 "$WORK/plain/postmaster.pid")
+        local all; all="$postmaster $(cat "/proc/$postmaster/task/$postmaster/children")"
+        # shellcheck disable=SC2086 # a list of processes
+        kill -9 $all 2>/dev/null || true
+        for pid in $all; do while kill -0 "$pid" 2>/dev/null; do sleep .005; done; done
         start_plain ;;
     esac
 }

@@ -122,6 +122,9 @@ struct PlaceArguments {
     /// PostgreSQL's max_connections
     #[arg(long, default_value_t = 100)]
     max_connections: u16,
+    /// Let every process write down each observable fact; judged by the rules at the end of a tour or rehearsal
+    #[arg(long)]
+    trace: bool,
     /// Limit of the mount's page cache, in MiB
     #[arg(long, default_value_t = 256)]
     cache_mib: usize,
@@ -155,8 +158,10 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Rehearse { scenario, rounds, seed, demo } => {
             let stop = stop_asked()?;
             let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+            let trace = demo.trace;
             let demo = Demo::bring_up(demo.options("64MB"))?;
-            Ok(verdict(rehearse::run(&demo, scenario, rounds, seed, &stop)?))
+            let clean = rehearse::run(&demo, scenario, rounds, seed, &stop)?;
+            Ok(verdict(clean & (!trace || demo.judge_traces()?)))
         }
         Command::Janitor { paths } => {
             janitor::run(&paths);
@@ -173,6 +178,7 @@ fn demo(arguments: DemoArguments) -> Result<ExitCode, Failure> {
         Demo::bring_up(arguments.place.options("256MB"))?.stay(&stop);
         return Ok(ExitCode::SUCCESS);
     }
+    let trace = arguments.place.trace;
     let demo = Demo::bring_up(arguments.place.options("16MB"))?;
     // Ctrl-C ends a tour at once: the kernel ends the processes, and the janitor clears up.
     std::thread::spawn(move || {
@@ -182,7 +188,8 @@ fn demo(arguments: DemoArguments) -> Result<ExitCode, Failure> {
         }
     });
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
-    Ok(verdict(tour::run(&demo, begun.elapsed(), seed)?))
+    let clean = tour::run(&demo, begun.elapsed(), seed)?;
+    Ok(verdict(clean & (!trace || demo.judge_traces()?)))
 }
 
 fn verdict(clean: bool) -> ExitCode {
@@ -238,6 +245,7 @@ impl PlaceArguments {
             port: self.port,
             postgres: PostgresConfig { bin: self.pg_bin, settings, ..PostgresConfig::default() },
             mount: MountConfig { cache_mib: self.cache_mib, ..MountConfig::default() },
+            trace: self.trace,
         }
     }
 }

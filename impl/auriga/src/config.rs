@@ -22,6 +22,9 @@ pub struct StorageConfig {
     pub listen: SocketAddr,
     /// Where each member's storage process listens, its own included: A first. Segments find their peers by it.
     pub members: Vec<SocketAddr>,
+    /// File that takes every observable fact as a line of JSON, for `auriga-conformance trace`; none where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<PathBuf>,
 }
 
 /// One instance: a mounted volume with PostgreSQL on it.
@@ -46,6 +49,9 @@ pub struct InstanceConfig {
     pub port: u16,
     /// Where the instance answers questions about itself. No authentication: keep it on a private address.
     pub admin: SocketAddr,
+    /// See [`StorageConfig::trace`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<PathBuf>,
     /// PostgreSQL's own settings.
     #[serde(default)]
     pub postgres: PostgresConfig,

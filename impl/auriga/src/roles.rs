@@ -9,9 +9,11 @@ use auriga_pagefs::enter_private_namespace;
 use auriga_protocol::MemberId;
 use auriga_runtime::StorageNode;
 use auriga_runtime::storage::{Stopped, open_store};
+use auriga_runtime::trace::Trace;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::sync::mpsc::channel;
@@ -34,6 +36,7 @@ pub fn storage(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
     let mut node =
         auriga_runtime::StorageConfig::new(&config.name, &config.az, cluster_id(&config.cluster), config.listen);
     node.members = members(config.members.iter().copied());
+    node.trace = trace(&config.name, config.trace.as_deref())?;
     std::fs::create_dir_all(&config.directory)?;
     // One worker: it only moves bytes and steps segments, and six of these processes may share two cores. A second one
     // would be woken up to look for work that is not there.
@@ -70,8 +73,10 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     signals::on_stop(move || {
         let _ = stop.try_send(Event::Stop);
     })?;
+    let mut volume = volume_config(&config);
+    volume.trace = trace(&config.name, config.trace.as_deref())?;
     let config = NodeConfig {
-        volume: volume_config(&config),
+        volume,
         directory: config.directory,
         listen: config.listen,
         port: config.port,
@@ -88,6 +93,10 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
         Ended::Fenced(_) => ExitCode::from(EXIT_FENCED),
         Ended::GaveUp => ExitCode::from(EXIT_GAVE_UP),
     })
+}
+
+fn trace(name: &str, file: Option<&Path>) -> std::io::Result<Trace> {
+    file.map_or(Ok(Trace::off()), |file| Trace::to_file(name, file))
 }
 
 /// `RUST_LOG` chooses what is logged; everything of ours from `info` up where it is absent.

@@ -129,7 +129,7 @@ impl Cluster {
     /// # Errors
     /// The demo's directories can't be made.
     pub fn new(layout: Layout) -> Result<Cluster, ClusterError> {
-        for name in ["logs", "storage", "instances", "config"] {
+        for name in ["logs", "storage", "instances", "config", "traces"] {
             let path = layout.dir.join(name);
             std::fs::create_dir_all(&path).map_err(|source| ClusterError::Io { path, source })?;
         }

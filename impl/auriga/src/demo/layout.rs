@@ -30,6 +30,8 @@ pub struct Layout {
     pub postgres: PostgresConfig,
     /// The mount's settings.
     pub mount: MountConfig,
+    /// Whether every process writes a trace.
+    pub trace: bool,
 }
 
 impl Layout {
@@ -63,6 +65,7 @@ impl Layout {
             directory: self.dir.join("storage").join(name),
             listen: self.storage_address(index),
             members: (0..STORAGE.len()).map(|index| self.storage_address(index)).collect(),
+            trace: self.trace_file(name),
         }
     }
 
@@ -78,6 +81,7 @@ impl Layout {
             listen: host,
             port: self.port,
             admin: SocketAddr::new(host, ADMIN_PORT),
+            trace: self.trace_file(name),
             postgres: self.postgres.clone(),
             mount: self.mount.clone(),
             storage: (0..STORAGE.len())
@@ -88,6 +92,15 @@ impl Layout {
                 })
                 .collect(),
         }
+    }
+
+    /// Where traces go.
+    pub fn traces(&self) -> PathBuf {
+        self.dir.join("traces")
+    }
+
+    fn trace_file(&self, name: &str) -> Option<PathBuf> {
+        self.trace.then(|| self.traces().join(format!("{name}.jsonl")))
     }
 
     /// A role's log.

@@ -20,6 +20,7 @@ mod summary;
 use crate::config::{MountConfig, PostgresConfig};
 use crate::{instance_admin, storage};
 use auriga_instance::node::{EXIT_FENCED, EXIT_GAVE_UP};
+use auriga_runtime::trace_check::{TraceError, check_folder};
 use cluster::{Cluster, ClusterError};
 use control::{Ask, Reply};
 use faults::Faults;
@@ -64,6 +65,8 @@ pub struct Options {
     pub postgres: PostgresConfig,
     /// The mount's settings.
     pub mount: MountConfig,
+    /// Whether every process writes a trace.
+    pub trace: bool,
 }
 
 /// Why there is no demo.
@@ -232,6 +235,17 @@ impl Demo {
         }
     }
 
+    /// Stops every process, then judges their traces by the observer that also judges the model: whether it holds.
+    ///
+    /// # Errors
+    /// The traces can't be read.
+    pub fn judge_traces(&self) -> Result<bool, TraceError> {
+        self.cluster().0.stop_all();
+        let report = check_folder(&self.layout.traces())?;
+        print!("\nthe traces of all processes, judged by the rules (specs/rules.md):\n{}", report.to_text());
+        Ok(report.holds())
+    }
+
     /// Shows what happens until asked to stop. An instance whose process crashed is started again; what was killed on
     /// purpose stays down.
     pub fn stay(&self, stop: &Receiver<()>) {
@@ -277,6 +291,7 @@ fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError
         cluster: "demo".to_owned(),
         postgres: options.postgres,
         mount: options.mount,
+        trace: options.trace,
     };
     let problems = preflight::problems(&layout);
     if !problems.is_empty() {
