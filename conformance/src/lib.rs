@@ -11,5 +11,6 @@ pub mod disk;
 pub mod notation;
 pub mod script;
 pub mod sim;
+pub mod suite;
 pub mod table;
 pub mod trace;

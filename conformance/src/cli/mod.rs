@@ -2,6 +2,7 @@
 
 mod defects;
 mod sim;
+mod suite;
 mod trace;
 
 use clap::{Parser, Subcommand};
@@ -21,6 +22,8 @@ enum Command {
     Sim(sim::Options),
     /// Plant each defect alone, and count the seeds until the simulation finds it.
     Defects(defects::Options),
+    /// Test storage nodes, anybody's, over the network.
+    Suite(suite::Options),
     /// Judge the traces of a real cluster's run.
     Trace(trace::Options),
 }
@@ -30,6 +33,7 @@ pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Sim(options) => sim::run(&options),
         Command::Defects(options) => defects::run(&options),
+        Command::Suite(options) => suite::run(&options),
         Command::Trace(options) => trace::run(&options),
     };
     match done {

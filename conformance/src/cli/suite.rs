@@ -1,0 +1,48 @@
+//! `auriga-conformance suite`.
+
+use crate::suite;
+use auriga_runtime::net::handshake::ClusterId;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+/// Whom to test.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Storage nodes, as `host:port`, separated by commas.
+    #[arg(long, value_delimiter = ',', required = true)]
+    address: Vec<SocketAddr>,
+    /// The cluster that they belong to, 32 hexadecimal digits.
+    #[arg(long, value_parser = cluster)]
+    cluster: ClusterId,
+    /// For machines: the verdicts as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn cluster(text: &str) -> Result<ClusterId, String> {
+    u128::from_str_radix(text, 16).map(ClusterId).map_err(|error| error.to_string())
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When there is no runtime to run on.
+pub fn run(options: &Options) -> Result<ExitCode, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let verdicts = runtime.block_on(suite::run(&options.address, options.cluster));
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&verdicts).map_err(|error| error.to_string())?);
+    } else {
+        for it in &verdicts {
+            let mark = if it.failure.is_none() { "holds" } else { "FAILS" };
+            println!("{mark}  {:<13} {} ({}) {} {} ms", it.invariant, it.statement, it.rules, it.address, it.took_ms);
+            if let Some(failure) = &it.failure {
+                println!("       {failure}");
+            }
+        }
+    }
+    let failed = verdicts.iter().filter(|verdict| verdict.failure.is_some()).count();
+    eprintln!("{} of {} hold", verdicts.len() - failed, verdicts.len());
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,52 @@
+//! The black-box suite: drives storage nodes over the network by the wire protocol alone, as a writer would, and
+//! compares what they answer with what the rules demand. The nodes may be anybody's implementation.
+//!
+//! Each scenario makes itself a volume of its own on the nodes, and is named by the invariant that it observes. It sees
+//! answers, not disks: what only a crash or a bad disk can show is for the simulation and the trace check.
+//!
+//! `link.rs` is one writer's connections to one node; `scenarios.rs` is what is checked.
+
+mod link;
+mod scenarios;
+
+use auriga_runtime::net::handshake::ClusterId;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// What a scenario found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Verdict {
+    /// The invariant, as in `specs/invariants.md`.
+    pub invariant: &'static str,
+    /// The rules that it exercises.
+    pub rules: &'static str,
+    /// What must be so.
+    pub statement: &'static str,
+    /// Which node.
+    pub address: SocketAddr,
+    /// `None`: it is so.
+    pub failure: Option<String>,
+    /// Milliseconds it took.
+    pub took_ms: u64,
+}
+
+/// Runs every scenario against every node.
+pub async fn run(addresses: &[SocketAddr], cluster: ClusterId) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for address in addresses {
+        for scenario in scenarios::ALL {
+            let began = Instant::now();
+            let failure = scenario.run(*address, cluster).await.err();
+            verdicts.push(Verdict {
+                invariant: scenario.invariant,
+                rules: scenario.rules,
+                statement: scenario.statement,
+                address: *address,
+                failure,
+                took_ms: began.elapsed().as_millis() as u64,
+            });
+        }
+    }
+    verdicts
+}

@@ -1,0 +1,257 @@
+//! What is checked, one scenario for each statement. Pages are 8 KiB; a record sets one byte of the first page.
+
+use super::link::{Found, Link, Node};
+use auriga_protocol::{
+    Install, Lsn, MembershipEpoch, Message, PageId, Record, Refusal, SealReport, Token, TruncationList, VolumeEpoch,
+};
+use auriga_runtime::net::handshake::ClusterId;
+use auriga_store::{Delta, PAGE_SIZE};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+type Running = Pin<Box<dyn Future<Output = Found<()>> + Send>>;
+
+/// A scenario.
+pub struct Scenario {
+    /// The invariant that it observes.
+    pub invariant: &'static str,
+    /// The rules that it exercises.
+    pub rules: &'static str,
+    /// What must be so.
+    pub statement: &'static str,
+    body: fn(Node) -> Running,
+}
+
+impl Scenario {
+    /// Runs it on a fresh segment of the node.
+    pub async fn run(&self, address: SocketAddr, cluster: ClusterId) -> Found<()> {
+        (self.body)(Node::with_fresh_segment(address, cluster).await?).await
+    }
+}
+
+macro_rules! scenarios {
+    ($($invariant:literal, $rules:literal, $statement:literal => $body:ident;)*) => {
+        /// Every scenario.
+        pub const ALL: &[Scenario] = &[$(Scenario {
+            invariant: $invariant,
+            rules: $rules,
+            statement: $statement,
+            body: |node| Box::pin($body(node)),
+        }),*];
+    };
+}
+
+scenarios! {
+    "I-PROMISE", "R-FENCE-1", "after a promise, a lower volume epoch is refused" => lower_epoch_is_refused;
+    "I-ONE-WRITER", "R-FENCE-3", "one volume epoch is promised to one writer" => epoch_is_promised_once;
+    "I-PROMISE", "R-FENCE-2", "a repeated seal is answered with the same report" => seal_again;
+    "I-KEPT", "R-WRITE-1", "a write before its writer's install is refused" => write_before_install;
+    "I-KEPT", "R-FENCE-1", "after a newer promise, the old writer's writes are refused" => old_writer_is_refused;
+    "I-COPIES", "R-WRITE-3", "SCL stops before a hole, and passes it when it is filled" => hole;
+    "I-CHAIN", "R-WRITE-4", "a record that comes twice is acknowledged twice and kept once" => twice;
+    "I-ANNULLED", "R-TRUNCATE-1", "an install drops what it annuls" => truncation;
+    "I-ANNULLED", "R-TRUNCATE-3", "an annulled record is not taken again" => annulled_again;
+    "I-BACK", "R-FENCE-2, R-RECOVER-1", "the next candidate is told the whole durable chain" => chain_is_reported;
+    "I-PAGE", "R-READ-3", "a page is as of its read point" => page_as_of_read_point;
+    "I-PAGE", "R-READ-1", "a read point above the chain is refused" => read_above_chain;
+    "I-READ-POINT", "R-READ-5", "a page that was never written is zeroes at version 0" => never_written;
+}
+
+const PAGE: PageId = PageId { inode: 1, block: 0 };
+
+fn epoch(number: u64) -> VolumeEpoch {
+    VolumeEpoch(number)
+}
+
+fn record(lsn: u64, before: u64, byte: u8) -> Record<Delta> {
+    let (old, mut new) = ([0; PAGE_SIZE], [0; PAGE_SIZE]);
+    new[lsn as usize] = byte;
+    let payload = Delta::between(&old, &new).unwrap_or_else(Delta::zero);
+    let (prev, prev_block) = (Lsn(before), Lsn::ZERO);
+    Record { lsn: Lsn(lsn), prev_volume: prev, prev_segment: prev, prev_block, is_cpl: true, page: PAGE, payload }
+}
+
+fn write(volume_epoch: VolumeEpoch, records: Vec<Record<Delta>>) -> Message<Delta> {
+    Message::Write { volume_epoch, membership_epoch: MembershipEpoch(1), records, vdl: Lsn::ZERO, pgmrpl: Lsn::ZERO }
+}
+
+async fn seal(link: &mut Link, volume_epoch: VolumeEpoch) -> Found<SealReport> {
+    link.ask(&Message::Seal { volume_epoch }, "Sealed", |answer| match answer {
+        Message::Sealed { volume_epoch: of, report } if *of == volume_epoch => Some(report.clone()),
+        _ => None,
+    })
+    .await
+}
+
+/// Seals and installs; LSNs 1 to 10 above `vdl` are annulled.
+async fn take_over(link: &mut Link, volume_epoch: VolumeEpoch, vdl: u64) -> Found<Lsn> {
+    let report = seal(link, volume_epoch).await?;
+    let mut truncations: TruncationList = report.install.truncations;
+    truncations.annul_above(volume_epoch, Lsn(vdl), 10);
+    let install = Install { volume_epoch, writer: link.id, truncations, vdl: Lsn(vdl) };
+    link.ask(&Message::Install(install), "Acknowledge", |answer| acknowledged(answer, volume_epoch)).await
+}
+
+fn acknowledged(answer: &Message<Delta>, of: VolumeEpoch) -> Option<Lsn> {
+    match answer {
+        Message::Acknowledge { volume_epoch, scl, .. } if *volume_epoch == of => Some(*scl),
+        _ => None,
+    }
+}
+
+async fn write_and_hear(link: &mut Link, of: VolumeEpoch, records: Vec<Record<Delta>>, scl: u64) -> Found<()> {
+    let expected = format!("Acknowledge {of} scl={scl}");
+    let heard = |answer: &Message<Delta>| acknowledged(answer, of).filter(|heard| *heard == Lsn(scl)).map(|_| ());
+    link.ask(&write(of, records), &expected, heard).await
+}
+
+fn is(
+    found: impl PartialEq + std::fmt::Debug + Copy,
+    name: &str,
+    expected: impl std::fmt::Debug,
+    holds: bool,
+) -> Found<()> {
+    if holds { Ok(()) } else { Err(format!("{name} is {found:?}, not {expected:?}")) }
+}
+
+fn scl_is(found: Lsn, expected: u64) -> Found<()> {
+    is(found, "SCL", Lsn(expected), found == Lsn(expected))
+}
+
+/// LSNs begin at 11: the first recovery annuls 1 to 10.
+async fn opened(node: &Node) -> Found<Link> {
+    let mut link = node.writer(1).await?;
+    scl_is(take_over(&mut link, epoch(1), 0).await?, 0)?;
+    Ok(link)
+}
+
+async fn lower_epoch_is_refused(node: Node) -> Found<()> {
+    let (mut one, mut other) = (node.writer(1).await?, node.writer(2).await?);
+    seal(&mut one, epoch(5)).await?;
+    let stale = Refusal::StaleVolumeEpoch { current: epoch(5) };
+    other.refused(&Message::Seal { volume_epoch: epoch(4) }, &stale).await?;
+    seal(&mut other, epoch(6)).await.map(drop)
+}
+
+async fn epoch_is_promised_once(node: Node) -> Found<()> {
+    let (mut one, mut other) = (node.writer(1).await?, node.writer(2).await?);
+    seal(&mut one, epoch(5)).await?;
+    other.refused(&Message::Seal { volume_epoch: epoch(5) }, &Refusal::EpochTaken { current: epoch(5) }).await
+}
+
+async fn seal_again(node: Node) -> Found<()> {
+    let mut one = node.writer(1).await?;
+    let first = seal(&mut one, epoch(5)).await?;
+    let second = seal(&mut one, epoch(5)).await?;
+    if first == second { Ok(()) } else { Err(format!("first {first:?}, then {second:?}")) }
+}
+
+async fn write_before_install(node: Node) -> Found<()> {
+    let mut one = node.writer(1).await?;
+    seal(&mut one, epoch(1)).await?;
+    let refusal = Refusal::NotInstalled { installed: VolumeEpoch::NONE };
+    one.refused(&write(epoch(1), vec![record(11, 0, 1)]), &refusal).await
+}
+
+async fn old_writer_is_refused(node: Node) -> Found<()> {
+    let (mut old, mut new) = (opened(&node).await?, node.writer(2).await?);
+    write_and_hear(&mut old, epoch(1), vec![record(11, 0, 1)], 11).await?;
+    seal(&mut new, epoch(2)).await?;
+    let late = write(epoch(1), vec![record(12, 11, 1)]);
+    old.refused(&late, &Refusal::StaleVolumeEpoch { current: epoch(2) }).await?;
+    old.must_not_hear(&late, |answer| matches!(answer, Message::Acknowledge { .. })).await?;
+    scl_is(seal(&mut new, epoch(3)).await?.scl, 11)
+}
+
+async fn hole(node: Node) -> Found<()> {
+    let mut one = opened(&node).await?;
+    write_and_hear(&mut one, epoch(1), vec![record(12, 11, 2)], 0).await?;
+    one.must_not_hear(&write(epoch(1), vec![record(13, 12, 3)]), |answer| {
+        acknowledged(answer, epoch(1)).is_some_and(|scl| scl > Lsn::ZERO)
+    })
+    .await?;
+    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1)], 13).await
+}
+
+async fn twice(node: Node) -> Found<()> {
+    let mut one = opened(&node).await?;
+    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1)], 11).await?;
+    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1)], 11).await?;
+    let chain = tail(&node, 2).await?;
+    is(chain.len(), "the number of records", 1, chain == [Lsn(11)])
+}
+
+/// Takes over as a new candidate and fetches the whole chain.
+async fn tail(node: &Node, volume_epoch: u64) -> Found<Vec<Lsn>> {
+    let mut next = node.writer(volume_epoch + 100).await?;
+    let report = seal(&mut next, epoch(volume_epoch)).await?;
+    let truncations = report.install.truncations;
+    let pull = Message::TailPull { volume_epoch: epoch(volume_epoch), above: Lsn::ZERO, truncations };
+    next.ask(&pull, "Tail", |answer| match answer {
+        Message::Tail { records, complete: true, .. } => Some(records.iter().map(|record| record.lsn).collect()),
+        _ => None,
+    })
+    .await
+}
+
+async fn truncation(node: Node) -> Found<()> {
+    let (mut old, mut new) = (opened(&node).await?, node.writer(2).await?);
+    let chain = vec![record(11, 0, 1), record(12, 11, 2), record(13, 12, 3)];
+    write_and_hear(&mut old, epoch(1), chain, 13).await?;
+    scl_is(take_over(&mut new, epoch(2), 11).await?, 11)
+}
+
+async fn annulled_again(node: Node) -> Found<()> {
+    let (mut old, mut new) = (opened(&node).await?, node.writer(2).await?);
+    write_and_hear(&mut old, epoch(1), vec![record(11, 0, 1), record(12, 11, 2)], 12).await?;
+    scl_is(take_over(&mut new, epoch(2), 11).await?, 11)?;
+    write_and_hear(&mut new, epoch(2), vec![record(12, 11, 2)], 11).await?;
+    write_and_hear(&mut new, epoch(2), vec![record(22, 11, 4)], 22).await?;
+    let chain = tail(&node, 3).await?;
+    is(chain.len(), "the number of records", "11 and 22 only", chain == [Lsn(11), Lsn(22)])
+}
+
+async fn chain_is_reported(node: Node) -> Found<()> {
+    let mut one = opened(&node).await?;
+    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1), record(12, 11, 2)], 12).await?;
+    let chain = tail(&node, 2).await?;
+    is(chain.len(), "the number of records", "11 and 12", chain == [Lsn(11), Lsn(12)])
+}
+
+async fn read(link: &mut Link, read_point: u64, page: PageId) -> Found<(Lsn, Vec<u8>)> {
+    let (at, token) = (Lsn(read_point), Token(read_point + page.block * 100));
+    let ask = Message::ReadPage { read: token, volume_epoch: epoch(1), page, read_point: at, group_point: at };
+    link.ask(&ask, "Page", |answer| match answer {
+        Message::Page { read, version, page } if *read == token => Some((*version, page.content().to_vec())),
+        _ => None,
+    })
+    .await
+}
+
+async fn page_as_of_read_point(node: Node) -> Found<()> {
+    let mut one = opened(&node).await?;
+    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1), record(12, 11, 2)], 12).await?;
+    for (read_point, byte_12) in [(11, 0), (12, 2)] {
+        let (version, content) = read(&mut one, read_point, PAGE).await?;
+        is(version, "the version", Lsn(read_point), version == Lsn(read_point))?;
+        let found = (content.get(11).copied(), content.get(12).copied());
+        is(found, "the content", (1, byte_12), found == (Some(1), Some(byte_12)))?;
+    }
+    Ok(())
+}
+
+async fn read_above_chain(node: Node) -> Found<()> {
+    let mut one = opened(&node).await?;
+    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1)], 11).await?;
+    let (at, read) = (Lsn(12), Token(1));
+    let ask = Message::ReadPage { read, volume_epoch: epoch(1), page: PAGE, read_point: at, group_point: at };
+    one.refused(&ask, &Refusal::AboveScl { scl: Lsn(11) }).await
+}
+
+async fn never_written(node: Node) -> Found<()> {
+    let mut one = opened(&node).await?;
+    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1)], 11).await?;
+    let (version, content) = read(&mut one, 11, PageId { inode: 1, block: 9 }).await?;
+    is(version, "the version", Lsn::ZERO, version == Lsn::ZERO && content.iter().all(|byte| *byte == 0))
+}
