@@ -7,6 +7,7 @@
 //! What is left out, by field name, and why it can't matter:
 //! - `config`, `membership`, `quorum`: the same in every state of a model;
 //! - `gossip_next`: the model asks every peer in turn by itself (see `world.rs`);
+//! - `next_token`: only ever compared with itself, and never given twice;
 //! - `weight`, `by_page`: derived from the records beside them;
 //! - `hedged`, `healed`: counters for people.
 //!
@@ -16,7 +17,8 @@ use serde::Serialize;
 use serde::ser;
 use std::fmt;
 
-const LEFT_OUT: [&str; 8] = ["config", "membership", "quorum", "gossip_next", "weight", "by_page", "hedged", "healed"];
+const LEFT_OUT: [&str; 9] =
+    ["config", "membership", "quorum", "gossip_next", "next_token", "weight", "by_page", "hedged", "healed"];
 
 /// What a member is called in the bytes.
 pub trait Labels {

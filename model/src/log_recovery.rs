@@ -65,13 +65,15 @@ pub fn scopes() -> Vec<Scope> {
     };
     let first = || Scale { begins_open: false, ..three() };
     vec![
-        scope("first3", Quick, None, "2/3, the first writer's recovery too, 1 LSN", first),
-        scope("log3", Quick, None, "2/3, asynchronous disk, 2 LSNs, 1 node crash", || node_crash(submits(three(), 2))),
-        scope("log3-e3", Quick, None, "2/3, three volume epochs, 1 LSN", || three_epochs(three())),
-        scope("log3-gossip", Quick, None, "2/3, 2 LSNs, gossip", || gossip(submits(three(), 2))),
-        scope("log3-2pg", Quick, None, "2/3, two groups, 1 MTR over both", || two_groups(three())),
-        scope("log4-az", Quick, None, "3/4 in 2 AZs, asynchronous disk, 1 AZ crash", || zone_crash(four())),
-        scope("log6", Quick, None, "4/6 in 3 AZs, synchronous disk, 1 AZ crash", || Scale {
+        scope("first3", Quick, Some(8_057), "2/3, the first writer's recovery too, 1 LSN", first),
+        scope("log3", Quick, Some(56_892), "2/3, asynchronous disk, 2 LSNs, 1 node crash", || {
+            node_crash(submits(three(), 2))
+        }),
+        scope("log3-e3", Quick, Some(22_842), "2/3, three volume epochs, 1 LSN", || three_epochs(three())),
+        scope("log3-gossip", Quick, Some(25_339), "2/3, 2 LSNs, gossip", || gossip(submits(three(), 2))),
+        scope("log3-2pg", Quick, Some(33_474), "2/3, two groups, 1 MTR over both", || two_groups(three())),
+        scope("log4-az", Quick, Some(43_154), "3/4 in 2 AZs, asynchronous disk, 1 AZ crash", || zone_crash(four())),
+        scope("log6", Quick, Some(66_664), "4/6 in 3 AZs, synchronous disk, 1 AZ crash", || Scale {
             synchronous: true,
             ..zone_crash(six())
         }),

@@ -32,20 +32,34 @@ pub fn two_groups() -> Scale {
     Scale { groups: 2, workload: vec![vec![page(0)], vec![page(1)]], budgets, ..three() }
 }
 
+/// The same without collection.
+pub fn plain() -> Scale {
+    let budgets = Budgets { writers: 1, submits: 1, reads: 1, ..Budgets::default() };
+    Scale { budgets, ..three() }
+}
+
 /// Two writers one after the other, and users whose operations must be linearizable.
 pub fn linearizable() -> Scale {
-    let budgets = Budgets { writers: 2, submits: 2, reads: 1, ..Budgets::default() };
+    let budgets = Budgets { writers: 2, submits: 1, reads: 1, ..Budgets::default() };
     Scale { budgets, linearizable: true, ..three() }
 }
 
 /// The scopes.
 pub fn scopes() -> Vec<Scope> {
-    let scope = |name, pinned, about, scale: fn() -> Scale| {
-        Scope::new(name, Set::Quick, pinned, about, move || Volume::new(scale()))
+    use Set::Quick;
+    let scope = |name, set, pinned, about, scale: fn() -> Scale| {
+        Scope::new(name, set, pinned, about, move || Volume::new(scale()))
     };
     vec![
-        scope("reads3", None, "2/3, 1 LSN, 1 read, 1 coalescing, 1 retry", three),
-        scope("reads3-2pg", None, "2/3, two groups, 2 LSNs, 1 read", two_groups),
-        scope("linear3", None, "2/3, two writers, 2 LSNs, 1 read, linearizability of users' operations", linearizable),
+        scope("reads3", Quick, Some(489), "2/3, 1 LSN, 1 read", plain),
+        scope(
+            "linear3",
+            Quick,
+            Some(133_295),
+            "2/3, two writers, 1 LSN, 1 read, linearizability of users' operations",
+            linearizable,
+        ),
+        scope("reads3-collect", Quick, Some(15_874), "2/3, 1 LSN, 1 read, 1 coalescing, 1 retry", three),
+        scope("reads3-2pg", Quick, Some(19_100), "2/3, two groups, 2 LSNs, 1 read", two_groups),
     ]
 }

@@ -11,6 +11,9 @@ const QUIET: Options = Options { threads: 2, progress: false };
 
 fn holds(scale: &Scale) -> (bool, usize) {
     let verdict = check(&|| Volume::new(scale.clone()), "test", &QUIET);
+    if let Some(failure) = verdict.failure.as_ref().filter(|_| scale.defects == Defects::NONE) {
+        println!("{:?}: {}", scale.reductions, auriga_model::report::render_failure(failure));
+    }
     (verdict.failure.is_none(), verdict.unique)
 }
 
