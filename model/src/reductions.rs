@@ -27,7 +27,8 @@
 //!
 //! 4. **A crash keeps nothing** ([`Reductions::crash_keeps_nothing`]). A crash that keeps the first k pending appends
 //!    is k times `Fsync` and then a crash that keeps none. They differ in what was sent in between, which may be lost,
-//!    and in notes, which make the observer stricter, never laxer.
+//!    and in notes: an install may survive that was never noted, which the observer must allow for (the test of this
+//!    reduction found that it did not).
 //!
 //!    With it goes that a delivery that does nothing but take the message from the network is no step: the message
 //!    stays, and a message that stays can do all that a lost one can.

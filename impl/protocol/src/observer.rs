@@ -198,6 +198,11 @@ impl Observer {
     fn on_acknowledged(&mut self, segment: SegmentId, volume_epoch: VolumeEpoch, scl: Lsn) -> Verdict {
         self.unheard.segments.remove(&segment);
         let history = self.segments.entry(segment).or_default();
+        if volume_epoch > history.installed {
+            // A crash came between the install's durability and its note: what it annulled is not known here.
+            let sealed = history.sealed;
+            *history = SegmentHistory { sealed, installed: volume_epoch, ..SegmentHistory::default() };
+        }
         history.acknowledged = history.acknowledged.max(scl);
         if volume_epoch == history.installed {
             history.acknowledged_here = history.acknowledged_here.max(scl);
