@@ -31,6 +31,11 @@ pub struct Verdict {
     pub took_ms: u64,
 }
 
+/// Every scenario: the invariant that it observes and the rules that it exercises.
+pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
+    scenarios::ALL.iter().map(|scenario| (scenario.invariant, scenario.rules))
+}
+
 /// Runs every scenario against every node.
 pub async fn run(addresses: &[SocketAddr], cluster: ClusterId) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
