@@ -5,8 +5,9 @@
 //! pending, what survived is durable); crashes of segments and whole Availability Zones; several writers. The checker
 //! tries every order of everything within a *scope*, and the protocol's own observer judges what it sees.
 //!
-//! Reading order: `checking.rs` (how a model is run), `registry.rs` (the scopes), `script.rs` (counterexamples that can
-//! be replayed elsewhere).
+//! Reading order: `world.rs` (what a state is), `node.rs` (disks), `volume.rs` (what can happen), `invariants.rs` (what is
+//! checked), `reductions.rs` (what is left out, and why), then the scopes: `log_recovery.rs`, `reads.rs`, `promotion.rs`,
+//! `global/`; and `defects.rs` (the proof that the checks can fail). `checking.rs` and `registry.rs` run it all.
 #![forbid(unsafe_code)]
 
 pub mod canon;

@@ -145,7 +145,7 @@ pub fn scopes() -> Vec<Scope> {
         quick("global-undo", 291_667, "2 regions, 1 commit, a switchover and its undo", undo),
         quick(
             "global-rival-failovers",
-            0,
+            1_193_011,
             "3 regions, 1 commit, 2 rival failovers, 2 shipments",
             rival_failovers_small,
         ),
