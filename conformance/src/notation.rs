@@ -198,6 +198,7 @@ pub fn task<P: Payload>(task: &Task<P>) -> String {
 pub fn note(note: &Note) -> String {
     match note {
         Note::Global(note) => format!("{note:?}"),
+        Note::Membership(note) => format!("{note:?}"),
         Note::Sealed { volume_epoch, scl, .. } => format!("Sealed {volume_epoch} scl={scl}"),
         Note::Installed { volume_epoch, .. } => format!("Installed {volume_epoch}"),
         Note::Acknowledged { volume_epoch, scl, .. } => format!("Acknowledged {volume_epoch} scl={scl}"),

@@ -2,6 +2,7 @@
 
 use crate::checking::{Failure, Options, check};
 use crate::log_recovery::{four, node_crash, submits, three, three_epochs, two_groups};
+use crate::membership::{self, MembershipModel};
 use crate::reads;
 use crate::volume::{Scale, Volume, page};
 use crate::world::Budgets;
@@ -73,6 +74,17 @@ pub fn hunt(defect: Defect, options: &Options) -> Option<Hunt> {
         let verdict = check(&|| planted.model(), defect.slug(), options);
         let (about, failure) = (planted.scope, verdict.failure);
         return Some(Hunt { defect, about, failure, unique: verdict.unique, elapsed: verdict.elapsed });
+    }
+    if let Some((_, about, bounds)) = membership::planted().into_iter().find(|planted| planted.0 == defect) {
+        let make = || MembershipModel::new(bounds.clone(), Defects::plant(defect));
+        let verdict = check(&make, defect.slug(), options);
+        return Some(Hunt {
+            defect,
+            about,
+            failure: verdict.failure,
+            unique: verdict.unique,
+            elapsed: verdict.elapsed,
+        });
     }
     let (about, scale) = scope_of(defect)?;
     let scale = Scale { defects: Defects::plant(defect), ..scale };

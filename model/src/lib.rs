@@ -17,6 +17,7 @@ pub mod global;
 pub mod invariants;
 pub mod linearizability;
 pub mod log_recovery;
+pub mod membership;
 pub mod node;
 pub mod notation;
 pub mod payload;

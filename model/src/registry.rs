@@ -112,6 +112,7 @@ pub fn all() -> Vec<Scope> {
     scopes.extend(crate::reads::scopes());
     scopes.extend(crate::promotion::scopes());
     scopes.extend(crate::global::scopes());
+    scopes.extend(crate::membership::scopes());
     scopes
 }
 

@@ -201,8 +201,8 @@ impl Coverage {
             Note::Durable { .. } => Counted::Durable,
             Note::Read { .. } => Counted::Read,
             Note::Fenced { .. } => Counted::Fenced,
-            // The simulation has one region.
-            Note::Global(_) => return,
+            // The simulation has one region, and its groups keep their members.
+            Note::Global(_) | Note::Membership(_) => return,
         });
     }
 }

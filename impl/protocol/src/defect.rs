@@ -109,6 +109,18 @@ defects! {
     RejoinWithoutTruncation = "rejoin-without-truncation", "R-GLOBAL-5";
     /// A returning region looks at the new primary's last branch only to see where the logs part.
     PartedByLastBranch = "parted-by-last-branch", "R-GLOBAL-5";
+    /// A replacement writes by the new members only.
+    MembershipWithoutOverlap = "membership-without-overlap", "R-MEMBER-2";
+    /// A step counts once the new write quorum has it, whatever the old one has.
+    MembershipOnNewQuorumOnly = "membership-on-new-quorum-only", "R-MEMBER-1";
+    /// A member takes writes of an old membership epoch.
+    MembershipStaleAccepted = "membership-stale-accepted", "R-MEMBER-1";
+    /// A writer counts by the next quorum set alone before it is in force.
+    StepCountedBeforeInForce = "step-counted-before-in-force", "R-MEMBER-5";
+    /// A replacement is completed without waiting for the new member.
+    MemberCountedBeforeHydration = "member-counted-before-hydration", "R-MEMBER-3";
+    /// The new member is read while the replacement is under way.
+    NewMemberReadDuringChange = "new-member-read-during-change", "R-MEMBER-3";
 }
 
 /// The defects planted in a configuration. Always empty without the feature `defects`.

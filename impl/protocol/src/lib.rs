@@ -19,7 +19,7 @@
 //! 4. [`segment`]: one copy of one protection group.
 //! 5. [`writer`]: the volume driver: allocation, quorum tracking, reads, recovery.
 //! 6. [`note`] and [`observer`]: what an outside judge may see, and how it judges.
-//! 7. [`global`]: regions: switchover, failover, rejoin.
+//! 7. [`membership`]: replacing a group's member. [`global`]: regions: switchover, failover, rejoin.
 //!
 //! Rule numbers such as `R-WRITE-2` refer to `specs/rules.md`.
 #![no_std]
@@ -31,6 +31,7 @@ pub mod defect;
 pub mod global;
 pub mod ids;
 pub mod machine;
+pub mod membership;
 pub mod message;
 pub mod note;
 pub mod observer;

@@ -5,6 +5,7 @@
 
 use crate::global::GlobalNote;
 use crate::ids::{Lsn, PageId, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};
+use crate::membership::MembershipNote;
 use crate::truncation::TruncationList;
 use serde::{Deserialize, Serialize};
 
@@ -124,4 +125,6 @@ pub enum Note {
     },
     /// A fact of a global database, judged by [`GlobalObserver`](crate::global::GlobalObserver).
     Global(GlobalNote),
+    /// A fact of a group's membership change.
+    Membership(MembershipNote),
 }

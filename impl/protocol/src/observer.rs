@@ -135,7 +135,7 @@ impl Observer {
                 self.page_is_as_of(*volume, *volume_epoch, *page, *read_point, *version)
             }
             // Judged by `GlobalObserver`: volumes of different regions share nothing.
-            Note::Global(_) => Ok(()),
+            Note::Global(_) | Note::Membership(_) => Ok(()),
             Note::Fenced { volume_epoch, by, .. } => {
                 require(by >= volume_epoch, "R-FENCE-1", || format!("{volume_epoch} fenced by older {by}"))
             }

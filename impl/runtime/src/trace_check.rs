@@ -227,7 +227,7 @@ fn segment_of(note: &Note) -> Option<SegmentId> {
 }
 
 fn writes_volume(note: &Note) -> bool {
-    segment_of(note).is_none() && !matches!(note, Note::Global(_))
+    segment_of(note).is_none() && !matches!(note, Note::Global(_) | Note::Membership(_))
 }
 
 fn name_of(note: &Note) -> &'static str {
@@ -244,5 +244,6 @@ fn name_of(note: &Note) -> &'static str {
         Note::Read { .. } => "Read",
         Note::Fenced { .. } => "Fenced",
         Note::Global(_) => "Global",
+        Note::Membership(_) => "Membership",
     }
 }
