@@ -1,6 +1,6 @@
 //! The model of membership change: the production [`Changer`] and quorum arithmetic, and a group that goes on writing.
 //!
-//! **What is real.** [`Changer`], [`Step`], [`admits`] and [`in_force`] of the protocol crate.
+//! **What is real.** [`Changer`], [`Step`], [`admits`] and `in_force` of the protocol crate.
 //!
 //! **What is abstracted.** A member is the set of LSNs that it has, the step that it knows, and a disk with what is durable
 //! and what is pending. Chains, volume epochs and sealing are the log-and-recovery model's: a recovery here is a moment in

@@ -1,6 +1,6 @@
 //! The model of the global database: production regions and controllers, and a world that does its worst.
 //!
-//! **What is real.** [`Region`], [`GlobalController`], [`GlobalObserver`] and [`RegionLog`] of the protocol crate.
+//! **What is real.** `Region`, `GlobalController`, `GlobalObserver` and `RegionLog` of the protocol crate.
 //!
 //! **What is abstracted.** A region is one durable log with one end: that its volume keeps what its writer acknowledged
 //! is the log-and-recovery model's business. One record stands for one mini-transaction; its payload is a number that no
