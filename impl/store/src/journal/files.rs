@@ -66,6 +66,23 @@ pub(super) struct Files {
 }
 
 impl Files {
+    /// No files yet; the first batch will be `next_batch`.
+    pub(super) fn new(journal: u64, spares: Spares, sidecar: Arc<dyn File>, next_batch: u64) -> Files {
+        Files {
+            journal,
+            spares: Arc::new(spares),
+            sidecar,
+            live: Live::default(),
+            used: VecDeque::new(),
+            retired: Vec::new(),
+            next_id: 0,
+            next_batch,
+            offset: 0,
+            moving: None,
+            closed: Arc::default(),
+        }
+    }
+
     /// Writes `chunk` as one batch and makes it durable.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ use crate::space::Space;
 use crate::twin::{self, BLOCK};
 use auriga_protocol::segment::Entry;
 use auriga_protocol::{Lsn, SegmentId};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const SIDECAR: &str = "durable";
@@ -91,19 +91,7 @@ pub(crate) fn create(opening: &Opening<'_>) -> Result<Opened, IoFailure> {
     let sidecar = disk.create(&name).doing(|| format!("make {name}"))?;
     twin::write_both(&*sidecar, SIDECAR_MAGIC, 0, &[]).doing(|| format!("write {name}"))?;
     let spares = Spares::new(disk.clone(), space.clone(), file_bytes, 0);
-    let mut files = Files {
-        journal,
-        spares: Arc::new(spares),
-        sidecar,
-        live: Live::default(),
-        used: VecDeque::new(),
-        retired: Vec::new(),
-        next_id: 0,
-        next_batch: 1,
-        offset: 0,
-        moving: None,
-        closed: Arc::default(),
-    };
+    let mut files = Files::new(journal, spares, sidecar, 1);
     files.write(&mut Chunk::default(), Purpose::Moving)?;
     Ok(Opened { files, logs: BTreeMap::new(), next_sequence: 1 })
 }
@@ -125,19 +113,7 @@ pub(crate) fn open(opening: &Opening<'_>) -> Result<Opened, OpenError> {
     let damaged = !complete || durable.is_none_or(|durable| durable > newest);
     let spares = Spares::new(disk.clone(), space.clone(), file_bytes, scan.highest_name);
     let mut opened = Opened {
-        files: Files {
-            journal,
-            spares: Arc::new(spares),
-            sidecar,
-            live: Live::default(),
-            used: VecDeque::new(),
-            retired: Vec::new(),
-            next_id: 0,
-            next_batch: newest.max(durable.unwrap_or(0)) + 1,
-            offset: 0,
-            moving: None,
-            closed: Arc::default(),
-        },
+        files: Files::new(journal, spares, sidecar, newest.max(durable.unwrap_or(0)) + 1),
         logs: BTreeMap::new(),
         next_sequence: 1,
     };
