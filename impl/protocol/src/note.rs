@@ -80,6 +80,8 @@ pub enum Note {
         page: PageId,
         /// Whether it ends its mini-transaction.
         is_cpl: bool,
+        /// Whether the page may be as if it was never written after it ([`Payload::may_clear`](crate::Payload)).
+        may_clear: bool,
     },
     /// A writer's recovery is complete: it serves.
     Opened {

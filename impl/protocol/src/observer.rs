@@ -50,6 +50,7 @@ struct Allocated {
     pg: PgId,
     page: PageId,
     is_cpl: bool,
+    may_clear: bool,
 }
 
 /// What a segment has said.
@@ -121,8 +122,9 @@ impl Observer {
                 history.acknowledged_here = *scl;
                 require(kept, "R-REJOIN-1", || format!("{segment} rejoined with promise {promised}, less than it gave"))
             }
-            Note::Allocated { volume, volume_epoch, lsn, pg, page, is_cpl } => {
-                let record = Allocated { volume_epoch: *volume_epoch, pg: *pg, page: *page, is_cpl: *is_cpl };
+            Note::Allocated { volume, volume_epoch, lsn, pg, page, is_cpl, may_clear } => {
+                let (volume_epoch, is_cpl, may_clear) = (*volume_epoch, *is_cpl, *may_clear);
+                let record = Allocated { volume_epoch, pg: *pg, page: *page, is_cpl, may_clear };
                 self.on_allocated(*volume, *lsn, record)
             }
             Note::Opened { volume, writer, volume_epoch, vdl } => self.on_opened(*volume, *writer, *volume_epoch, *vdl),
@@ -311,8 +313,13 @@ impl Observer {
         let unsure = |lsn: Lsn, epoch: VolumeEpoch| self.unheard.may_be_annulled(volume, epoch, volume_epoch, lsn);
         let records = || history.by_page.range((page, Lsn::ZERO)..=(page, read_point)).rev();
         let in_force = || records().map(|((_, lsn), epoch)| (*lsn, *epoch)).filter(|(lsn, epoch)| kept(*lsn, *epoch));
-        let expected = in_force().find(|(lsn, epoch)| !unsure(*lsn, *epoch)).map_or(Lsn::ZERO, |(lsn, _)| lsn);
+        let (expected, written) = in_force().find(|(lsn, epoch)| !unsure(*lsn, *epoch)).unwrap_or_default();
+        let cleared = |lsn: Lsn| history.allocated.get(&lsn).is_some_and(|record| record.may_clear);
+        let forgotten = version == Lsn::ZERO
+            && (in_force().take_while(|(lsn, _)| *lsn >= expected).any(|(lsn, _)| cleared(lsn))
+                || self.unheard.may_follow(volume, written, volume_epoch, read_point));
         let possible = version == expected
+            || forgotten
             || (version > expected && in_force().take_while(|(lsn, _)| *lsn >= version).any(|(lsn, _)| lsn == version))
             || (version > expected && self.unheard.may_be_allocated(volume, volume_epoch, version));
         require(possible, "R-READ-1", || {

@@ -16,6 +16,12 @@ pub trait Payload: Clone + Eq + Hash + Debug {
 
     /// Bytes that this payload occupies in memory, for limits.
     fn weight(&self) -> usize;
+
+    /// Whether a page may be `Default` after it. Storage may forget such a page, its version included, once every read
+    /// point has passed it; of all others the version is kept.
+    fn may_clear(&self) -> bool {
+        false
+    }
 }
 
 /// One change of one page, before it has an LSN.

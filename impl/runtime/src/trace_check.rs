@@ -58,9 +58,6 @@ pub struct Report {
     pub notes: BTreeMap<&'static str, u64>,
     /// Writers that opened.
     pub recoveries: usize,
-    /// Lines without judgement: reads that answered no version. The store keeps no page of zeros, so below the floor
-    /// such a page reads like one that was never written, and notes do not hold content.
-    pub unjudged_reads: u64,
     /// Rules broken in all.
     pub broken_count: u64,
     /// The first of them.
@@ -81,9 +78,6 @@ impl Report {
         );
         let notes: Vec<_> = self.notes.iter().map(|(name, count)| format!("{name} {count}")).collect();
         text += &format!("  {}\n", notes.join(", "));
-        if self.unjudged_reads > 0 {
-            text += &format!("  {} reads of pages without a version are not judged\n", self.unjudged_reads);
-        }
         for broken in &self.broken {
             let Broken { rule, what, node, sequence, at } = broken;
             text += &format!("BROKEN {rule}: {what}\n  ({node}, line {sequence}, at {at} us)\n");
@@ -139,9 +133,7 @@ fn check(processes: &[Process]) -> Report {
                 report.lines += 1;
                 *report.notes.entry(name_of(&line.note)).or_default() += 1;
                 report.recoveries += usize::from(matches!(line.note, Note::Opened { .. }));
-                if is_read_without_version(&line.note) {
-                    report.unjudged_reads += 1;
-                } else if let Err(violation) = observer.observe(&line.note) {
+                if let Err(violation) = observer.observe(&line.note) {
                     report.broken_count += 1;
                     if report.broken.len() < LISTED_MAX {
                         let (node, sequence, at) = (line.node.clone(), line.sequence, line.at.0);
@@ -153,11 +145,6 @@ fn check(processes: &[Process]) -> Report {
         }
     }
     report
-}
-
-/// See [`Report::unjudged_reads`].
-fn is_read_without_version(note: &Note) -> bool {
-    matches!(note, Note::Served { version: Lsn::ZERO, .. } | Note::Read { version: Lsn::ZERO, .. })
 }
 
 /// All members of the groups of this run. Each is in doubt until it is first heard: its process may have been started

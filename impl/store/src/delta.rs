@@ -234,6 +234,15 @@ impl Payload for Delta {
     fn weight(&self) -> usize {
         self.0.len()
     }
+
+    /// Every byte that it sets is zero.
+    fn may_clear(&self) -> bool {
+        let (tag, body) = (self.0[0], &self.0[1..]);
+        match tag {
+            FULL => is_zero(body),
+            _ => patches_of(body).all(|(_, patch)| is_zero(patch)),
+        }
+    }
 }
 
 fn whole(page: &[u8]) -> &[u8] {
@@ -363,10 +372,12 @@ mod tests {
                     Some(delta) => {
                         prop_assert!(delta.len() <= DELTA_MAX);
                         prop_assert_eq!(applied(&delta, &old), image(new));
+                        prop_assert!(delta.may_clear() || !is_zero(new));
                         prop_assert_eq!(Delta::from_bytes(delta.0.clone()), Ok(delta));
                     }
                 }
                 let full = Delta::full(new);
+                prop_assert_eq!(full.may_clear(), is_zero(new));
                 prop_assert_eq!(applied(&full, &old), image(new));
                 prop_assert_eq!(Delta::from_bytes(full.0.clone()), Ok(full));
             }
@@ -408,6 +419,7 @@ mod tests {
         assert_eq!(applied(&delta, &old), image(&new));
         assert_eq!(Delta::between(&old, &[]), Some(Delta::zero()));
         assert!(applied(&Delta::zero(), &old).is_zero());
+        assert!(Delta::zero().may_clear());
     }
 
     #[test]

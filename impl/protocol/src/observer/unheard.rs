@@ -49,6 +49,14 @@ impl Unheard {
         written < read && self.recoveries.range(between).any(|(_, vdl)| lsn > *vdl)
     }
 
+    /// Whether a record that nobody is known to have allocated, at or below `read_point`, may come after those that are
+    /// known of the writer of `written`.
+    pub fn may_follow(&self, volume: VolumeId, written: VolumeEpoch, read: VolumeEpoch, read_point: Lsn) -> bool {
+        let since = (volume, written)..=(volume, read.max(written));
+        self.writers.range(since.clone()).any(|(_, last)| *last < read_point)
+            || self.recoveries.range(since).any(|(_, vdl)| *vdl < read_point)
+    }
+
     /// Whether `lsn`, which nobody is known to have allocated, may be a lost writer's.
     pub fn may_be_allocated(&self, volume: VolumeId, read: VolumeEpoch, lsn: Lsn) -> bool {
         let until = (volume, VolumeEpoch::NONE)..=(volume, read);

@@ -42,6 +42,7 @@ impl<P: Payload> Writer<P> {
             let prev_block = self.latest.insert(page, lsn).unwrap_or_default();
             let prev_segment = core::mem::replace(&mut self.group(pg).last, lsn);
             let is_cpl = index + 1 == count;
+            let may_clear = payload.may_clear();
             let record = Record { lsn, prev_volume, prev_segment, prev_block, is_cpl, page, payload };
             prev_volume = lsn;
             out.note(Note::Allocated {
@@ -51,6 +52,7 @@ impl<P: Payload> Writer<P> {
                 pg,
                 page,
                 is_cpl,
+                may_clear,
             });
             self.enqueue(pg, record);
         }
