@@ -10,7 +10,7 @@
 
 use auriga_protocol::message::BasePage;
 use auriga_protocol::record::materialise;
-use auriga_protocol::segment::{Entry, Floor, Outcome, Survived, Task};
+use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
 use auriga_protocol::{AppendId, Lsn, Membership, PageId, Payload};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -21,7 +21,7 @@ pub struct Disk<P: Payload> {
     pending: VecDeque<(AppendId, Entry<P>)>,
     tasks: VecDeque<Task<P>>,
     pages: BTreeMap<PageId, BasePage<P>>,
-    floor: Floor,
+    floor: Lsn,
     rotten: BTreeSet<PageId>,
     scrubbed: Option<PageId>,
     journal_damaged: bool,
@@ -120,7 +120,7 @@ impl<P: Payload> Disk<P> {
         })
     }
 
-    fn coalesce(&mut self, floor: Floor, records: Vec<auriga_protocol::Record<P>>) -> Outcome<P> {
+    fn coalesce(&mut self, floor: Lsn, records: Vec<auriga_protocol::Record<P>>) -> Outcome<P> {
         if let Some(record) = records.iter().find(|record| self.rotten.contains(&record.page)) {
             return Outcome::Damaged { page: record.page, token: None };
         }
@@ -160,7 +160,7 @@ impl<P: Payload> Disk<P> {
         for entry in std::mem::take(&mut self.durable) {
             match entry {
                 Entry::Records { records: mut kept, vdl } => {
-                    kept.retain(|record| record.lsn > self.floor.lsn);
+                    kept.retain(|record| record.lsn > self.floor);
                     records.push(Entry::Records { records: kept, vdl });
                 }
                 other => drop(newest.insert(other.kind(), other)),

@@ -149,9 +149,9 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
         Message::GossipTooFar { floor } => format!("{name} floor={floor}"),
         Message::HydratePull { installed, after, .. } => format!("{name} {installed} after={}", or_first(after)),
         Message::HydratePush { floor, pages, complete, .. } => {
-            format!("{name} floor={} {}{}", floor.lsn, bases(pages), if *complete { " complete" } else { "" })
+            format!("{name} floor={floor} {}{}", bases(pages), if *complete { " complete" } else { "" })
         }
-        Message::HealPull { page, floor } => format!("{name} {page:?} floor={}", floor.lsn),
+        Message::HealPull { page, floor } => format!("{name} {page:?} floor={floor}"),
         Message::HealPush { page, base: sound, through } => {
             let sound = sound.as_ref().map_or("never written".into(), base);
             format!("{name} {page:?} through={through} {sound}")
@@ -184,11 +184,11 @@ pub fn entry<P: Payload>(entry: &Entry<P>) -> String {
 /// A task of the page store.
 pub fn task<P: Payload>(task: &Task<P>) -> String {
     match task {
-        Task::Coalesce { floor, records: taken } => format!("Coalesce floor={} {}", floor.lsn, records(taken)),
+        Task::Coalesce { floor, records: taken } => format!("Coalesce floor={floor} {}", records(taken)),
         Task::ReadBase { page, .. } => format!("ReadBase {page:?}"),
         Task::ReadBases { after, limit, .. } => format!("ReadBases after={after:?} limit={limit}"),
         Task::PutBases { pages, floor, .. } => {
-            format!("PutBases {} floor={}", bases(pages), floor.map_or("-".into(), |floor| floor.lsn.to_string()))
+            format!("PutBases {} floor={}", bases(pages), floor.map_or("-".into(), |floor| floor.to_string()))
         }
         Task::Scrub { limit } => format!("Scrub limit={limit}"),
     }

@@ -2,7 +2,7 @@
 
 use auriga_protocol::quorum::{MemberSet, QuorumSet, Threshold};
 use auriga_protocol::record::materialise;
-use auriga_protocol::segment::{Floor, HotLog};
+use auriga_protocol::segment::HotLog;
 use auriga_protocol::{AppendId, Geometry, Lsn, MemberId, PageId, Payload, Record, TruncationList, VolumeEpoch};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -111,7 +111,7 @@ proptest! {
         let mut arriving: Vec<usize> = (0..records.len()).collect();
         arriving.sort_by_key(|index| order[*index]);
         arriving.truncate(come);
-        let mut log = HotLog::new(Floor::default());
+        let mut log = HotLog::new(Lsn::ZERO);
         for (append, index) in arriving.iter().enumerate() {
             log.insert(records[*index].clone(), AppendId(append as u64 + 1));
         }

@@ -3,7 +3,6 @@
 
 use auriga_protocol::ids::Incarnation;
 use auriga_protocol::message::{BasePage, Standing};
-use auriga_protocol::segment::Floor;
 use auriga_protocol::{
     Install, Lsn, MemberId, Membership, MembershipEpoch, Message, PageId, Party, PgId, QuorumSet, Record, Refusal,
     SealReport, SegmentId, Token, TruncationList, VolumeEpoch, VolumeId, WriterId,
@@ -46,7 +45,7 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
         SealReport { install: install.clone(), scl: Lsn(40), vdl: Lsn(30), membership, standing: standing.clone() };
     let image = PageImage::copy_from(&content);
     let base = BasePage { page, version: Lsn(28), content: image.clone() };
-    let floor = Floor { lsn: Lsn(29), tail: Lsn(28) };
+    let floor = Lsn(29);
     let records = vec![record];
     let refusals = [
         Refusal::StaleVolumeEpoch { current: VolumeEpoch(4) },

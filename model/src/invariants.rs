@@ -50,7 +50,7 @@ fn annulled_is_gone(world: &World, node: &Node) -> Broken {
 
 /// I-FLOOR: no floor is above the read point of a read that is under way in the volume epoch installed there.
 fn floor_is_low(world: &World, node: &Node) -> Broken {
-    let (epoch, floor) = (node.machine.install().volume_epoch, node.machine.log().floor().lsn);
+    let (epoch, floor) = (node.machine.install().volume_epoch, node.machine.log().floor());
     let reading = |writer: &Arc<Writer<_>>| writer.volume_epoch() == epoch && writer.status().reads > 0;
     if floor == Lsn::ZERO || !world.writers.iter().any(reading) {
         return None;
@@ -82,7 +82,7 @@ fn chains_agree(world: &World, index: usize) -> Broken {
     let peers = world.nodes.iter().map(|node| &node.machine);
     let same_install = |peer: &&Segment<_>| peer.id().pg == this.id().pg && peer.install() == this.install();
     peers.filter(same_install).find_map(|peer| {
-        let above = this.log().floor().lsn.max(peer.log().floor().lsn);
+        let above = this.log().floor().max(peer.log().floor());
         let through = this.log().scl().min(peer.log().scl());
         let chain = |segment: &Segment<crate::payload::Mark>| -> Vec<(Lsn, crate::payload::Mark)> {
             let records = segment.log().records().filter(|record| record.lsn > above && record.lsn <= through);
@@ -236,7 +236,7 @@ fn shown(scale: &Scale) -> Vec<Property<Volume>> {
         world.nodes.iter().any(|node| node.machine.log().last() > node.machine.log().scl() && node.pending.is_empty())
     });
     show(budgets.coalesces > 0, "a floor has moved", |_, world| {
-        world.nodes.iter().any(|node| node.machine.log().floor().lsn > Lsn::ZERO)
+        world.nodes.iter().any(|node| node.machine.log().floor() > Lsn::ZERO)
     });
     show(budgets.reads > 0, "a page with records is asked for", |_, world| {
         world.left.reads == 0 && world.history.acknowledged > Lsn::ZERO

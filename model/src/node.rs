@@ -8,7 +8,7 @@
 use crate::canon;
 use crate::payload::Mark;
 use auriga_protocol::message::BasePage;
-use auriga_protocol::segment::{Entry, Floor, Outcome, Survived, Task};
+use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
 use auriga_protocol::{
     AppendId, Effects, Lsn, Machine, Membership, Micros, PageId, Payload, Segment, SegmentConfig, SegmentId,
     VolumeEpoch,
@@ -40,7 +40,7 @@ pub struct Node {
 /// The page store.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 struct Pages {
-    floor: Floor,
+    floor: Lsn,
     bases: BTreeMap<PageId, (Lsn, Vec<Mark>)>,
 }
 
@@ -52,7 +52,7 @@ pub struct Kept {
     /// Its installed epoch.
     pub installed: VolumeEpoch,
     /// Its floor.
-    pub floor: Floor,
+    pub floor: Lsn,
     /// The records above the floor.
     pub records: Vec<Lsn>,
     /// The booted machine.
@@ -159,7 +159,7 @@ impl Kept {
 
     /// Whether the record at `lsn` would be there after a crash.
     pub fn holds(&self, lsn: Lsn) -> bool {
-        lsn <= self.floor.lsn || self.records.contains(&lsn)
+        lsn <= self.floor || self.records.contains(&lsn)
     }
 }
 

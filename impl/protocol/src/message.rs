@@ -17,7 +17,6 @@ use crate::ids::{Incarnation, Lsn, MemberId, PageId, Party, VolumeEpoch, WriterI
 use crate::machine::Token;
 use crate::quorum::Membership;
 use crate::record::{Payload, Record};
-use crate::segment::Floor;
 use crate::truncation::TruncationList;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -236,7 +235,7 @@ pub enum Message<P: Payload> {
         /// As asked.
         after: Option<PageId>,
         /// The sender's floor, which it holds while it is asked for more.
-        floor: Floor,
+        floor: Lsn,
         /// Pages with their versions, in page order.
         pages: Vec<BasePage<P>>,
         /// Whether these are the last.
@@ -247,7 +246,7 @@ pub enum Message<P: Payload> {
         /// Which page.
         page: PageId,
         /// The asker's floor: the copy must be at least as new.
-        floor: Floor,
+        floor: Lsn,
     },
     /// A sound copy of a base page (`None`: never written).
     HealPush {

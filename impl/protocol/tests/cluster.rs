@@ -33,7 +33,7 @@ struct Disk {
     entries: Vec<Entry<Push>>,
     durable: usize,
     pending: Vec<AppendId>,
-    floor: auriga_protocol::segment::Floor,
+    floor: auriga_protocol::Lsn,
     bases: BTreeMap<PageId, BasePage<Push>>,
 }
 

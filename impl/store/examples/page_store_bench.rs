@@ -4,7 +4,7 @@
 //! temporary directory. `specs/decisions/0003-page-store.md` has figures and what was decided.
 
 use auriga_protocol::record::materialise;
-use auriga_protocol::segment::{Floor, Outcome, Task};
+use auriga_protocol::segment::{Outcome, Task};
 use auriga_protocol::{
     AppendId, Change, Lsn, MemberId, Membership, PageId, PgId, QuorumSet, Record, SegmentId, Token, VolumeId,
 };
@@ -76,7 +76,7 @@ impl PageStore for Ours {
     fn coalesce(&mut self, through: u64, changes: &[Change<Delta>]) -> Result<(), Failed> {
         let first = through - changes.len() as u64 + 1;
         let records = (first..).zip(changes).map(|(lsn, change)| record(lsn, change)).collect();
-        let floor = Floor { lsn: Lsn(through), tail: Lsn(through) };
+        let floor = Lsn(through);
         self.store.run(SEGMENT, Task::Coalesce { floor, records });
         match self.outcomes.recv()? {
             Outcome::Coalesced { .. } => Ok(()),

@@ -3,13 +3,13 @@
 use crate::testing::*;
 use crate::{Delta, Options, PageImage};
 use auriga_protocol::message::BasePage;
-use auriga_protocol::segment::{Entry, Floor, Outcome, Task};
+use auriga_protocol::segment::{Entry, Outcome, Task};
 use auriga_protocol::{AppendId, Lsn, SegmentId, Token, VolumeEpoch};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-fn floor(lsn: u64) -> Floor {
-    Floor { lsn: Lsn(lsn), tail: Lsn(lsn) }
+fn floor(lsn: u64) -> Lsn {
+    Lsn(lsn)
 }
 
 fn coalesce(lsns: std::ops::RangeInclusive<u64>) -> Task<Delta> {
@@ -92,7 +92,7 @@ fn check_nothing_lost(disk: &MemoryDisk, id: SegmentId, confirmed: &Confirmed, w
         return;
     };
     assert!(!survived.damaged, "{what}: nothing was damaged, but {confirmed:?}");
-    let floor = survived.floor.lsn.0;
+    let floor = survived.floor.0;
     assert!(floor == confirmed.floor || floor == confirmed.floor_asked, "{what}: floor {floor}, {confirmed:?}");
     let found: Vec<u64> = lsns(survived).into_iter().filter(|lsn| *lsn > floor).collect();
     let last = found.last().copied().unwrap_or(floor);

@@ -89,7 +89,7 @@ impl Store {
         let space = Arc::new(Space::new(options.capacity_bytes));
         let found = identity::verify(&*disk, options.cluster, &options.node)?;
         let page_files = pages::find(&*disk)?;
-        let floor_of = |file: &pages::FoundFile| file.known().map_or(Lsn::ZERO, |(floor, _)| floor.lsn);
+        let floor_of = |file: &pages::FoundFile| file.known().map_or(Lsn::ZERO, |(floor, _)| floor);
         let floors: BTreeMap<_, _> = page_files.iter().map(|file| (file.segment, floor_of(file))).collect();
         let forgetful = page_files.iter().filter(|file| file.known().is_none()).map(|file| file.segment);
         let forgetful: BTreeSet<_> = forgetful.collect();

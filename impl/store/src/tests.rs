@@ -3,12 +3,12 @@
 use crate::testing::*;
 use crate::{Delta, OpenError, Options, PAGE_SIZE, PageImage, Store};
 use auriga_protocol::message::BasePage;
-use auriga_protocol::segment::{Entry, Floor, Outcome, PageRange, Task};
+use auriga_protocol::segment::{Entry, Outcome, PageRange, Task};
 use auriga_protocol::{AppendId, Lsn, Token, VolumeEpoch, WriterId};
 use std::sync::Arc;
 
-fn floor(lsn: u64) -> Floor {
-    Floor { lsn: Lsn(lsn), tail: Lsn(lsn) }
+fn floor(lsn: u64) -> Lsn {
+    Lsn(lsn)
 }
 
 fn coalesce(through: u64) -> Task<Delta> {
@@ -33,7 +33,7 @@ fn what_was_reported_durable_is_there_after_a_restart() {
     let running = Running::open(&disk, options());
     let survived = &running.survived[&segment(1)];
     assert!(!survived.damaged);
-    assert_eq!(survived.floor, Floor::default());
+    assert_eq!(survived.floor, Lsn::ZERO);
     assert_eq!(survived.entries, [Entry::Membership(membership()), promise(1), records(1..=3)]);
 }
 

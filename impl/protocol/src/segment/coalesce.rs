@@ -3,8 +3,9 @@
 //! The floor moves to at most min(PGMRPL, SCL). PGMRPL ≤ VDL, so nothing that is coalesced can ever be annulled, and
 //! every read point still in use is at or above the floor (R-COLLECT-1).
 
-use super::{Floor, Out, Segment, Task, Timer};
+use super::{Out, Segment, Task, Timer};
 use crate::defect::Defect;
+use crate::ids::Lsn;
 use crate::note::Note;
 use crate::record::{Payload, Record, take_weight};
 use alloc::vec::Vec;
@@ -24,18 +25,18 @@ impl<P: Payload> Segment<P> {
         let all = self.config.defects.has(Defect::CollectAbovePgmrpl);
         let target = if all { self.log.scl() } else { self.pgmrpl.min(self.log.scl()) };
         let above = self.log.floor();
-        let eligible = self.log.chain_above(above.lsn).take_while(|record| record.lsn <= target).cloned();
+        let eligible = self.log.chain_above(above).take_while(|record| record.lsn <= target).cloned();
         let records: Vec<Record<P>> = take_weight(eligible, self.config.coalesce_weight_max);
         let Some(last) = records.last() else { return };
-        let floor = Floor { lsn: last.lsn, tail: last.lsn };
+        let floor = last.lsn;
         self.coalescing = true;
         out.start(Task::Coalesce { floor, records });
     }
 
-    pub(super) fn on_coalesced(&mut self, floor: Floor, out: &mut Out<P>) {
+    pub(super) fn on_coalesced(&mut self, floor: Lsn, out: &mut Out<P>) {
         self.coalescing = false;
         self.log.collect(floor);
-        out.note(Note::Collected { segment: self.id, floor: floor.lsn });
+        out.note(Note::Collected { segment: self.id, floor });
         if self.config.coalesce_weight > 0 && self.log.weight() >= self.config.coalesce_weight {
             self.coalesce(out);
         }

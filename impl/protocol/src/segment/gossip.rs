@@ -41,8 +41,8 @@ impl<P: Payload> Segment<P> {
             out.send(to, Message::GossipInstall(self.install.clone()));
         } else if installed == self.install.volume_epoch && scl < self.log.scl() {
             let floor = self.log.floor();
-            if scl < floor.tail {
-                return out.send(to, Message::GossipTooFar { floor: floor.lsn });
+            if scl < floor {
+                return out.send(to, Message::GossipTooFar { floor });
             }
             let records = take_weight(self.log.chain_above(scl).cloned(), self.config.push_weight_max);
             out.send(to, Message::GossipPush { installed, records });

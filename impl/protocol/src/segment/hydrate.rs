@@ -6,7 +6,7 @@
 //! base carries its version, and a read point below a base's version is refused.
 
 use super::reads::PendingBase;
-use super::{Entry, Floor, Out, PageRange, Reply, Segment, Task};
+use super::{Entry, Out, PageRange, Reply, Segment, Task};
 use crate::ids::{Lsn, MemberId, PageId, SegmentId, VolumeEpoch};
 use crate::machine::Token;
 use crate::message::{BasePage, Message};
@@ -35,7 +35,7 @@ pub(super) struct Hydration {
     /// The last page stored.
     after: Option<PageId>,
     /// The sender's floor, once known.
-    floor: Option<Floor>,
+    floor: Option<Lsn>,
     /// A chunk is being stored; whether it is the last, and its last page.
     storing: Option<(bool, Option<PageId>)>,
     rounds_left: u8,
@@ -45,7 +45,7 @@ pub(super) struct Hydration {
 pub(super) struct Chunk<P: Payload> {
     pub installed: VolumeEpoch,
     pub after: Option<PageId>,
-    pub floor: Floor,
+    pub floor: Lsn,
     pub pages: Vec<BasePage<P>>,
     pub complete: bool,
 }
@@ -65,7 +65,7 @@ impl<P: Payload> Segment<P> {
 
     fn pull_chunk(&mut self, out: &mut Out<P>) {
         if let Some(Hydration { peer, after, .. }) = self.hydration {
-            let (installed, at_least) = (self.install.volume_epoch, self.log.floor().lsn);
+            let (installed, at_least) = (self.install.volume_epoch, self.log.floor());
             out.send(self.peer(peer), Message::HydratePull { installed, after, at_least });
         }
     }
@@ -84,7 +84,7 @@ impl<P: Payload> Segment<P> {
         if unable || other || installed != self.install.volume_epoch || self.coalescing {
             return;
         }
-        if self.log.floor().lsn < at_least {
+        if self.log.floor() < at_least {
             return self.coalesce(out);
         }
         if after.is_some() && self.pin.is_none() {
@@ -110,7 +110,7 @@ impl<P: Payload> Segment<P> {
     }
 
     pub(super) fn on_hydrate_push(&mut self, peer: SegmentId, chunk: Chunk<P>, out: &mut Out<P>) {
-        let at_least = self.log.floor().lsn;
+        let at_least = self.log.floor();
         let Some(hydration) = &mut self.hydration else { return };
         let expected = peer.member == hydration.peer
             && chunk.after == hydration.after
@@ -119,7 +119,7 @@ impl<P: Payload> Segment<P> {
         if !expected {
             return;
         }
-        if chunk.floor.lsn < at_least || hydration.floor.is_some_and(|floor| floor != chunk.floor) {
+        if chunk.floor < at_least || hydration.floor.is_some_and(|floor| floor != chunk.floor) {
             self.hydration = None;
             return;
         }
@@ -146,8 +146,8 @@ impl<P: Payload> Segment<P> {
         self.adopt_floor(floor, out);
     }
 
-    fn adopt_floor(&mut self, floor: Floor, out: &mut Out<P>) {
-        self.vdl = self.vdl.max(floor.lsn);
+    fn adopt_floor(&mut self, floor: Lsn, out: &mut Out<P>) {
+        self.vdl = self.vdl.max(floor);
         self.log.collect(floor);
         self.log.advance(self.durable);
         self.damaged.clear();
@@ -155,7 +155,7 @@ impl<P: Payload> Segment<P> {
             self.pages_lost = false;
             self.append(Entry::PagesRestored, out);
         }
-        out.note(Note::Collected { segment: self.id, floor: floor.lsn });
+        out.note(Note::Collected { segment: self.id, floor });
         if self.promise.volume_epoch == self.install.volume_epoch {
             let (to, volume_epoch) = (self.installed_writer(), self.install.volume_epoch);
             self.answer(Reply::Acknowledge { to, volume_epoch }, out);

@@ -95,7 +95,7 @@ impl<P: Payload> Entry<P> {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Survived<P: Payload> {
     /// Everything at or below is in base pages; the log below may be gone.
-    pub floor: Floor,
+    pub floor: Lsn,
     /// Durable entries, oldest first. Records at or below the floor may be missing.
     pub entries: Vec<Entry<P>>,
     /// The log was found damaged somewhere other than in its torn, never acknowledged tail: entries are missing.
@@ -104,7 +104,7 @@ pub struct Survived<P: Payload> {
 
 impl<P: Payload> Default for Survived<P> {
     fn default() -> Self {
-        Survived { floor: Floor::default(), entries: Vec::new(), damaged: false }
+        Survived { floor: Lsn::ZERO, entries: Vec::new(), damaged: false }
     }
 }
 
@@ -115,15 +115,6 @@ impl<P: Payload> Survived<P> {
     }
 }
 
-/// How far the log has been coalesced into base pages. Reads below `lsn` are refused.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
-pub struct Floor {
-    /// A volume LSN.
-    pub lsn: Lsn,
-    /// The group's last LSN at or below it: where the segment chain above begins.
-    pub tail: Lsn,
-}
-
 /// Work on base pages. The driver runs tasks of one segment one after another, in order.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Task<P: Payload> {
@@ -131,7 +122,7 @@ pub enum Task<P: Payload> {
     /// Ends as `Coalesced`, or `Damaged` (then nothing has changed).
     Coalesce {
         /// The new floor.
-        floor: Floor,
+        floor: Lsn,
         /// Records above the old floor and at or below the new one, in LSN order.
         records: Vec<Record<P>>,
     },
@@ -160,7 +151,7 @@ pub enum Task<P: Payload> {
         /// Everything stored in this range and not among `pages` was never written, or is gone: forget it.
         replace: Option<PageRange>,
         /// A floor to adopt with them, durably.
-        floor: Option<Floor>,
+        floor: Option<Lsn>,
     },
     /// Re-read the next `limit` base pages and verify their checksums. Ends as `Scrubbed`.
     Scrub {
@@ -191,7 +182,7 @@ pub enum Outcome<P: Payload> {
     /// The floor is durable.
     Coalesced {
         /// As asked.
-        floor: Floor,
+        floor: Lsn,
     },
     /// A base page.
     Base {

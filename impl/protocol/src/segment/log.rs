@@ -3,16 +3,15 @@
 //! ```text
 //!   coalesced into base pages │ hot log
 //!  ───────────────────────────┼──●───●───●──────●───●──────►  LSN (this group's records only)
-//!                        floor.tail      SCL  ^ hole: not yet received
+//!                          floor         SCL  ^ hole: not yet received
 //! ```
 //!
 //! Invariants:
-//! - SCL is the gapless, *durable* end of the chain that starts at `floor.tail`;
+//! - SCL is the gapless, *durable* end of the chain that starts at `floor`;
 //! - every record above the floor and at or below SCL belongs to the chain, because a record's link names the one
 //!   directly before it in the group;
 //! - no record is annulled.
 
-use super::Floor;
 use crate::ids::{Lsn, PageId};
 use crate::machine::AppendId;
 use crate::record::{Payload, Record};
@@ -31,7 +30,7 @@ struct Slot<P> {
 /// The hot log: see the module's header.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct HotLog<P: Payload> {
-    floor: Floor,
+    floor: Lsn,
     scl: Lsn,
     slots: BTreeMap<Lsn, Slot<P>>,
     by_page: BTreeSet<(PageId, Lsn)>,
@@ -40,12 +39,12 @@ pub struct HotLog<P: Payload> {
 
 impl<P: Payload> HotLog<P> {
     /// An empty log above `floor`.
-    pub fn new(floor: Floor) -> Self {
-        HotLog { floor, scl: floor.tail, slots: BTreeMap::new(), by_page: BTreeSet::new(), weight: 0 }
+    pub fn new(floor: Lsn) -> Self {
+        HotLog { floor, scl: floor, slots: BTreeMap::new(), by_page: BTreeSet::new(), weight: 0 }
     }
 
     /// Where base pages end and the log begins.
-    pub fn floor(&self) -> Floor {
+    pub fn floor(&self) -> Lsn {
         self.floor
     }
 
@@ -66,12 +65,12 @@ impl<P: Payload> HotLog<P> {
 
     /// The greatest LSN held, in the chain or beyond a hole, durable or not.
     pub fn last(&self) -> Lsn {
-        self.slots.keys().next_back().copied().unwrap_or(self.floor.tail)
+        self.slots.keys().next_back().copied().unwrap_or(self.floor)
     }
 
     /// Whether `lsn` is neither held nor coalesced.
     pub fn lacks(&self, lsn: Lsn) -> bool {
-        lsn > self.floor.lsn && !self.slots.contains_key(&lsn)
+        lsn > self.floor && !self.slots.contains_key(&lsn)
     }
 
     /// Adds a record that the log lacks; it joins the chain once `append` is durable.
@@ -105,21 +104,21 @@ impl<P: Payload> HotLog<P> {
     }
 
     /// Drops everything that the new floor covers.
-    pub fn collect(&mut self, floor: Floor) {
-        if floor.lsn <= self.floor.lsn {
+    pub fn collect(&mut self, floor: Lsn) {
+        if floor <= self.floor {
             return;
         }
-        while let Some(lsn) = self.slots.keys().next().copied().filter(|lsn| *lsn <= floor.lsn) {
+        while let Some(lsn) = self.slots.keys().next().copied().filter(|lsn| *lsn <= floor) {
             self.remove(lsn);
         }
         self.floor = floor;
-        self.scl = self.scl.max(floor.tail);
+        self.scl = self.scl.max(floor);
     }
 
     /// The chain's last LSN at or below `lsn`; `lsn` is at or above the floor.
     pub fn last_at_or_below(&self, lsn: Lsn) -> Lsn {
         let end = lsn.min(self.scl);
-        self.slots.range(..=end).next_back().map_or(self.floor.tail, |(lsn, _)| *lsn)
+        self.slots.range(..=end).next_back().map_or(self.floor, |(lsn, _)| *lsn)
     }
 
     /// The chain's last LSN at or below `lsn` that `truncations` leave in force; `lsn` is at or above the floor.
@@ -133,7 +132,7 @@ impl<P: Payload> HotLog<P> {
 
     /// The chain above `above`, in order.
     pub fn chain_above(&self, above: Lsn) -> impl Iterator<Item = &Record<P>> {
-        let first = above.max(self.floor.lsn).next();
+        let first = above.max(self.floor).next();
         let end = self.scl.max(above);
         self.slots.range(first..=end.max(first)).map(|(_, slot)| &slot.record).filter(move |record| record.lsn <= end)
     }

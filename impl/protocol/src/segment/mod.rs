@@ -10,7 +10,7 @@
 //! Invariants (asserted after each step in [`Segment::check`]):
 //! - the promise is at or above the installed volume epoch (R-FENCE-1);
 //! - floor ≤ the highest VDL known, so nothing that is coalesced can be annulled (R-COLLECT-1);
-//! - the chain starts at the floor: SCL ≥ `floor.tail`.
+//! - the chain starts at the floor: SCL ≥ `floor`.
 //!
 //! Where to go next: `interface.rs` (what it asks of the disk), `log.rs` (the chain), `writes.rs` (seal, install,
 //! write), `reads.rs`, `coalesce.rs`, `gossip.rs` (holes and missed installs), `hydrate.rs` (pages from a peer),
@@ -193,7 +193,7 @@ impl<P: Payload> Segment<P> {
             installed: self.install.volume_epoch,
             scl: self.log.scl(),
             vdl: self.vdl,
-            floor: self.log.floor().lsn,
+            floor: self.log.floor(),
             log_weight: self.log.weight() as u64,
             log_records: self.log.record_count() as u64,
             hydrating: self.hydration.is_some() || self.pages_lost,
@@ -211,11 +211,11 @@ impl<P: Payload> Segment<P> {
     pub fn check(&self) {
         let (floor, planted) = (self.log.floor(), self.config.defects.any());
         assert!(self.promise.volume_epoch >= self.install.volume_epoch || planted, "R-FENCE-1 broken: {self:?}");
-        assert!(floor.lsn <= self.vdl || planted, "R-COLLECT-1 broken: floor {floor:?} above VDL {}", self.vdl);
-        assert!(self.log.scl() >= floor.tail, "SCL {} below the floor {floor:?}", self.log.scl());
+        assert!(floor <= self.vdl || planted, "R-COLLECT-1 broken: floor {floor:?} above VDL {}", self.vdl);
+        assert!(self.log.scl() >= floor, "SCL {} below the floor {floor:?}", self.log.scl());
     }
 
-    fn empty(config: SegmentConfig, id: SegmentId, floor: Floor) -> Self {
+    fn empty(config: SegmentConfig, id: SegmentId, floor: Lsn) -> Self {
         Segment {
             id,
             config,
@@ -223,8 +223,8 @@ impl<P: Payload> Segment<P> {
             promise: Promise::default(),
             install: Install::default(),
             log: HotLog::new(floor),
-            vdl: floor.lsn,
-            pgmrpl: floor.lsn,
+            vdl: floor,
+            pgmrpl: floor,
             appended: AppendId(0),
             durable: AppendId(0),
             waiting: Vec::new(),

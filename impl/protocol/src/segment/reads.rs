@@ -3,7 +3,7 @@
 //! A page is its base (everything at or below the floor, and possibly more) plus the records of the log above the
 //! base's version and at or below the read point.
 
-use super::{Floor, Out, PageRange, Segment, Task};
+use super::{Out, PageRange, Segment, Task};
 use crate::defect::Defect;
 use crate::ids::{Lsn, MemberId, PageId, Party, SegmentId, VolumeEpoch};
 use crate::machine::Token;
@@ -53,7 +53,7 @@ impl<P: Payload> Segment<P> {
     fn admit_read(&self, wanted: &Wanted) -> Result<(), Refusal> {
         let defects = self.config.defects;
         let scl = self.log.scl();
-        let floor = self.log.floor().lsn;
+        let floor = self.log.floor();
         let needed = if defects.has(Defect::ReadNotTranslated) { wanted.read_point } else { wanted.group_point };
         if wanted.volume_epoch < self.promise.volume_epoch {
             return Err(Refusal::StaleVolumeEpoch { current: self.promise.volume_epoch });
@@ -124,13 +124,13 @@ impl<P: Payload> Segment<P> {
         out.send(self.peer(peer), Message::HealPull { page, floor: self.log.floor() });
     }
 
-    pub(super) fn on_heal_pull(&mut self, peer: SegmentId, page: PageId, floor: Floor, out: &mut Out<P>) {
+    pub(super) fn on_heal_pull(&mut self, peer: SegmentId, page: PageId, floor: Lsn, out: &mut Out<P>) {
         let cannot = self.amnesia.is_some() || self.pages_lost || self.damaged.contains(&page);
-        if cannot || self.log.scl() < floor.tail || self.bases.len() >= self.config.reads_max {
+        if cannot || self.log.scl() < floor || self.bases.len() >= self.config.reads_max {
             return;
         }
         let token = self.new_token();
-        let through = floor.lsn.max(self.log.floor().lsn);
+        let through = floor.max(self.log.floor());
         self.bases.insert(token, PendingBase::Heal { peer: peer.member, page, through });
         out.start(Task::ReadBase { token, page });
     }
@@ -151,7 +151,7 @@ impl<P: Payload> Segment<P> {
     pub(super) fn on_heal_push(&mut self, page: PageId, base: Option<BasePage<P>>, through: Lsn, out: &mut Out<P>) {
         let storing = self.bases.values().any(|pending| *pending == PendingBase::Healed { page });
         let fits = base.as_ref().is_none_or(|base| base.page == page);
-        if !self.damaged.contains(&page) || through < self.log.floor().lsn || storing || !fits {
+        if !self.damaged.contains(&page) || through < self.log.floor() || storing || !fits {
             return;
         }
         let token = self.new_token();

@@ -46,7 +46,7 @@ impl<P: Payload> Segment<P> {
             let refusal = Refusal::StaleVolumeEpoch { current: self.promise.volume_epoch };
             return out.send(from, Message::Refused(refusal));
         }
-        let floor = self.log.floor().lsn;
+        let floor = self.log.floor();
         if above < floor {
             return out.send(from, Message::Refused(Refusal::BelowFloor { floor }));
         }

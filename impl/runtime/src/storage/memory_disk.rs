@@ -5,8 +5,8 @@ use crate::admin::DiskStatus;
 use crate::driver::lock;
 use auriga_protocol::message::BasePage;
 use auriga_protocol::record::materialise;
-use auriga_protocol::segment::{Entry, Floor, Outcome, Survived, Task};
-use auriga_protocol::{AppendId, Membership, PageId, Record, SegmentId};
+use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
+use auriga_protocol::{AppendId, Lsn, Membership, PageId, Record, SegmentId};
 use auriga_store::Delta;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -20,7 +20,7 @@ pub struct MemoryPlatters(Arc<Mutex<BTreeMap<SegmentId, Kept>>>);
 
 #[derive(Default)]
 struct Kept {
-    floor: Floor,
+    floor: Lsn,
     entries: Vec<Entry<Delta>>,
     bases: BTreeMap<PageId, BasePage<Delta>>,
 }

@@ -10,7 +10,7 @@ use crate::space::Space;
 use crate::twin::{self, BLOCK};
 use crate::{Delta, PAGE_SIZE, PageImage};
 use auriga_protocol::message::BasePage;
-use auriga_protocol::segment::{Floor, PageRange};
+use auriga_protocol::segment::PageRange;
 use auriga_protocol::{Lsn, PageId, SegmentId};
 use bytes::BytesMut;
 use std::collections::BTreeMap;
@@ -66,7 +66,7 @@ impl PageFile {
     }
 
     /// The durable floor.
-    pub(crate) fn floor(&self) -> Floor {
+    pub(crate) fn floor(&self) -> Lsn {
         self.writer().superblock.floor
     }
 
@@ -189,7 +189,7 @@ impl Commit<'_> {
     /// The operating system's: then it isn't known what is durable, and the node must stop.
     pub(super) fn finish(
         mut self,
-        floor: Option<Floor>,
+        floor: Option<Lsn>,
         restored: bool,
         visible: impl FnOnce(),
     ) -> Result<(), IoFailure> {

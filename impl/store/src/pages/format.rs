@@ -5,11 +5,10 @@
 
 use crate::PAGE_SIZE;
 use crate::twin::BLOCK;
-use auriga_protocol::segment::Floor;
 use auriga_protocol::{Lsn, Membership, PageId, SegmentId};
 use serde::{Deserialize, Serialize};
 
-pub(super) const SUPERBLOCK_MAGIC: [u8; 4] = *b"AUP1";
+pub(super) const SUPERBLOCK_MAGIC: [u8; 4] = *b"AUP2";
 const SLOT_MAGIC: [u8; 4] = *b"AUS1";
 
 /// Bytes of a slot's header.
@@ -44,7 +43,7 @@ pub(super) struct Superblock {
     pub membership: Membership,
     /// Slots of this generation or an older one are committed.
     pub generation: u64,
-    pub floor: Floor,
+    pub floor: Lsn,
     /// All pages were lost once, and have not all come back.
     pub lost: bool,
     pub index: IndexSum,

@@ -12,8 +12,7 @@ use crate::disk::{Disk, File, read_up_to};
 use crate::error::{IoFailure, While};
 use crate::space::Space;
 use crate::twin::{self, BLOCK};
-use auriga_protocol::segment::Floor;
-use auriga_protocol::{MemberId, Membership, PageId, PgId, SegmentId, VolumeId};
+use auriga_protocol::{Lsn, MemberId, Membership, PageId, PgId, SegmentId, VolumeId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -48,14 +47,8 @@ pub(crate) fn create(
     segment: SegmentId,
     membership: Membership,
 ) -> Result<PageFile, IoFailure> {
-    let superblock = Superblock {
-        segment,
-        membership,
-        generation: 1,
-        floor: Floor::default(),
-        lost: false,
-        index: IndexSum::default(),
-    };
+    let superblock =
+        Superblock { segment, membership, generation: 1, floor: Lsn::ZERO, lost: false, index: IndexSum::default() };
     let name = name_of(segment);
     let new = format!("{name}.new");
     space.take(GROUPS_AT).doing(|| format!("make {name}"))?;
@@ -96,7 +89,7 @@ pub(crate) fn find(disk: &dyn Disk) -> Result<Vec<FoundFile>, IoFailure> {
 
 impl FoundFile {
     /// The durable floor and the membership at creation; `None`: both superblocks are unreadable.
-    pub(crate) fn known(&self) -> Option<(Floor, &Membership)> {
+    pub(crate) fn known(&self) -> Option<(Lsn, &Membership)> {
         self.superblock.as_ref().map(|superblock| (superblock.floor, &superblock.membership))
     }
 
@@ -119,7 +112,7 @@ impl FoundFile {
             segment: self.segment,
             membership,
             generation: highest + 1,
-            floor: Floor::default(),
+            floor: Lsn::ZERO,
             lost: true,
             index: IndexSum::default(),
         };

@@ -163,7 +163,7 @@ impl Shared {
                 }
                 done => done?,
             }
-            self.journal.set_floor(file.segment, file.floor().lsn);
+            self.journal.set_floor(file.segment, file.floor());
             line.pop_front();
         }
         Ok(())

@@ -5,7 +5,7 @@ use crate::Delta;
 use crate::error::IoFailure;
 use auriga_protocol::message::BasePage;
 use auriga_protocol::record::materialise;
-use auriga_protocol::segment::{Floor, Outcome, PageRange, Task};
+use auriga_protocol::segment::{Outcome, PageRange, Task};
 use auriga_protocol::{Lsn, PageId, Record};
 use std::collections::HashSet;
 use std::ops::Bound;
@@ -52,7 +52,7 @@ impl PageFile {
 
     fn coalesce(
         &self,
-        floor: Floor,
+        floor: Lsn,
         records: &[Record<Delta>],
         deliver: &dyn Fn(Outcome<Delta>),
     ) -> Result<(), IoFailure> {
@@ -72,7 +72,7 @@ impl PageFile {
                 }
             };
             let (before, mut content) = base.map_or_else(Default::default, |base| (base.version, base.content));
-            let version = materialise(&mut content, before, floor.lsn, records.iter().copied());
+            let version = materialise(&mut content, before, floor, records.iter().copied());
             if version > before {
                 commit.put(&BasePage { page, version, content })?;
             }
@@ -84,7 +84,7 @@ impl PageFile {
         &self,
         pages: &[BasePage<Delta>],
         replace: Option<&PageRange>,
-        floor: Option<Floor>,
+        floor: Option<Lsn>,
         visible: impl FnOnce(),
     ) -> Result<(), IoFailure> {
         let present: HashSet<PageId> = pages.iter().map(|base| base.page).collect();
