@@ -24,6 +24,7 @@ async fn what_is_durable_is_read_also_by_the_next_writer() {
     let next = RemoteVolume::open(cluster.volume("instance-2"), soon()).await.expect("recovers");
     assert_eq!(first_byte(&next, page(1)).await, 20);
     assert_eq!(next.status().writer.volume_epoch, VolumeEpoch(2));
+    assert!(next.close(Instant::now()).await, "nothing was written, so there is nothing to wait for");
 }
 
 #[tokio::test(flavor = "multi_thread")]

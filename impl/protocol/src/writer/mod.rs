@@ -152,6 +152,11 @@ impl<P: Payload> Writer<P> {
         self.allocated
     }
 
+    /// Whether it serves and everything that it was given is durable.
+    pub fn all_is_durable(&self) -> bool {
+        self.role == Role::Open && self.queue.is_empty()
+    }
+
     /// Numbers for `auriga status`.
     pub fn status(&self) -> WriterStatus {
         WriterStatus {

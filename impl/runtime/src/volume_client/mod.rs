@@ -162,13 +162,13 @@ impl RemoteVolume {
     /// answered `Closed`. Answers whether everything is durable.
     pub async fn close(&self, deadline: Instant) -> bool {
         self.client.flush();
-        let allocated = self.client.driver.look(Writer::allocated);
-        let is_durable = || self.vdl() >= allocated || *self.client.role.borrow() != Role::Open;
-        while !is_durable() && Instant::now() < deadline {
+        let all_is_durable = || self.client.driver.look(Writer::all_is_durable);
+        while !all_is_durable() && *self.client.role.borrow() == Role::Open && Instant::now() < deadline {
             sleep(Duration::from_millis(1)).await;
         }
+        let closed_whole = all_is_durable();
         self.end();
-        self.vdl() >= allocated
+        closed_whole
     }
 
     fn end(&self) {
