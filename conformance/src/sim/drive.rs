@@ -30,7 +30,7 @@ impl World<'_> {
             self.coverage.count(Counted::SegmentRestarted);
             self.tell(|names| format!("{} boots", names.segment(id)));
         }
-        self.segment_effects(node, effects);
+        self.segment_effects(node, &mut effects);
         if pages_lost {
             self.step_segment(node, Input::Done(Outcome::PagesLost));
         }
@@ -40,14 +40,15 @@ impl World<'_> {
     }
 
     pub(super) fn step_segment(&mut self, node: usize, input: Input<Segment<Mark>>) {
-        let mut effects = Effects::default();
         if let Some(machine) = &mut self.segments[node].machine {
+            let mut effects = std::mem::take(&mut self.segment_out);
             machine.step(Micros(self.now), input, &mut effects);
-            self.segment_effects(node, effects);
+            self.segment_effects(node, &mut effects);
+            self.segment_out = effects;
         }
     }
 
-    fn segment_effects(&mut self, node: usize, mut effects: Effects<Segment<Mark>>) {
+    fn segment_effects(&mut self, node: usize, effects: &mut Effects<Segment<Mark>>) {
         let from = Party::Segment(self.segments[node].id);
         for effect in effects.drain() {
             match effect {
@@ -74,7 +75,7 @@ impl World<'_> {
                 Effect::SetTimer { timer, after } => {
                     let life = self.segments[node].life;
                     let serial = self.queue.push(self.now + after.0, Event::SegmentTimer { node, life, timer });
-                    self.segments[node].timers.insert(timer, serial);
+                    self.segments[node].timers[timer as usize] = serial;
                 }
                 Effect::Note(note) => self.note(from, note),
                 Effect::Answer { answer, .. } => match answer {},
@@ -107,7 +108,7 @@ impl World<'_> {
     fn disk_time(&mut self, node: usize) -> u64 {
         let (least, most) = self.plan.settings.fsync;
         let time = self.rng.u64(least..=most);
-        let ails = self.segments[node].ails;
+        let ails = &self.segments[node].ails;
         if ails.slow_until > self.now { time * ails.slow_factor } else { time }
     }
 
@@ -122,7 +123,7 @@ impl World<'_> {
         self.writers.push(WriterNode { machine: Some(machine), ..WriterNode::created(id) });
         let writer = self.writers.len() - 1;
         self.tell(|_| format!("{id} starts"));
-        self.writer_effects(writer, effects);
+        self.writer_effects(writer, &mut effects);
         self.queue.push(self.now, Event::Users { writer });
     }
 
@@ -137,18 +138,19 @@ impl World<'_> {
     }
 
     pub(super) fn step_writer(&mut self, writer: usize, input: Input<Writer<Mark>>) {
-        let mut effects = Effects::default();
         if let Some(machine) = &mut self.writers[writer].machine {
+            let mut effects = std::mem::take(&mut self.writer_out);
             let before = machine.volume_epoch();
             machine.step(Micros(self.now), input, &mut effects);
             if before > VolumeEpoch::NONE && machine.volume_epoch() > before {
                 self.coverage.count(Counted::SealedAgain);
             }
-            self.writer_effects(writer, effects);
+            self.writer_effects(writer, &mut effects);
+            self.writer_out = effects;
         }
     }
 
-    fn writer_effects(&mut self, writer: usize, mut effects: Effects<Writer<Mark>>) {
+    fn writer_effects(&mut self, writer: usize, effects: &mut Effects<Writer<Mark>>) {
         let from = Party::Writer(VOLUME, self.writers[writer].id);
         for effect in effects.drain() {
             match effect {
@@ -278,16 +280,16 @@ impl World<'_> {
         if self.rng.u16(..1000) < twice {
             self.coverage.count(Counted::Duplicated);
             let at = self.now + self.delay(from, to);
-            self.queue.push(at, Event::Deliver { from, to, serial, message: message.clone() });
+            self.queue.push(at, Event::Deliver { from, to, serial, message: Box::new(message.clone()) });
         }
         let at = self.now + self.delay(from, to);
-        self.queue.push(at, Event::Deliver { from, to, serial, message });
+        self.queue.push(at, Event::Deliver { from, to, serial, message: Box::new(message) });
     }
 
     /// Whether a partition stands between the two.
     fn cut(&self, from: Party, to: Party) -> bool {
         let ails = |party| match party {
-            Party::Segment(id) => Some(self.segments[self.index(id)].ails),
+            Party::Segment(id) => Some(&self.segments[self.index(id)].ails),
             Party::Writer(..) => None,
         };
         let cut_off = |segment, other| match (ails(segment), other) {
@@ -304,7 +306,7 @@ impl World<'_> {
         let mut delay = self.rng.u64(least..=most);
         for party in [from, to] {
             if let Party::Segment(id) = party {
-                let ails = self.segments[self.index(id)].ails;
+                let ails = &self.segments[self.index(id)].ails;
                 if ails.far_until > self.now {
                     delay += self.rng.u64(..=ails.far_extra);
                 }

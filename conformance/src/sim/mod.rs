@@ -16,6 +16,7 @@
 
 pub mod campaign;
 pub mod coverage;
+mod digest;
 mod drive;
 pub mod faults;
 mod finale;

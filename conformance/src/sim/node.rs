@@ -20,8 +20,8 @@ pub struct SegmentNode {
     pub disk: Disk<Mark>,
     /// Counts boots: what an earlier life asked for is void.
     pub life: u32,
-    /// Timers that are set: the number of the event that is the valid one.
-    pub timers: BTreeMap<segment::Timer, u64>,
+    /// Timers that are set: the number of the event that is the valid one, by timer; zero: not set.
+    pub timers: [u32; 3],
     /// How many pending appends the fsync under way covers.
     pub syncing: Option<usize>,
     /// Whether a task is under way.
@@ -33,7 +33,7 @@ pub struct SegmentNode {
 }
 
 /// Temporary troubles of a node; each ends at a time in virtual microseconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ailments {
     /// Does nothing until then.
     pub frozen_until: u64,
@@ -65,7 +65,7 @@ impl SegmentNode {
             machine: None,
             disk: Disk::created(Membership::initial(QuorumSet::aurora())),
             life: 0,
-            timers: BTreeMap::new(),
+            timers: [0; 3],
             syncing: None,
             working: false,
             hydrating: false,
@@ -76,7 +76,7 @@ impl SegmentNode {
     /// Stops; of the pending appends the oldest `keep` survive.
     pub fn stop(&mut self, keep: usize) {
         self.machine = None;
-        self.timers.clear();
+        self.timers = [0; 3];
         self.syncing = None;
         self.working = false;
         self.hydrating = false;
@@ -125,7 +125,7 @@ pub struct WriterNode {
     /// `None` once it has crashed: a writer never comes back.
     pub machine: Option<Writer<Mark>>,
     /// Timers that are set.
-    pub timers: BTreeMap<writer::Timer, u64>,
+    pub timers: BTreeMap<writer::Timer, u32>,
     /// Does nothing until then.
     pub frozen_until: u64,
     /// Whether it was frozen once.

@@ -5,10 +5,32 @@ use std::collections::BinaryHeap;
 
 /// The event queue.
 pub struct Queue<E> {
-    heap: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    heap: BinaryHeap<Reverse<Due>>,
     events: Vec<Option<E>>,
-    free: Vec<usize>,
-    serial: u64,
+    free: Vec<u32>,
+    serial: u32,
+}
+
+/// When, number and slot of an event, as one integer, so that two compare in one step.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Due(u128);
+
+impl Due {
+    fn new(at: u64, serial: u32, slot: u32) -> Due {
+        Due(u128::from(at) << 64 | u128::from(serial) << 32 | u128::from(slot))
+    }
+
+    fn at(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    fn serial(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn slot(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 impl<E> Default for Queue<E> {
@@ -19,28 +41,28 @@ impl<E> Default for Queue<E> {
 
 impl<E> Queue<E> {
     /// Adds an event; answers its number, which no other event has.
-    pub fn push(&mut self, at: u64, event: E) -> u64 {
-        self.serial += 1;
+    pub fn push(&mut self, at: u64, event: E) -> u32 {
+        self.serial = self.serial.checked_add(1).expect("no run has so many events");
         let slot = self.free.pop().unwrap_or_else(|| {
             self.events.push(None);
-            self.events.len() - 1
+            self.events.len() as u32 - 1
         });
-        self.events[slot] = Some(event);
-        self.heap.push(Reverse((at, self.serial, slot)));
+        self.events[slot as usize] = Some(event);
+        self.heap.push(Reverse(Due::new(at, self.serial, slot)));
         self.serial
     }
 
     /// Takes the next event: its time, number and content.
-    pub fn pop(&mut self) -> Option<(u64, u64, E)> {
-        let Reverse((at, serial, slot)) = self.heap.pop()?;
-        self.free.push(slot);
-        let event = self.events[slot].take().expect("a queued slot holds its event");
-        Some((at, serial, event))
+    pub fn pop(&mut self) -> Option<(u64, u32, E)> {
+        let Reverse(due) = self.heap.pop()?;
+        self.free.push(due.slot());
+        let event = self.events[due.slot() as usize].take().expect("a queued slot holds its event");
+        Some((due.at(), due.serial(), event))
     }
 
     /// When the next event is due.
     pub fn next_at(&self) -> Option<u64> {
-        self.heap.peek().map(|Reverse((at, _, _))| *at)
+        self.heap.peek().map(|Reverse(due)| due.at())
     }
 }
 

@@ -2,23 +2,24 @@
 //! it carries out effects and feeds inputs, as a driver does, only with every delay and loss drawn from the seed.
 
 use super::coverage::{Counted, Coverage};
+use super::digest::Digest;
 use super::judge::{Failure, Judge};
 use super::node::{SegmentNode, VOLUME, WriterNode};
 use super::payload::Mark;
 use super::queue::Queue;
 use super::settings::{COPIES, Plan};
 use crate::notation::Names;
-use auriga_protocol::segment::{self, Outcome};
-use auriga_protocol::writer;
+use auriga_protocol::segment::{self, Outcome, Segment};
+use auriga_protocol::writer::{self, Writer};
 use auriga_protocol::{
-    Change, Input, MemberId, Message, Note, Party, PgId, SegmentConfig, SegmentId, WriterConfig, WriterId,
+    Change, Effects, Input, MemberId, Message, Note, Party, PgId, SegmentConfig, SegmentId, WriterConfig, WriterId,
 };
-use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 /// Something that will happen.
 pub(super) enum Event {
-    Deliver { from: Party, to: Party, serial: u64, message: Message<Mark> },
+    Deliver { from: Party, to: Party, serial: u64, message: Box<Message<Mark>> },
     SegmentTimer { node: usize, life: u32, timer: segment::Timer },
     WriterTimer { writer: usize, timer: writer::Timer },
     Synced { node: usize, life: u32 },
@@ -66,8 +67,9 @@ pub struct World<'a> {
     pub(super) healed: bool,
     pub(super) lossy: (u64, u16),
     pub(super) unread: usize,
-    last_delivered: BTreeMap<(Party, Party), u64>,
-    pub(super) hash: DefaultHasher,
+    /// The number of the last message delivered, by sender and receiver.
+    last_delivered: HashMap<(Party, Party), u64, BuildHasherDefault<Digest>>,
+    pub(super) hash: Digest,
     pub(super) events: u64,
     names: Names,
     trace: Option<TraceSink<'a>>,
@@ -77,6 +79,9 @@ pub struct World<'a> {
     pub(super) sent: u64,
     /// What a `Submit` under way wants to change and was not allocated yet.
     pub(super) submitting: VecDeque<Change<Mark>>,
+    /// Where a step's effects are collected: kept for its memory, empty between steps.
+    pub(super) segment_out: Effects<Segment<Mark>>,
+    pub(super) writer_out: Effects<Writer<Mark>>,
 }
 
 impl<'a> World<'a> {
@@ -97,8 +102,8 @@ impl<'a> World<'a> {
             healed: false,
             lossy: (0, 0),
             unread: 0,
-            last_delivered: BTreeMap::new(),
-            hash: DefaultHasher::new(),
+            last_delivered: HashMap::default(),
+            hash: Digest::default(),
             events: 0,
             names: Names::of(plan.settings.groups),
             trace,
@@ -106,6 +111,8 @@ impl<'a> World<'a> {
             mark: 0,
             sent: 0,
             submitting: VecDeque::new(),
+            segment_out: Effects::default(),
+            writer_out: Effects::default(),
         };
         for pg in (0..plan.settings.groups).map(PgId) {
             for member in (0..COPIES).map(MemberId) {
@@ -150,7 +157,7 @@ impl<'a> World<'a> {
         self.failure.get_or_insert(failure);
     }
 
-    fn happen(&mut self, serial: u64, event: Event) {
+    fn happen(&mut self, serial: u32, event: Event) {
         match event {
             Event::Deliver { from, to, serial, message } => self.deliver(from, to, serial, message),
             Event::SegmentTimer { node, life, timer } => self.segment_timer(node, life, timer, serial),
@@ -176,21 +183,21 @@ impl<'a> World<'a> {
     }
 
     /// A timer that is due. While its node is frozen it waits for the thaw.
-    fn segment_timer(&mut self, node: usize, life: u32, timer: segment::Timer, serial: u64) {
+    fn segment_timer(&mut self, node: usize, life: u32, timer: segment::Timer, serial: u32) {
         let it = &mut self.segments[node];
-        if it.life != life || it.timers.get(&timer) != Some(&serial) {
+        if it.life != life || it.timers[timer as usize] != serial {
             return;
         }
         if it.ails.frozen_until > self.now {
             let serial = self.queue.push(it.ails.frozen_until, Event::SegmentTimer { node, life, timer });
-            it.timers.insert(timer, serial);
+            it.timers[timer as usize] = serial;
             return;
         }
-        it.timers.remove(&timer);
+        it.timers[timer as usize] = 0;
         self.step_segment(node, Input::Timer(timer));
     }
 
-    fn deliver(&mut self, from: Party, to: Party, serial: u64, message: Message<Mark>) {
+    fn deliver(&mut self, from: Party, to: Party, serial: u64, message: Box<Message<Mark>>) {
         let frozen = match to {
             Party::Segment(id) => self.segments[self.index(id)].ails.frozen_until,
             Party::Writer(_, id) => self.writers[writer_index(id)].frozen_until,
@@ -212,11 +219,11 @@ impl<'a> World<'a> {
         }
         *last = serial.max(*last);
         self.coverage.message(&message);
-        (self.now, from, to, message.name()).hash(&mut self.hash);
+        (self.now, from, to, std::mem::discriminant(&*message)).hash(&mut self.hash);
         self.tell(|names| names.message(from, to, &message, false));
         match to {
-            Party::Segment(id) => self.step_segment(self.index(id), Input::Message { from, message }),
-            Party::Writer(_, id) => self.step_writer(writer_index(id), Input::Message { from, message }),
+            Party::Segment(id) => self.step_segment(self.index(id), Input::Message { from, message: *message }),
+            Party::Writer(_, id) => self.step_writer(writer_index(id), Input::Message { from, message: *message }),
         }
     }
 
@@ -246,7 +253,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn writer_timer(&mut self, writer: usize, timer: writer::Timer, serial: u64) {
+    fn writer_timer(&mut self, writer: usize, timer: writer::Timer, serial: u32) {
         let it = &mut self.writers[writer];
         if it.timers.get(&timer) != Some(&serial) {
             return;

@@ -66,7 +66,14 @@ impl MemberSet {
 
     /// Ascending.
     pub fn iter(self) -> impl Iterator<Item = MemberId> {
-        (0..16).map(MemberId).filter(move |member| self.contains(*member))
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            let first = left.trailing_zeros() as u8;
+            (left > 0).then(|| {
+                left &= left - 1;
+                MemberId(first)
+            })
+        })
     }
 }
 
@@ -144,10 +151,14 @@ impl QuorumSet {
     ///
     /// With values = SCLs this is PGCL (18 §2.3).
     pub fn write_point<V: Copy + Ord + Default>(&self, value_of: impl Fn(MemberId) -> V) -> V {
-        let mut values: Vec<V> = self.members().iter().map(&value_of).collect();
-        values.sort_unstable();
-        let reached = |value: V| self.members().iter().filter(|member| value_of(*member) >= value).collect();
-        values.into_iter().rev().find(|value| self.write_met(reached(*value))).unwrap_or_default()
+        let mut values: Vec<(V, MemberId)> = self.members().iter().map(|member| (value_of(member), member)).collect();
+        values.sort_unstable_by(|one, other| other.cmp(one));
+        let mut reached = MemberSet::EMPTY;
+        let met = values.into_iter().find(|(_, member)| {
+            reached = reached.with(*member);
+            self.write_met(reached)
+        });
+        met.map_or(V::default(), |(value, _)| value)
     }
 
     /// Whether the formula's quorums overlap as they must, by enumeration (at most 2^7 subsets in practice).

@@ -5,6 +5,7 @@ use crate::defect::Defect;
 use crate::ids::{Lsn, MemberId, PageId, PgId, SegmentId};
 use crate::message::{Message, Standing};
 use crate::note::Note;
+use crate::quorum::QuorumSet;
 use crate::record::{Change, Payload, Record, take_weight};
 use alloc::vec::Vec;
 use serde::Serialize;
@@ -136,11 +137,9 @@ impl<P: Payload> Writer<P> {
         let newly_installed = !self.group(from.pg).installed().contains(from.member);
         let three = self.config.defects.has(Defect::WriteQuorumThree);
         let moved = self.group(from.pg).acknowledge(from.member, scl, |group| {
-            let mut quorum = group.membership.quorum.clone();
-            if three {
-                quorum.write = quorum.read.clone();
-            }
-            quorum.write_point(|member| group.counted_scl(member))
+            let quorum = &group.membership.quorum;
+            let point = |quorum: &QuorumSet| quorum.write_point(|member| group.counted_scl(member));
+            if three { point(&QuorumSet { write: quorum.read.clone(), ..quorum.clone() }) } else { point(quorum) }
         });
         if moved {
             self.advance_vcl();
