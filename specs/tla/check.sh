@@ -33,6 +33,7 @@ module_of() {
   case $1 in
     rejoin-*) echo Rejoin ;;
     membership-*) echo Membership ;;
+    reads-*) echo Reads ;;
     *) echo MCAuriga ;;
   esac
 }
@@ -85,7 +86,7 @@ scopes_of() {
   local name module met
   for name in "$@"; do scope "$name"; done
   say ""
-  for module in MCAuriga Rejoin Membership; do
+  for module in MCAuriga Rejoin Membership Reads; do
     met=$(sort -u "$scratch/reached.$module" | wc -l)
     say "Reachability checks of $module met in all: $met of $(wanted_of "$module")."
     [ "$met" = "$(wanted_of "$module")" ] || failed=1
@@ -94,7 +95,7 @@ scopes_of() {
 }
 
 quick() {
-  scopes_of four-disk four-three-epochs four-same-epoch two-groups six rejoin-four membership-four
+  scopes_of four-disk four-three-epochs four-same-epoch two-groups six rejoin-four membership-four reads-two-groups
   say "| defect | scope | caught by | steps | seconds |"
   say "|---|---|---|---:|---:|"
   defect ack-before-durable four-disk
@@ -123,6 +124,13 @@ quick() {
   defect member-before-hydration membership-four
   defect change-before-hydration membership-four
   defect membership-without-overlap membership-four
+  defect read-above-scl reads-two-groups
+  defect read-not-translated reads-two-groups
+  defect read-ignores-read-point reads-two-groups
+  defect read-point-above-vdl reads-two-groups
+  defect collect-above-pgmrpl reads-two-groups
+  defect pgmrpl-ignores-reads reads-two-groups
+  defect evict-above-vdl reads-two-groups
 }
 
 fetch_tlc
