@@ -65,19 +65,19 @@ pub fn scopes() -> Vec<Scope> {
     };
     let first = || Scale { begins_open: false, ..three() };
     vec![
-        scope("first3", Quick, Some(8_057), "2/3, the first writer's recovery too, 1 LSN", first),
-        scope("log3", Quick, Some(56_892), "2/3, asynchronous disk, 2 LSNs, 1 node crash", || {
+        scope("first3", Quick, Some(6_093), "2/3, the first writer's recovery too, 1 LSN", first),
+        scope("log3", Quick, Some(41_616), "2/3, asynchronous disk, 2 LSNs, 1 node crash", || {
             node_crash(submits(three(), 2))
         }),
-        scope("log3-e3", Quick, Some(22_842), "2/3, three volume epochs, 1 LSN", || three_epochs(three())),
-        scope("log3-gossip", Quick, Some(25_339), "2/3, 2 LSNs, gossip", || gossip(submits(three(), 2))),
-        scope("log3-2pg", Quick, Some(33_474), "2/3, two groups, 1 MTR over both", || two_groups(three())),
-        scope("log4-az", Quick, Some(43_154), "3/4 in 2 AZs, asynchronous disk, 1 AZ crash", || zone_crash(four())),
-        scope("log6", Quick, Some(66_664), "4/6 in 3 AZs, synchronous disk, 1 AZ crash", || Scale {
+        scope("log3-e3", Quick, Some(16_551), "2/3, three volume epochs, 1 LSN", || three_epochs(three())),
+        scope("log3-gossip", Quick, Some(18_258), "2/3, 2 LSNs, gossip", || gossip(submits(three(), 2))),
+        scope("log3-2pg", Quick, Some(29_402), "2/3, two groups, 1 MTR over both", || two_groups(three())),
+        scope("log4-az", Quick, Some(23_674), "3/4 in 2 AZs, asynchronous disk, 1 AZ crash", || zone_crash(four())),
+        scope("log6", Quick, Some(12_221), "4/6 in 3 AZs, synchronous disk, 1 AZ crash", || Scale {
             synchronous: true,
             ..zone_crash(six())
         }),
-        scope("log6-az", Nightly, None, "4/6 in 3 AZs, asynchronous disk, 1 AZ crash", || zone_crash(six())),
+        scope("log6-az", Quick, Some(262_300), "4/6 in 3 AZs, asynchronous disk, 1 AZ crash", || zone_crash(six())),
         scope("log3-e3-crash", Nightly, None, "2/3, three volume epochs, 1 LSN, 1 node crash", || {
             node_crash(three_epochs(three()))
         }),

@@ -29,7 +29,7 @@ pub fn scopes() -> Vec<Scope> {
         Scope::new(name, Set::Quick, pinned, about, move || Volume::new(scale()))
     };
     vec![
-        scope("compete3", Some(2_561), "2/3, three writers for two volume epochs, 1 LSN", compete),
+        scope("compete3", Some(1_582), "2/3, three writers for two volume epochs, 1 LSN", compete),
         scope("fenced3", Some(30_952), "2/3, two writers, 1 LSN, refusals kept", fenced),
     ]
 }

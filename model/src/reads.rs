@@ -55,7 +55,7 @@ pub fn scopes() -> Vec<Scope> {
         scope(
             "linear3",
             Quick,
-            Some(133_295),
+            Some(91_592),
             "2/3, two writers, 1 LSN, 1 read, linearizability of users' operations",
             linearizable,
         ),

@@ -11,6 +11,8 @@
 //!    every peer by itself. (`Writer::ask_next` chooses the lowest name among equally fast segments: the read scopes
 //!    therefore do not use this reduction.) Two states that are equal up to names have the same future up to names, and
 //!    no property looks at names. `symmetry.rs` says how the canonical form is found.
+//!    That two members share a zone means one thing only, that they may crash together. So zones that will not crash any
+//!    more (the budget is spent, or the guess of reduction 5 is another zone) are no zones: their members are of one kind.
 //!
 //! 2. **Answers at once** ([`Reductions::answers_at_once`]). `Acknowledge`, `Sealed` and `Tail` arrive in the step that sends
 //!    them, and so does `TailPull`. A writer that takes an answer later is a writer that is slow. What it sent in
@@ -22,8 +24,11 @@
 //!    What a writer claims as durable is claimed at the earliest moment, which the observer judges no laxer.
 //!
 //! 3. **Spent messages** ([`Reductions::drop_spent`]): a message that can never again change anything but by making its
-//!    sender stop is dropped (each time the segment is asked whether it does refuse), so that states that differ only in such leftovers are one. See [`spent`] for each kind. A
-//!    dropped refusal leaves an old writer in ignorance, which only gives it *more* behaviours.
+//!    sender stop is dropped (each time the segment is asked whether it does refuse), so that states that differ only in
+//!    such leftovers are one. See [`spent`] for each kind. A dropped refusal leaves an old writer in ignorance, which only
+//!    gives it *more* behaviours. A `Seal` that arrives when its writer wants no more reports only makes the segment
+//!    refuse: older writers and peers, whose messages may as well be lost; a rival with the same volume epoch, whom the
+//!    read quorum that was sealed refuses just so. The writer's own install, when it comes, promises the same.
 //!
 //! 4. **A crash keeps nothing** ([`Reductions::crash_keeps_nothing`]). A crash that keeps the first k pending appends
 //!    is k times `Fsync` and then a crash that keeps none. They differ in what was sent in between, which may be lost,
@@ -126,9 +131,13 @@ fn spent_to_segment(world: &World, writer: WriterId, promised: VolumeEpoch, mess
     let Some(writer) = world.writer_index(writer).map(|index| &world.writers[index]) else { return true };
     match message {
         Message::Seal { volume_epoch } => {
-            writer.role() == Role::Fenced
-                || writer.volume_epoch() > *volume_epoch
-                || (*volume_epoch < promised && writer.role() != Role::Sealing)
+            // Whether the writer may still want this segment's report.
+            let asks = match writer.role() {
+                Role::Sealing => true,
+                Role::Collecting => world.left.retries > 0 && *volume_epoch >= promised,
+                Role::Installing | Role::Open | Role::Fenced => false,
+            };
+            !asks || writer.volume_epoch() > *volume_epoch
         }
         Message::TailPull { volume_epoch, .. } => *volume_epoch < promised || writer.role() != Role::Collecting,
         Message::Install(install) => install.volume_epoch < promised,

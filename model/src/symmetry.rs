@@ -10,7 +10,7 @@
 use crate::canon::{digest, write};
 use crate::node::Node;
 use crate::world::World;
-use auriga_protocol::Party;
+use auriga_protocol::{MemberId, Party, PgId};
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
 
@@ -101,8 +101,9 @@ fn party_label(party: Party, label: &mut impl FnMut(u8) -> u64) -> u64 {
 /// The members in an order that does not depend on their names, zone by zone.
 fn canonical_order(world: &World, scratch: &mut Vec<u8>) -> Vec<u8> {
     let shape = &*world.shape;
+    let mut zones = zones_that_matter(world);
     let mut colour = first_colours(world);
-    if tied(&shape.zones, &colour) {
+    if tied(&zones, &colour) {
         let first = colour;
         for member in 0..shape.members {
             scratch.clear();
@@ -113,10 +114,20 @@ fn canonical_order(world: &World, scratch: &mut Vec<u8>) -> Vec<u8> {
         }
     }
     let by_colour = |member: &u8| (colour[usize::from(*member)], *member);
-    let mut zones: Vec<Vec<u8>> = shape.zones.clone();
     zones.iter_mut().for_each(|zone| zone.sort_unstable_by_key(by_colour));
     zones.sort_by_cached_key(|zone| zone.iter().map(|member| colour[usize::from(*member)]).collect::<Vec<_>>());
     zones.concat()
+}
+
+/// Zones that may crash, and all other members as if of one zone: that two members share a zone means nothing but that
+/// they may crash together.
+fn zones_that_matter(world: &World) -> Vec<Vec<u8>> {
+    let shape = &*world.shape;
+    let doomed = |member: u8| (0..shape.groups).any(|pg| world.may_crash(shape.index(PgId(pg), MemberId(member))));
+    let may_crash = |zone: &Vec<u8>| world.left.zone_crashes > 0 && zone.iter().any(|member| doomed(*member));
+    let (mut zones, others): (Vec<_>, Vec<_>) = shape.zones.iter().cloned().partition(may_crash);
+    zones.push(others.concat());
+    zones
 }
 
 /// What each member, its disk and its messages look like.

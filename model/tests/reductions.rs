@@ -2,7 +2,7 @@
 
 use auriga_model::checking::{Options, check};
 use auriga_model::defects::scope_of;
-use auriga_model::log_recovery::{node_crash, three};
+use auriga_model::log_recovery::{four, node_crash, three, zone_crash};
 use auriga_model::reductions::Reductions;
 use auriga_model::volume::{Scale, Volume};
 use auriga_protocol::{Defect, Defects};
@@ -62,5 +62,16 @@ fn defects_are_caught_without_any_reduction() {
         assert!(!holds(&planted).0, "{} with reductions", defect.slug());
         let off = Scale { reductions: Reductions::OFF, ..planted };
         assert!(!holds(&off).0, "{} without reductions", defect.slug());
+    }
+}
+
+/// Zones that can't crash any more are no zones (reduction 1), and whoever needs no more reports seals nobody
+/// (reduction 3): both matter where two members share a zone, and a defect must be seen all the same.
+#[test]
+fn a_zone_that_crashes_shows_what_a_fence_that_is_not_durable_costs() {
+    let small = || zone_crash(four());
+    assert!(holds(&small()).0);
+    for defect in [Defect::SealBeforeDurable, Defect::InstallBeforeDurable, Defect::NoFence] {
+        assert!(!holds(&Scale { defects: Defects::plant(defect), ..small() }).0, "{}", defect.slug());
     }
 }
