@@ -30,19 +30,18 @@ fn cluster(text: &str) -> Result<ClusterId, String> {
 pub fn run(options: &Options) -> Result<ExitCode, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let verdicts = runtime.block_on(suite::run(&options.address, options.cluster));
+    let judged = suite::by_invariant(runtime.block_on(suite::run(&options.address, options.cluster)));
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&verdicts).map_err(|error| error.to_string())?);
+        println!("{}", serde_json::to_string_pretty(&judged).map_err(|error| error.to_string())?);
     } else {
-        for it in &verdicts {
-            let mark = if it.failure.is_none() { "holds" } else { "FAILS" };
-            println!("{mark}  {:<13} {} ({}) {} {} ms", it.invariant, it.statement, it.rules, it.address, it.took_ms);
-            if let Some(failure) = &it.failure {
-                println!("       {failure}");
-            }
-        }
+        print!("{}", suite::to_text(&judged));
     }
-    let failed = verdicts.iter().filter(|verdict| verdict.failure.is_some()).count();
-    eprintln!("{} of {} hold", verdicts.len() - failed, verdicts.len());
+    let failed = judged.iter().filter(|judged| !judged.holds).count();
+    eprintln!(
+        "{} of {} invariants hold, as far as {} scenarios show",
+        judged.len() - failed,
+        judged.len(),
+        judged.iter().map(|judged| judged.verdicts.len()).sum::<usize>()
+    );
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -36,6 +36,46 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
     scenarios::ALL.iter().map(|scenario| (scenario.invariant, scenario.rules))
 }
 
+/// What was found of one invariant.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Judged {
+    /// As in `specs/invariants.md`.
+    pub invariant: &'static str,
+    /// Whether every scenario that observes it passed, on every node.
+    pub holds: bool,
+    /// The scenarios.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// The verdicts by invariant, in the order in which the invariants first come up.
+pub fn by_invariant(verdicts: Vec<Verdict>) -> Vec<Judged> {
+    let mut judged: Vec<Judged> = Vec::new();
+    for verdict in verdicts {
+        let invariant = verdict.invariant;
+        let known = judged.iter().position(|of| of.invariant == invariant).unwrap_or_else(|| {
+            judged.push(Judged { invariant, holds: true, verdicts: Vec::new() });
+            judged.len() - 1
+        });
+        judged[known].holds &= verdict.failure.is_none();
+        judged[known].verdicts.push(verdict);
+    }
+    judged
+}
+
+/// For people: a line for each invariant, and below it one for each of its scenarios.
+pub fn to_text(judged: &[Judged]) -> String {
+    let mark = |holds| if holds { "holds" } else { "FAILS" };
+    let mut text = String::new();
+    for Judged { invariant, holds, verdicts } in judged {
+        text += &format!("{} {invariant}\n", mark(*holds));
+        for Verdict { rules, statement, address, failure, took_ms, .. } in verdicts {
+            text += &format!("      {} {statement} ({rules}) {address} {took_ms} ms\n", mark(failure.is_none()));
+            text.extend(failure.iter().map(|failure| format!("            {failure}\n")));
+        }
+    }
+    text
+}
+
 /// Runs every scenario against every node.
 pub async fn run(addresses: &[SocketAddr], cluster: ClusterId) -> Vec<Verdict> {
     let mut verdicts = Vec::new();

@@ -1,4 +1,4 @@
-//! What is checked, one scenario for each statement. Pages are 8 KiB; a record sets one byte of the first page.
+//! What is checked, one scenario for each statement. Pages are 8 KiB; the record at LSN n sets byte n of the first page.
 
 use super::link::{Found, Link, Node};
 use auriga_protocol::{
@@ -64,9 +64,10 @@ fn epoch(number: u64) -> VolumeEpoch {
     VolumeEpoch(number)
 }
 
-fn record(lsn: u64, before: u64, byte: u8) -> Record<Delta> {
+/// The record at `lsn`, which follows `before` in its group, sets byte number `lsn` of the page to `lsn`.
+fn record(lsn: u64, before: u64) -> Record<Delta> {
     let (old, mut new) = ([0; PAGE_SIZE], [0; PAGE_SIZE]);
-    new[lsn as usize] = byte;
+    new[lsn as usize] = lsn as u8;
     let payload = Delta::between(&old, &new).unwrap_or_else(Delta::zero);
     let (prev, prev_block) = (Lsn(before), Lsn::ZERO);
     Record { lsn: Lsn(lsn), prev_volume: prev, prev_segment: prev, prev_block, is_cpl: true, page: PAGE, payload }
@@ -106,37 +107,42 @@ async fn write_and_hear(link: &mut Link, of: VolumeEpoch, records: Vec<Record<De
     link.ask(&write(of, records), &expected, heard).await
 }
 
-fn is(
-    found: impl PartialEq + std::fmt::Debug + Copy,
-    name: &str,
-    expected: impl std::fmt::Debug,
-    holds: bool,
-) -> Found<()> {
-    if holds { Ok(()) } else { Err(format!("{name} is {found:?}, not {expected:?}")) }
+fn is<T: PartialEq + std::fmt::Debug>(name: &str, found: T, expected: T) -> Found<()> {
+    if found == expected { Ok(()) } else { Err(format!("{name} is {found:?}, not {expected:?}")) }
 }
 
 fn scl_is(found: Lsn, expected: u64) -> Found<()> {
-    is(found, "SCL", Lsn(expected), found == Lsn(expected))
+    is("SCL", found, Lsn(expected))
 }
 
-/// LSNs begin at 11: the first recovery annuls 1 to 10.
-async fn opened(node: &Node) -> Found<Link> {
+/// How most scenarios begin: writer 1 has taken over in volume epoch 1 and written the chain 11, 12, … through `last`,
+/// which is acknowledged. LSNs begin at 11: the first recovery annuls 1 to 10.
+async fn with_chain_through(node: &Node, last: u64) -> Found<Link> {
     let mut link = node.writer(1).await?;
     scl_is(take_over(&mut link, epoch(1), 0).await?, 0)?;
+    let chain: Vec<_> = (11..=last).map(|lsn| record(lsn, if lsn == 11 { 0 } else { lsn - 1 })).collect();
+    if !chain.is_empty() {
+        write_and_hear(&mut link, epoch(1), chain, last).await?;
+    }
     Ok(link)
 }
 
-async fn lower_epoch_is_refused(node: Node) -> Found<()> {
-    let (mut one, mut other) = (node.writer(1).await?, node.writer(2).await?);
+/// How the others begin: writer 1 has the promise of volume epoch 5, and writer 2 has come.
+async fn with_promise(node: &Node) -> Found<(Link, Link)> {
+    let (mut one, other) = (node.writer(1).await?, node.writer(2).await?);
     seal(&mut one, epoch(5)).await?;
+    Ok((one, other))
+}
+
+async fn lower_epoch_is_refused(node: Node) -> Found<()> {
+    let (_, mut other) = with_promise(&node).await?;
     let stale = Refusal::StaleVolumeEpoch { current: epoch(5) };
     other.refused(&Message::Seal { volume_epoch: epoch(4) }, &stale).await?;
     seal(&mut other, epoch(6)).await.map(drop)
 }
 
 async fn epoch_is_promised_once(node: Node) -> Found<()> {
-    let (mut one, mut other) = (node.writer(1).await?, node.writer(2).await?);
-    seal(&mut one, epoch(5)).await?;
+    let (_, mut other) = with_promise(&node).await?;
     other.refused(&Message::Seal { volume_epoch: epoch(5) }, &Refusal::EpochTaken { current: epoch(5) }).await
 }
 
@@ -148,75 +154,67 @@ async fn seal_again(node: Node) -> Found<()> {
 }
 
 async fn write_before_install(node: Node) -> Found<()> {
-    let mut one = node.writer(1).await?;
-    seal(&mut one, epoch(1)).await?;
+    let (mut one, _) = with_promise(&node).await?;
     let refusal = Refusal::NotInstalled { installed: VolumeEpoch::NONE };
-    one.refused(&write(epoch(1), vec![record(11, 0, 1)]), &refusal).await
+    one.refused(&write(epoch(5), vec![record(11, 0)]), &refusal).await
 }
 
 async fn old_writer_is_refused(node: Node) -> Found<()> {
-    let (mut old, mut new) = (opened(&node).await?, node.writer(2).await?);
-    write_and_hear(&mut old, epoch(1), vec![record(11, 0, 1)], 11).await?;
+    let (mut old, mut new) = (with_chain_through(&node, 11).await?, node.writer(2).await?);
     seal(&mut new, epoch(2)).await?;
-    let late = write(epoch(1), vec![record(12, 11, 1)]);
+    let late = write(epoch(1), vec![record(12, 11)]);
     old.refused(&late, &Refusal::StaleVolumeEpoch { current: epoch(2) }).await?;
     old.must_not_hear(&late, |answer| matches!(answer, Message::Acknowledge { .. })).await?;
     scl_is(seal(&mut new, epoch(3)).await?.scl, 11)
 }
 
 async fn hole(node: Node) -> Found<()> {
-    let mut one = opened(&node).await?;
-    write_and_hear(&mut one, epoch(1), vec![record(12, 11, 2)], 0).await?;
-    one.must_not_hear(&write(epoch(1), vec![record(13, 12, 3)]), |answer| {
+    let mut one = with_chain_through(&node, 10).await?;
+    write_and_hear(&mut one, epoch(1), vec![record(12, 11)], 0).await?;
+    one.must_not_hear(&write(epoch(1), vec![record(13, 12)]), |answer| {
         acknowledged(answer, epoch(1)).is_some_and(|scl| scl > Lsn::ZERO)
     })
     .await?;
-    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1)], 13).await
+    write_and_hear(&mut one, epoch(1), vec![record(11, 0)], 13).await
 }
 
 async fn twice(node: Node) -> Found<()> {
-    let mut one = opened(&node).await?;
-    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1)], 11).await?;
-    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1)], 11).await?;
-    let chain = tail(&node, 2).await?;
-    is(chain.len(), "the number of records", 1, chain == [Lsn(11)])
+    let mut one = with_chain_through(&node, 11).await?;
+    write_and_hear(&mut one, epoch(1), vec![record(11, 0)], 11).await?;
+    chain_is(&node, 2, &[11]).await
 }
 
-/// Takes over as a new candidate and fetches the whole chain.
-async fn tail(node: &Node, volume_epoch: u64) -> Found<Vec<Lsn>> {
+/// A new candidate, which seals `volume_epoch` and fetches the whole chain, must find these LSNs.
+async fn chain_is(node: &Node, volume_epoch: u64, expected: &[u64]) -> Found<()> {
     let mut next = node.writer(volume_epoch + 100).await?;
     let report = seal(&mut next, epoch(volume_epoch)).await?;
     let truncations = report.install.truncations;
     let pull = Message::TailPull { volume_epoch: epoch(volume_epoch), above: Lsn::ZERO, truncations };
-    next.ask(&pull, "Tail", |answer| match answer {
-        Message::Tail { records, complete: true, .. } => Some(records.iter().map(|record| record.lsn).collect()),
-        _ => None,
-    })
-    .await
+    let found: Vec<u64> = next
+        .ask(&pull, "Tail", |answer| match answer {
+            Message::Tail { records, complete: true, .. } => Some(records.iter().map(|record| record.lsn.0).collect()),
+            _ => None,
+        })
+        .await?;
+    is("the chain", found.as_slice(), expected)
 }
 
 async fn truncation(node: Node) -> Found<()> {
-    let (mut old, mut new) = (opened(&node).await?, node.writer(2).await?);
-    let chain = vec![record(11, 0, 1), record(12, 11, 2), record(13, 12, 3)];
-    write_and_hear(&mut old, epoch(1), chain, 13).await?;
+    let (_old, mut new) = (with_chain_through(&node, 13).await?, node.writer(2).await?);
     scl_is(take_over(&mut new, epoch(2), 11).await?, 11)
 }
 
 async fn annulled_again(node: Node) -> Found<()> {
-    let (mut old, mut new) = (opened(&node).await?, node.writer(2).await?);
-    write_and_hear(&mut old, epoch(1), vec![record(11, 0, 1), record(12, 11, 2)], 12).await?;
+    let (_old, mut new) = (with_chain_through(&node, 12).await?, node.writer(2).await?);
     scl_is(take_over(&mut new, epoch(2), 11).await?, 11)?;
-    write_and_hear(&mut new, epoch(2), vec![record(12, 11, 2)], 11).await?;
-    write_and_hear(&mut new, epoch(2), vec![record(22, 11, 4)], 22).await?;
-    let chain = tail(&node, 3).await?;
-    is(chain.len(), "the number of records", "11 and 22 only", chain == [Lsn(11), Lsn(22)])
+    write_and_hear(&mut new, epoch(2), vec![record(12, 11)], 11).await?;
+    write_and_hear(&mut new, epoch(2), vec![record(22, 11)], 22).await?;
+    chain_is(&node, 3, &[11, 22]).await
 }
 
 async fn chain_is_reported(node: Node) -> Found<()> {
-    let mut one = opened(&node).await?;
-    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1), record(12, 11, 2)], 12).await?;
-    let chain = tail(&node, 2).await?;
-    is(chain.len(), "the number of records", "11 and 12", chain == [Lsn(11), Lsn(12)])
+    with_chain_through(&node, 12).await?;
+    chain_is(&node, 2, &[11, 12]).await
 }
 
 async fn read(link: &mut Link, read_point: u64, page: PageId) -> Found<(Lsn, Vec<u8>)> {
@@ -230,28 +228,24 @@ async fn read(link: &mut Link, read_point: u64, page: PageId) -> Found<(Lsn, Vec
 }
 
 async fn page_as_of_read_point(node: Node) -> Found<()> {
-    let mut one = opened(&node).await?;
-    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1), record(12, 11, 2)], 12).await?;
-    for (read_point, byte_12) in [(11, 0), (12, 2)] {
+    let mut one = with_chain_through(&node, 12).await?;
+    for (read_point, byte_12) in [(11, 0), (12, 12)] {
         let (version, content) = read(&mut one, read_point, PAGE).await?;
-        is(version, "the version", Lsn(read_point), version == Lsn(read_point))?;
-        let found = (content.get(11).copied(), content.get(12).copied());
-        is(found, "the content", (1, byte_12), found == (Some(1), Some(byte_12)))?;
+        is("the version", version, Lsn(read_point))?;
+        is("the content", (content.get(11), content.get(12)), (Some(&11), Some(&byte_12)))?;
     }
     Ok(())
 }
 
 async fn read_above_chain(node: Node) -> Found<()> {
-    let mut one = opened(&node).await?;
-    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1)], 11).await?;
+    let mut one = with_chain_through(&node, 11).await?;
     let (at, read) = (Lsn(12), Token(1));
     let ask = Message::ReadPage { read, volume_epoch: epoch(1), page: PAGE, read_point: at, group_point: at };
     one.refused(&ask, &Refusal::AboveScl { scl: Lsn(11) }).await
 }
 
 async fn never_written(node: Node) -> Found<()> {
-    let mut one = opened(&node).await?;
-    write_and_hear(&mut one, epoch(1), vec![record(11, 0, 1)], 11).await?;
+    let mut one = with_chain_through(&node, 11).await?;
     let (version, content) = read(&mut one, 11, PageId { inode: 1, block: 9 }).await?;
-    is(version, "the version", Lsn::ZERO, version == Lsn::ZERO && content.iter().all(|byte| *byte == 0))
+    is("the version and the highest byte", (version, content.into_iter().max()), (Lsn::ZERO, Some(0)))
 }

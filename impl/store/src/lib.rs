@@ -25,6 +25,8 @@ mod identity;
 mod journal;
 mod options;
 mod pages;
+#[cfg(test)]
+mod sequences;
 mod space;
 mod store;
 #[cfg(test)]
@@ -32,6 +34,8 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod twin;
+#[cfg(test)]
+mod vectors;
 mod watch;
 
 pub use delta::{DELTA_MAX, Delta, MalformedPage, PAGE_SIZE, PageImage};
