@@ -156,6 +156,16 @@ impl<P: Payload> Disk<P> {
     /// The journal is cleaned: of each kind only the newest entry stays, and records at or below the floor go. Kinds
     /// may then stand in any order, which `salt` decides.
     pub fn clean_journal(&mut self, salt: u64) {
+        self.clean_journal_as(|kinds| {
+            if salt & 1 == 1 {
+                kinds.reverse();
+            }
+            (salt >> 1) as usize % (kinds.len() + 1)
+        });
+    }
+
+    /// The same; `arrange` orders the kinds, and says how many of them stand before the records.
+    pub fn clean_journal_as(&mut self, arrange: impl FnOnce(&mut Vec<Entry<P>>) -> usize) {
         let (mut newest, mut records) = (BTreeMap::new(), Vec::new());
         for entry in std::mem::take(&mut self.durable) {
             match entry {
@@ -168,10 +178,7 @@ impl<P: Payload> Disk<P> {
         }
         // A cleaned journal may keep what it could have dropped; it never loses the highest VDL it was told.
         let mut kinds: Vec<_> = newest.into_values().collect();
-        if salt & 1 == 1 {
-            kinds.reverse();
-        }
-        let first = (salt >> 1) as usize % (kinds.len() + 1);
+        let first = arrange(&mut kinds);
         let rest = kinds.split_off(first);
         self.durable = kinds.into_iter().chain(records).chain(rest).collect();
     }

@@ -6,6 +6,7 @@
 //! It decides nothing of the protocol, and nothing depends on it.
 #![forbid(unsafe_code)]
 
+pub mod caught;
 pub mod cli;
 pub mod disk;
 pub mod notation;

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod defects;
+mod replay;
 mod sim;
 mod suite;
 mod trace;
@@ -22,6 +23,8 @@ enum Command {
     Sim(sim::Options),
     /// Plant each defect alone, and count the seeds until the simulation finds it.
     Defects(defects::Options),
+    /// Run a script, such as a counterexample of the model, over the real state machines, and judge it.
+    Replay(replay::Options),
     /// Test storage nodes, anybody's, over the network.
     Suite(suite::Options),
     /// Judge the traces of a real cluster's run.
@@ -33,6 +36,7 @@ pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Sim(options) => sim::run(&options),
         Command::Defects(options) => defects::run(&options),
+        Command::Replay(options) => replay::run(&options),
         Command::Suite(options) => suite::run(&options),
         Command::Trace(options) => trace::run(&options),
     };

@@ -1,66 +1,61 @@
-//! The small cluster that scripts command. It does nothing by itself.
+//! The small cluster that scripts command. It does nothing by itself. `judging.rs` judges it after each command.
 
-use super::command::{Command, Route, ScriptError};
+use super::command::{Command, Route, ScriptError, Shape};
+use super::judging::Asked;
+use super::word::Word;
 use crate::disk::Disk;
 use crate::notation::{self, Names};
-use auriga_protocol::observer::Observer;
+use crate::sim::judge::Judge;
 use auriga_protocol::segment::{Outcome, Segment, Timer as SegmentTimer};
-use auriga_protocol::writer::{Answer, Request, Timer as WriterTimer, Writer, WriterIdentity};
+use auriga_protocol::writer::{Request, Timer as WriterTimer, Writer, WriterIdentity};
 use auriga_protocol::{
-    Change, Effect, Effects, Geometry, Input, Machine, MemberId, Membership, Message, Micros, PageId, Party, Payload,
-    PgId, QuorumSet, SegmentConfig, SegmentId, Token, VolumeId, WriterConfig, WriterId,
+    Change, Defects, Effect, Effects, Geometry, Input, Lsn, Machine, MemberId, MemberSet, Membership, Message, Micros,
+    PageId, Party, PgId, QuorumSet, SegmentConfig, SegmentId, Token, VolumeId, WriterConfig, WriterId,
 };
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-const VOLUME: VolumeId = VolumeId(1);
-/// Small, so that truncation ranges read well.
-const ALLOCATION_LIMIT: u64 = 10;
-
-/// A script's payload: a page is the list of marks applied to it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub struct Word(pub u32);
-
-impl Payload for Word {
-    type Page = Vec<u32>;
-
-    fn apply(&self, page: &mut Vec<u32>) {
-        page.push(self.0);
-    }
-
-    fn weight(&self) -> usize {
-        4
-    }
-}
+pub(super) const VOLUME: VolumeId = VolumeId(1);
 
 /// The cluster of one script.
 pub struct Bench {
-    groups: u16,
-    names: Names,
-    segments: BTreeMap<SegmentId, (Option<Segment<Word>>, Disk<Word>)>,
-    writers: BTreeMap<WriterId, Writer<Word>>,
+    pub(super) shape: Shape,
+    pub(super) names: Names,
+    pub(super) segments: BTreeMap<SegmentId, (Option<Segment<Word>>, Disk<Word>)>,
+    pub(super) writers: BTreeMap<WriterId, Writer<Word>>,
     flight: VecDeque<(Party, Party, Message<Word>)>,
     cut: BTreeSet<String>,
-    observer: Observer,
+    pub(super) judge: Judge<Word>,
+    /// The first rule that broke, and how.
+    pub(super) broken: Option<(String, String)>,
+    /// Disks lost what they had confirmed: the script's doing.
+    pub(super) disks_lost: bool,
+    /// Whether the last command named messages, and none was in flight.
+    idle: bool,
     tokens: u64,
-    asked: BTreeMap<Token, PageId>,
-    shown: Vec<String>,
+    pub(super) asked: BTreeMap<Token, Asked>,
+    /// What a submission under way wants to change and was not allocated yet.
+    pub(super) submitting: VecDeque<Change<Word>>,
+    pub(super) shown: Vec<String>,
     /// Messages, appends and tasks are not shown now.
-    brief: bool,
+    pub(super) brief: bool,
 }
 
 impl Default for Bench {
     fn default() -> Self {
         Bench {
-            groups: 0,
+            shape: Shape::aurora(1),
             names: Names::of(1),
             segments: BTreeMap::new(),
             writers: BTreeMap::new(),
             flight: VecDeque::new(),
             cut: BTreeSet::new(),
-            observer: Observer::new(QuorumSet::aurora()),
+            judge: Judge::new(QuorumSet::aurora()),
+            broken: None,
+            disks_lost: false,
+            idle: false,
             tokens: 0,
             asked: BTreeMap::new(),
+            submitting: VecDeque::new(),
             shown: Vec::new(),
             brief: false,
         }
@@ -73,8 +68,9 @@ impl Bench {
     /// # Errors
     /// When it names a node that isn't there.
     pub fn execute(&mut self, command: &Command) -> Result<Vec<String>, ScriptError> {
+        self.idle = false;
         match command {
-            Command::Cluster(groups) => self.create(*groups),
+            Command::Cluster(shape) => self.create(shape),
             Command::Start(id) => self.start(*id),
             Command::Stop(id) => drop(self.writers.remove(id)),
             Command::Deliver(route) => self.deliver(route, false),
@@ -82,6 +78,13 @@ impl Bench {
             Command::Lose(route) => {
                 for (from, to, message) in self.take(route) {
                     self.show(|names| names.message(from, to, &message, true));
+                }
+            }
+            Command::Misroute(node, route) => {
+                let id = self.segment(node)?;
+                for (from, to, message) in self.take(route) {
+                    self.flight.push_back((from, to, message.clone()));
+                    self.step_segment(id, Input::Message { from, message });
                 }
             }
             Command::Run => self.run(),
@@ -103,12 +106,19 @@ impl Bench {
                 let id = self.segment(node)?;
                 self.boot(id);
             }
-            Command::Forget(node, first) => self.node(node)?.1.damage_journal(|index| index >= *first),
+            Command::Forget(node, first) => {
+                self.disks_lost = true;
+                self.node(node)?.1.damage_journal(|index| index >= *first);
+            }
+            Command::Clean(node) => self.node(node)?.1.clean_journal_as(|kinds| kinds.len()),
             Command::Rot(node, nth) => {
                 let page = self.node(node)?.1.rot_page(*nth);
                 self.show(|_| page.map_or("no base page".into(), |page| format!("{page:?} is rotten")));
             }
-            Command::LosePages(node) => self.node(node)?.1.lose_pages(),
+            Command::LosePages(node) => {
+                self.disks_lost = true;
+                self.node(node)?.1.lose_pages();
+            }
             Command::Full(node) => self.done(node, Outcome::DiskFull(true))?,
             Command::Space(node) => self.done(node, Outcome::DiskFull(false))?,
             Command::Task(node) => {
@@ -120,20 +130,41 @@ impl Bench {
             Command::Submit(id, changes) => self.submit(*id, changes),
             Command::Read(id, page) => {
                 self.tokens += 1;
-                self.asked.insert(Token(self.tokens), *page);
+                let durable = self.writers.get(id).map(Writer::vdl).unwrap_or_default();
+                self.asked.insert(Token(self.tokens), Asked { writer: *id, page: *page, durable });
                 self.request(*id, Request::Read(*page));
             }
             Command::Show => self.show_all(),
         }
+        self.inspect();
         Ok(std::mem::take(&mut self.shown))
     }
 
-    fn create(&mut self, groups: u16) {
-        (self.groups, self.names) = (groups, Names::of(groups));
-        for pg in (0..groups).map(PgId) {
-            for member in (0..6).map(MemberId) {
+    /// The first rule that broke, and how.
+    pub fn broken(&self) -> Option<&(String, String)> {
+        self.broken.as_ref()
+    }
+
+    /// Whether the last command named messages, and none was in flight.
+    pub fn was_idle(&self) -> bool {
+        self.idle
+    }
+
+    pub(super) fn quorum(&self) -> QuorumSet {
+        QuorumSet::steady(MemberSet::first(self.shape.members), self.shape.write, self.shape.read)
+    }
+
+    fn defects(&self) -> Defects {
+        self.shape.defect.map_or(Defects::NONE, Defects::plant)
+    }
+
+    fn create(&mut self, shape: &Shape) {
+        (self.shape, self.names) = (shape.clone(), Names::of(shape.groups));
+        self.judge = Judge::new(self.quorum());
+        for pg in (0..shape.groups).map(PgId) {
+            for member in (0..shape.members).map(MemberId) {
                 let id = SegmentId { volume: VOLUME, pg, member };
-                let disk = Disk::created(Membership::initial(QuorumSet::aurora()));
+                let disk = Disk::created(Membership::initial(self.quorum()));
                 self.segments.insert(id, (None, disk));
                 self.boot(id);
             }
@@ -142,21 +173,34 @@ impl Bench {
     }
 
     fn start(&mut self, id: WriterId) {
-        let geometry = Geometry { groups: self.groups, extent_blocks: 1 };
-        let config = WriterConfig { geometry, allocation_limit: ALLOCATION_LIMIT, ..WriterConfig::default() };
+        let config = WriterConfig {
+            geometry: self.geometry(),
+            membership: Membership::initial(self.quorum()),
+            allocation_limit: self.shape.lal,
+            defects: self.defects(),
+            ..WriterConfig::default()
+        };
         let mut effects = Effects::default();
         let machine = Writer::boot(&config, WriterIdentity { volume: VOLUME, writer: id }, (), Micros(0), &mut effects);
         self.writers.insert(id, machine);
         self.writer_effects(id, effects);
     }
 
+    pub(super) fn geometry(&self) -> Geometry {
+        Geometry { groups: self.shape.groups, extent_blocks: 1 }
+    }
+
+    pub(super) fn segment_config(&self) -> SegmentConfig {
+        SegmentConfig { defects: self.defects(), ..SegmentConfig::tiny() }
+    }
+
     fn boot(&mut self, id: SegmentId) {
+        let config = self.segment_config();
         let Some((machine, disk)) = self.segments.get_mut(&id) else { return };
         let mut effects = Effects::default();
-        let config = SegmentConfig::tiny();
         *machine = Some(Segment::boot(&config, id, disk.survived(), Micros(0), &mut effects));
         let pages_lost = disk.pages_lost();
-        self.segment_effects(id, effects);
+        self.segment_effects(id, None, effects);
         if pages_lost {
             self.step_segment(id, Input::Done(Outcome::PagesLost));
         }
@@ -181,13 +225,19 @@ impl Bench {
     fn take(&mut self, route: &Route) -> Vec<(Party, Party, Message<Word>)> {
         let names = self.names;
         let is = |wanted: &str, party| wanted == "*" || wanted == names.party(party);
+        let mut found = 0;
         let wanted = |(from, to, message): &(Party, Party, Message<Word>)| {
-            is(&route.from, *from)
-                && is(&route.to, *to)
-                && route.name.as_deref().is_none_or(|name| name == message.name())
+            let is_it = |what: &str| match route.is_one() {
+                true => found == 0 && what == notation::message_text(message),
+                false => what == message.name(),
+            };
+            let taken = is(&route.from, *from) && is(&route.to, *to) && route.what.as_deref().is_none_or(is_it);
+            found += usize::from(taken);
+            taken
         };
         let (taken, left) = std::mem::take(&mut self.flight).into_iter().partition::<VecDeque<_>, _>(wanted);
         self.flight = left;
+        self.idle = taken.is_empty();
         taken.into()
     }
 
@@ -247,9 +297,11 @@ impl Bench {
     }
 
     fn submit(&mut self, id: WriterId, changes: &[(PageId, u32)]) {
-        let changes = changes.iter().map(|(page, mark)| Change { page: *page, payload: Word(*mark) }).collect();
+        let changes: Vec<_> = changes.iter().map(|(page, mark)| Change { page: *page, payload: Word(*mark) }).collect();
         self.tokens += 1;
-        self.request(id, Request::Submit(changes));
+        self.submitting = VecDeque::from(changes);
+        self.request(id, Request::Submit(self.submitting.iter().cloned().collect()));
+        self.submitting.clear();
         self.request(id, Request::Flush);
     }
 
@@ -259,9 +311,13 @@ impl Bench {
 
     fn step_segment(&mut self, id: SegmentId, input: Input<Segment<Word>>) {
         let mut effects = Effects::default();
+        let group_point = match &input {
+            Input::Message { message: Message::ReadPage { group_point, .. }, .. } => Some(*group_point),
+            _ => None,
+        };
         if let Some((Some(machine), _)) = self.segments.get_mut(&id) {
             machine.step(Micros(0), input, &mut effects);
-            self.segment_effects(id, effects);
+            self.segment_effects(id, group_point, effects);
         }
     }
 
@@ -273,11 +329,15 @@ impl Bench {
         }
     }
 
-    fn segment_effects(&mut self, id: SegmentId, mut effects: Effects<Segment<Word>>) {
+    /// `group_point`: that of the read which the machine was asked.
+    fn segment_effects(&mut self, id: SegmentId, group_point: Option<Lsn>, mut effects: Effects<Segment<Word>>) {
         let from = Party::Segment(id);
         for effect in effects.drain() {
             match effect {
-                Effect::Send { to, message } => self.send(from, vec![to], &message),
+                Effect::Send { to, message } => {
+                    self.judge_refusal(id, group_point, &message);
+                    self.send(from, vec![to], &message);
+                }
                 Effect::Multicast { to, message } => self.send(from, to, &message),
                 Effect::Append { id: number, entry } => {
                     self.show(|names| {
@@ -328,46 +388,12 @@ impl Bench {
 
     fn note(&mut self, from: Party, note: &auriga_protocol::Note) {
         self.shown.push(format!("{} note {}", self.names.party(from), notation::note(note)));
-        if let Err(violation) = self.observer.observe(note) {
-            self.shown.push(format!("BROKEN {}: {}", violation.rule, violation.what));
-        }
+        self.judge_note(note);
     }
 
-    fn answer(&mut self, id: WriterId, token: Token, answer: Answer<Word>) {
-        let page = self.asked.remove(&token).map(|page| format!("{page:?} ")).unwrap_or_default();
-        self.shown.push(match answer {
-            Answer::Submitted(cpl) => format!("{id} submitted {cpl}"),
-            Answer::NotSubmitted(why) => format!("{id} not submitted: {why:?}"),
-            Answer::Page { read_point, version, page: content } => {
-                format!("{id} page {page}at={read_point} version={version} {content:?}")
-            }
-            Answer::NotRead(why) => format!("{id} not read: {why:?}"),
-        });
-    }
-
-    fn show(&mut self, line: impl FnOnce(Names) -> String) {
-        if !self.brief {
-            self.shown.push(line(self.names));
-        }
-    }
-
-    fn show_all(&mut self) {
-        for (id, (machine, _)) in &self.segments {
-            let name = self.names.segment(*id);
-            self.shown.push(match machine.as_ref().map(Segment::status) {
-                None => format!("{name} down"),
-                Some(it) => {
-                    let flags = [(it.hydrating, " hydrating"), (it.rejoining, " rejoining"), (it.disk_full, " full")];
-                    let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect();
-                    let (promised, installed, scl, vdl, floor) = (it.promised, it.installed, it.scl, it.vdl, it.floor);
-                    format!("{name} promised={promised} installed={installed} scl={scl} vdl={vdl} floor={floor}{flags}")
-                }
-            });
-        }
-        for (id, machine) in &self.writers {
-            let (role, epoch) = (machine.role(), machine.volume_epoch());
-            let (vdl, vcl, allocated) = (machine.vdl(), machine.vcl(), machine.allocated());
-            self.shown.push(format!("{id}@{epoch} {role:?} vdl={vdl} vcl={vcl} allocated={allocated}"));
-        }
+    /// A rule is broken.
+    pub(super) fn breaks(&mut self, rule: &str, what: String) {
+        self.shown.push(format!("BROKEN {rule}: {what}"));
+        self.broken.get_or_insert((rule.to_owned(), what));
     }
 }

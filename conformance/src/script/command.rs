@@ -1,24 +1,27 @@
 //! The commands of scripts.
 
-use auriga_protocol::{PageId, WriterId};
+use auriga_protocol::{Defect, PageId, WriterId};
 use std::fmt;
 use std::str::FromStr;
 
 /// One command. Nodes are `A` to `F` (`pg1/A` where the volume has several groups) and `w1`, `w2`, …; `*` is anyone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
-    /// `cluster GROUPS`: a new volume with so many protection groups, six segments each. Comes first.
-    Cluster(u16),
+    /// `cluster GROUPS …`: a new volume with so many protection groups. Comes first.
+    Cluster(Shape),
     /// `start w1`: a new writer begins its recovery.
     Start(WriterId),
     /// `stop w1`: a writer's process ends.
     Stop(WriterId),
-    /// `deliver FROM TO [NAME]`: messages in flight arrive, oldest first; those that they cause stay in flight.
+    /// `deliver FROM TO [WHAT]`: messages in flight arrive, oldest first; those that they cause stay in flight.
     Deliver(Route),
-    /// `repeat FROM TO [NAME]`: the same, but they stay in flight as well: they will arrive twice.
+    /// `repeat FROM TO [WHAT]`: the same, but they stay in flight as well: they will arrive twice.
     Repeat(Route),
-    /// `lose FROM TO [NAME]`: messages in flight are lost.
+    /// `lose FROM TO [WHAT]`: messages in flight are lost.
     Lose(Route),
+    /// `misroute NODE FROM TO [WHAT]`: messages in flight reach this node as well, as those of another instance's reader
+    /// would: a segment answers whoever asks.
+    Misroute(String, Route),
     /// `run`: messages arrive, appends become durable and tasks end until nothing is left but timers. Shows notes and
     /// answers only.
     Run,
@@ -34,6 +37,8 @@ pub enum Command {
     Restart(String),
     /// `forget A`: the journal of a node that is down lost its last entries, all but the first N.
     Forget(String, usize),
+    /// `clean A`: the journal is cleaned: the newest entry of each kind, then all records above the floor.
+    Clean(String),
     /// `rot A PAGE`: a base page fails its checksum from now on.
     Rot(String, usize),
     /// `losepages A`: the base pages of a node that is down are gone.
@@ -54,6 +59,63 @@ pub enum Command {
     Show,
 }
 
+/// The volume of a script. `cluster 1` is Aurora's; what differs is said:
+/// `cluster 1 members=3 write=2 read=2 lal=4 defects=no-fence`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Protection groups.
+    pub groups: u16,
+    /// Members of each group, from `A` on.
+    pub members: u8,
+    /// Write quorum.
+    pub write: u8,
+    /// Read quorum.
+    pub read: u8,
+    /// LAL: small, so that truncation ranges read well.
+    pub lal: u64,
+    /// Planted in every machine.
+    pub defect: Option<Defect>,
+}
+
+impl Shape {
+    /// Six members, 4/6 and 3/6.
+    pub fn aurora(groups: u16) -> Shape {
+        Shape { groups, members: 6, write: 4, read: 3, lal: 10, defect: None }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let usual = Shape::aurora(self.groups);
+        write!(f, "{}", self.groups)?;
+        if (self.members, self.write, self.read) != (usual.members, usual.write, usual.read) {
+            write!(f, " members={} write={} read={}", self.members, self.write, self.read)?;
+        }
+        if self.lal != usual.lal {
+            write!(f, " lal={}", self.lal)?;
+        }
+        self.defect.iter().try_for_each(|defect| write!(f, " defects={}", defect.slug()))
+    }
+}
+
+/// `None`: malformed, or more than a segment's name can tell apart.
+fn shape(words: &[&str]) -> Option<Shape> {
+    let (groups, rest) = words.split_first()?;
+    let mut shape = Shape::aurora(groups.parse().ok().filter(|groups| (1..=64).contains(groups))?);
+    for word in rest {
+        let (key, value) = word.split_once('=')?;
+        match key {
+            "members" => shape.members = value.parse().ok().filter(|members| (1..=15).contains(members))?,
+            "write" => shape.write = value.parse().ok()?,
+            "read" => shape.read = value.parse().ok()?,
+            "lal" => shape.lal = value.parse().ok()?,
+            "defects" => shape.defect = Some(*Defect::ALL.iter().find(|defect| defect.slug() == value)?),
+            _ => return None,
+        }
+    }
+    (shape.write <= shape.members && shape.read <= shape.members).then_some(shape)
+}
+
 /// Which messages.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Route {
@@ -61,8 +123,15 @@ pub struct Route {
     pub from: String,
     /// Receiver, or `*`.
     pub to: String,
-    /// The message's name; none: any.
-    pub name: Option<String>,
+    /// One word: all messages of this name. Several: the oldest message with exactly this text. None: all.
+    pub what: Option<String>,
+}
+
+impl Route {
+    /// Whether only one message is meant.
+    pub fn is_one(&self) -> bool {
+        self.what.as_ref().is_some_and(|what| what.contains(' '))
+    }
 }
 
 /// A line that is no command, or a command that can't be carried out.
@@ -73,19 +142,20 @@ pub struct ScriptError(pub String);
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.from, self.to)?;
-        self.name.iter().try_for_each(|name| write!(f, " {name}"))
+        self.what.iter().try_for_each(|what| write!(f, " {what}"))
     }
 }
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Command::Cluster(groups) => write!(f, "cluster {groups}"),
+            Command::Cluster(shape) => write!(f, "cluster {shape}"),
             Command::Start(writer) => write!(f, "start {writer}"),
             Command::Stop(writer) => write!(f, "stop {writer}"),
             Command::Deliver(route) => write!(f, "deliver {route}"),
             Command::Repeat(route) => write!(f, "repeat {route}"),
             Command::Lose(route) => write!(f, "lose {route}"),
+            Command::Misroute(node, route) => write!(f, "misroute {node} {route}"),
             Command::Run => write!(f, "run"),
             Command::Cut(nodes) => write!(f, "cut {}", nodes.join(" ")),
             Command::Join => write!(f, "join"),
@@ -93,6 +163,7 @@ impl fmt::Display for Command {
             Command::Crash(node, keep) => write!(f, "crash {node} {keep}"),
             Command::Restart(node) => write!(f, "restart {node}"),
             Command::Forget(node, first) => write!(f, "forget {node} {first}"),
+            Command::Clean(node) => write!(f, "clean {node}"),
             Command::Rot(node, nth) => write!(f, "rot {node} {nth}"),
             Command::LosePages(node) => write!(f, "losepages {node}"),
             Command::Full(node) => write!(f, "full {node}"),
@@ -129,18 +200,19 @@ impl FromStr for Command {
             Ok::<_, ScriptError>((page(at)?, mark.parse().map_err(|_| bad())?))
         };
         let route = |words: &[&str]| match words {
-            [from, to] => Ok(Route { from: (*from).into(), to: (*to).into(), name: None }),
-            [from, to, name] => Ok(Route { from: (*from).into(), to: (*to).into(), name: Some((*name).into()) }),
+            [from, to] => Ok(Route { from: (*from).into(), to: (*to).into(), what: None }),
+            [from, to, what @ ..] => Ok(Route { from: (*from).into(), to: (*to).into(), what: Some(what.join(" ")) }),
             _ => Err(bad()),
         };
         let words: Vec<&str> = line.split_whitespace().collect();
         Ok(match words.as_slice() {
-            ["cluster", groups] => Command::Cluster(groups.parse().map_err(|_| bad())?),
+            ["cluster", words @ ..] => Command::Cluster(shape(words).ok_or_else(bad)?),
             ["start", who] => Command::Start(writer(who)?),
             ["stop", who] => Command::Stop(writer(who)?),
             ["deliver", rest @ ..] => Command::Deliver(route(rest)?),
             ["repeat", rest @ ..] => Command::Repeat(route(rest)?),
             ["lose", rest @ ..] => Command::Lose(route(rest)?),
+            ["misroute", node, rest @ ..] => Command::Misroute((*node).into(), route(rest)?),
             ["run"] => Command::Run,
             ["cut", nodes @ ..] if !nodes.is_empty() => Command::Cut(nodes.iter().map(|node| (*node).into()).collect()),
             ["join"] => Command::Join,
@@ -148,6 +220,7 @@ impl FromStr for Command {
             ["crash", node, keep] => Command::Crash((*node).into(), number(keep)?),
             ["restart", node] => Command::Restart((*node).into()),
             ["forget", node, first] => Command::Forget((*node).into(), number(first)?),
+            ["clean", node] => Command::Clean((*node).into()),
             ["rot", node, nth] => Command::Rot((*node).into(), number(nth)?),
             ["losepages", node] => Command::LosePages((*node).into()),
             ["full", node] => Command::Full((*node).into()),

@@ -2,10 +2,12 @@
 //!
 //! The reference is the volume as a user would draw it: one list of marks for each page. What is visible to a writer
 //! follows from two facts only: who allocated what, and at which VDL later writers opened.
+//!
+//! One more thing is judged from notes alone: no recovery opens on what a writer that opened before had annulled
+//! (I-LINEAGE).
 
-use super::payload::{Mark, Marked};
 use auriga_protocol::observer::Observer;
-use auriga_protocol::{Lsn, Note, PageId, Payload, QuorumSet, VolumeEpoch};
+use auriga_protocol::{Lsn, Note, PageId, Payload, QuorumSet, SegmentId, TruncationList, VolumeEpoch};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a run failed.
@@ -20,29 +22,20 @@ pub struct Failure {
 }
 
 /// A page's history: every mark ever allocated on it, by LSN and by the volume epoch that allocated it.
-type History = BTreeMap<(Lsn, VolumeEpoch), Mark>;
+type History<P> = BTreeMap<(Lsn, VolumeEpoch), P>;
 
 /// The judge: see the module's header.
-pub struct Judge {
+pub struct Judge<P> {
     observer: Observer,
-    pages: BTreeMap<PageId, History>,
+    pages: BTreeMap<PageId, History<P>>,
+    /// What each segment has last installed.
+    installed: BTreeMap<SegmentId, (VolumeEpoch, TruncationList)>,
+    /// What recoveries have annulled: two candidates may have chosen one volume epoch.
+    annulled: BTreeMap<VolumeEpoch, Vec<TruncationList>>,
     opened: BTreeMap<VolumeEpoch, Lsn>,
     durable: BTreeMap<VolumeEpoch, Lsn>,
     submitted: BTreeMap<VolumeEpoch, BTreeSet<Lsn>>,
     highest: BTreeMap<VolumeEpoch, Lsn>,
-}
-
-impl Default for Judge {
-    fn default() -> Self {
-        Judge {
-            observer: Observer::new(QuorumSet::aurora()),
-            pages: BTreeMap::new(),
-            opened: BTreeMap::new(),
-            durable: BTreeMap::new(),
-            submitted: BTreeMap::new(),
-            highest: BTreeMap::new(),
-        }
-    }
 }
 
 /// What a recovery did, for the coverage counters.
@@ -54,17 +47,48 @@ pub struct Recovered {
     pub annulled: bool,
 }
 
-impl Judge {
+impl<P: Payload> Judge<P> {
+    /// A judge who has seen nothing, for groups with this quorum set.
+    pub fn new(quorum: QuorumSet) -> Self {
+        Judge {
+            observer: Observer::new(quorum),
+            pages: BTreeMap::new(),
+            installed: BTreeMap::new(),
+            annulled: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            submitted: BTreeMap::new(),
+            highest: BTreeMap::new(),
+        }
+    }
+
     /// Takes one fact.
     ///
     /// # Errors
     /// The rule that it breaks, and how.
     pub fn observe(&mut self, note: &Note) -> Result<(), (String, String)> {
+        let mut broken = Ok(());
         match note {
+            Note::Installed { segment, volume_epoch, truncations } => {
+                let known = self.annulled.entry(*volume_epoch).or_default();
+                if !known.contains(truncations) {
+                    known.push(truncations.clone());
+                }
+                self.installed.insert(*segment, (*volume_epoch, truncations.clone()));
+            }
             Note::Durable { volume_epoch, vdl, .. } => {
                 self.durable.insert(*volume_epoch, *vdl);
             }
             Note::Opened { volume_epoch, vdl, .. } => {
+                let annuls = |(epoch, opened): &(&VolumeEpoch, &Lsn)| {
+                    let own = |list: &&TruncationList| list.ranges().last().is_some_and(|last| last.above == **opened);
+                    let lists = self.annulled.get(epoch).into_iter().flatten();
+                    lists.filter(own).any(|list| list.annuls(*vdl))
+                };
+                if let Some((by, _)) = self.opened.range(..volume_epoch).find(annuls) {
+                    let what = format!("{volume_epoch} opened at {vdl}, which {by} had annulled");
+                    broken = Err(("I-LINEAGE".to_owned(), what));
+                }
                 self.opened.insert(*volume_epoch, *vdl);
             }
             Note::Allocated { volume_epoch, lsn, .. } => {
@@ -72,7 +96,8 @@ impl Judge {
             }
             _ => {}
         }
-        self.observer.observe(note).map_err(|violation| (violation.rule.to_owned(), violation.what))
+        let observed = self.observer.observe(note).map_err(|violation| (violation.rule.to_owned(), violation.what));
+        observed.and(broken)
     }
 
     /// What the recovery that opens at `vdl` in `volume_epoch` makes of earlier writers' records. Ask before observing.
@@ -84,7 +109,7 @@ impl Judge {
     }
 
     /// A mark was allocated.
-    pub fn allocated(&mut self, volume_epoch: VolumeEpoch, lsn: Lsn, page: PageId, mark: Mark) {
+    pub fn allocated(&mut self, volume_epoch: VolumeEpoch, lsn: Lsn, page: PageId, mark: P) {
         self.pages.entry(page).or_default().insert((lsn, volume_epoch), mark);
     }
 
@@ -94,8 +119,8 @@ impl Judge {
     }
 
     /// The page as of `read_point`, as the writer of `volume_epoch` must see it.
-    pub fn page(&self, volume_epoch: VolumeEpoch, page: PageId, read_point: Lsn) -> (Lsn, Marked) {
-        let mut content = Marked::default();
+    pub fn page(&self, volume_epoch: VolumeEpoch, page: PageId, read_point: Lsn) -> (Lsn, P::Page) {
+        let mut content = P::Page::default();
         let mut version = Lsn::ZERO;
         let history = self.pages.get(&page).into_iter().flatten();
         for ((lsn, epoch), mark) in history.take_while(|((lsn, _), _)| *lsn <= read_point) {
@@ -105,6 +130,36 @@ impl Judge {
             }
         }
         (version, content)
+    }
+
+    /// Every record that is durable for whoever called most durable, and in force there.
+    pub fn acknowledged_records(&self) -> impl Iterator<Item = (PageId, Lsn)> + '_ {
+        let called = self.durable.iter().chain(&self.opened).map(|(epoch, vdl)| (*vdl, *epoch));
+        let (through, by) = called.max().unwrap_or_default();
+        let of_page = move |(page, history): (&PageId, &History<P>)| {
+            let page = *page;
+            let lsns = history.keys().filter(move |(lsn, _)| *lsn <= through).copied().collect::<Vec<_>>();
+            lsns.into_iter().map(move |(lsn, epoch)| (page, lsn, epoch))
+        };
+        let all = self.pages.iter().flat_map(of_page);
+        all.filter(move |(_, lsn, epoch)| self.visible(*epoch, *lsn, by)).map(|(page, lsn, _)| (page, lsn))
+    }
+
+    /// What the segment has last said to have installed.
+    pub fn installed(&self, segment: SegmentId) -> Option<&(VolumeEpoch, TruncationList)> {
+        self.installed.get(&segment)
+    }
+
+    /// The highest LSN that a recovery in this volume epoch has annulled.
+    pub fn annulled_through(&self, volume_epoch: VolumeEpoch) -> Lsn {
+        let lists = self.annulled.get(&volume_epoch).into_iter().flatten();
+        lists.map(TruncationList::through).max().unwrap_or_default()
+    }
+
+    /// Every record that the writer of `volume_epoch` has allocated.
+    pub fn allocated_in(&self, volume_epoch: VolumeEpoch) -> impl Iterator<Item = (PageId, Lsn)> + '_ {
+        let all = self.pages.iter().flat_map(|(page, history)| history.keys().map(move |key| (*page, *key)));
+        all.filter(move |(_, (_, epoch))| *epoch == volume_epoch).map(|(page, (lsn, _))| (page, lsn))
     }
 
     /// Every page that was ever changed.

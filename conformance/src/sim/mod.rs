@@ -36,9 +36,7 @@ pub use judge::Failure;
 pub use settings::Plan;
 pub use world::{Told, TraceSink};
 
-use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
+use crate::caught::caught;
 
 /// How a run went.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,18 +64,13 @@ pub fn run_for_notes(plan: &Plan) -> (Run, Vec<Told>) {
 }
 
 fn run_world<'a>(plan: &'a Plan, trace: Option<TraceSink<'a>>, notes: bool) -> (Run, Vec<Told>) {
-    quiet_panics();
     let mut world = world::World::new(plan, trace, notes);
-    IN_RUN.set(true);
-    let went = catch_unwind(AssertUnwindSafe(|| {
+    let went = caught(|| {
         world.run_until(plan.settings.length);
         world.finale();
-    }));
-    IN_RUN.set(false);
-    if went.is_err() {
-        let message = PANIC.with_borrow_mut(std::mem::take);
-        let rule = rule_named_in(&message).unwrap_or("assertion").to_owned();
-        world.fail(rule, message);
+    });
+    if let Err((rule, what)) = went {
+        world.fail(rule, what);
     }
     let notes = world.notes.take().unwrap_or_default();
     let run = Run {
@@ -88,35 +81,4 @@ fn run_world<'a>(plan: &'a Plan, trace: Option<TraceSink<'a>>, notes: bool) -> (
         failure: world.failure,
     };
     (run, notes)
-}
-
-/// The rule that an assertion's message begins with, such as `R-FENCE-1 broken: …`.
-fn rule_named_in(message: &str) -> Option<&str> {
-    message.split_whitespace().next().filter(|word| word.starts_with("R-") || word.starts_with("I-"))
-}
-
-thread_local! {
-    /// The last panic's message, on this thread.
-    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
-    /// Whether this thread is inside a run, so that a panic is a finding and not a crash.
-    static IN_RUN: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Machines panic when an invariant breaks. In a run that is a finding: it is kept, and not printed.
-fn quiet_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !IN_RUN.get() {
-                return before(info);
-            }
-            let payload = info.payload();
-            let text = payload.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
-            let short: String = text.chars().take(300).collect();
-            let place = info.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default();
-            PANIC.with_borrow_mut(|panic| *panic = format!("{short} ({place})"));
-        }));
-    });
 }

@@ -12,7 +12,8 @@ use crate::notation::Names;
 use auriga_protocol::segment::{self, Outcome, Segment};
 use auriga_protocol::writer::{self, Writer};
 use auriga_protocol::{
-    Change, Effects, Input, MemberId, Message, Note, Party, PgId, SegmentConfig, SegmentId, WriterConfig, WriterId,
+    Change, Effects, Input, MemberId, Message, Note, Party, PgId, QuorumSet, SegmentConfig, SegmentId, WriterConfig,
+    WriterId,
 };
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -60,7 +61,7 @@ pub struct World<'a> {
     pub(super) rng: fastrand::Rng,
     pub(super) segments: Vec<SegmentNode>,
     pub(super) writers: Vec<WriterNode>,
-    pub(super) judge: Judge,
+    pub(super) judge: Judge<Mark>,
     pub(super) coverage: Coverage,
     pub(super) failure: Option<Failure>,
     /// Set by the finale: no trouble any more, and users ask only what the finale asks.
@@ -96,7 +97,7 @@ impl<'a> World<'a> {
             rng: fastrand::Rng::with_seed(plan.seed),
             segments: Vec::new(),
             writers: Vec::new(),
-            judge: Judge::default(),
+            judge: Judge::new(QuorumSet::aurora()),
             coverage: Coverage::default(),
             failure: None,
             healed: false,
