@@ -34,6 +34,7 @@ module_of() {
     rejoin-*) echo Rejoin ;;
     membership-*) echo Membership ;;
     reads-*) echo Reads ;;
+    global-*) echo Global ;;
     *) echo MCAuriga ;;
   esac
 }
@@ -86,7 +87,7 @@ scopes_of() {
   local name module met
   for name in "$@"; do scope "$name"; done
   say ""
-  for module in MCAuriga Rejoin Membership Reads; do
+  for module in MCAuriga Rejoin Membership Reads Global; do
     met=$(sort -u "$scratch/reached.$module" | wc -l)
     say "Reachability checks of $module met in all: $met of $(wanted_of "$module")."
     [ "$met" = "$(wanted_of "$module")" ] || failed=1
@@ -95,7 +96,7 @@ scopes_of() {
 }
 
 quick() {
-  scopes_of four-disk four-three-epochs four-same-epoch two-groups six rejoin-four membership-four reads-two-groups
+  scopes_of four-disk four-three-epochs four-same-epoch two-groups six rejoin-four membership-four reads-two-groups global-two global-rivals
   say "| defect | scope | caught by | steps | seconds |"
   say "|---|---|---|---:|---:|"
   defect ack-before-durable four-disk
@@ -131,6 +132,16 @@ quick() {
   defect collect-above-pgmrpl reads-two-groups
   defect pgmrpl-ignores-reads reads-two-groups
   defect evict-above-vdl reads-two-groups
+  defect failover-without-fencing-epoch global-rivals
+  defect epoch-before-intent global-three MaxNumber=1
+  defect switchover-fence-not-durable global-two
+  defect switchover-before-drain global-two
+  defect handed-on-twice global-two
+  defect undo-without-renounce global-rivals
+  defect lost-suffix-not-counted global-two
+  defect rejoin-without-truncation global-two
+  defect parted-by-last-branch global-two
+  defect stale-stream-accepted global-two
 }
 
 fetch_tlc
@@ -140,7 +151,7 @@ case ${1:-quick} in
     quick
     defect install-before-durable four-three-epochs MaxPending=1 MaxCrashes=1
     say ""
-    scopes_of four-two-records six-two-records six-az membership-six
+    scopes_of four-two-records six-two-records six-az membership-six global-three
     ;;
   trace)
     shift
