@@ -66,8 +66,12 @@ pub fn storage(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
 pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     log_to_stderr();
     // Before any other thread exists, so that all of them are in it: the mount ends with the last of our processes.
-    enter_private_namespace()
-        .map_err(|error| format!("a private mount namespace (needs root, or CAP_SYS_ADMIN): {error}"))?;
+    enter_private_namespace().map_err(|error| {
+        format!(
+            "a mount namespace of its own was refused ({error}): run it as root, or allow users their own namespaces \
+             (Ubuntu: `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`)"
+        )
+    })?;
     let (sender, receiver) = events();
     let stop = sender.clone();
     signals::on_stop(move || {

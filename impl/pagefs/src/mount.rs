@@ -1,8 +1,9 @@
 //! Mounting: a [`PageFs`] at a path, for as long as a [`Mount`] lives.
 //!
-//! The mount is made by mount(2) on `/dev/fuse`, without any helper program, so the process needs `CAP_SYS_ADMIN`. By
-//! default it is made in a *private mount namespace*: only this process and those that it starts see it, and it ends
-//! with the last of them. So a process that was killed leaves no stale mount behind, ever.
+//! The mount is made by mount(2) on `/dev/fuse`, without any helper program, so the process needs `CAP_SYS_ADMIN`: as
+//! root, or, for an ordinary user, in a user namespace of its own. By default the mount is made in a *private mount
+//! namespace*: only this process and those that it starts see it, and it ends with the last of them. So a process that
+//! was killed leaves no stale mount behind, ever.
 
 use crate::fs::{Figures, FsOptions, LoadError, PageFs};
 use crate::fuse::Adapter;
@@ -10,6 +11,7 @@ use auriga_runtime::volume::{Volume, VolumeError};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{getegid, geteuid};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -153,10 +155,21 @@ fn config(options: &MountOptions) -> Config {
 /// Gives the calling thread a mount namespace of its own, for it and the threads and processes that it starts from
 /// now on. Best called first thing in `main`, so that the whole program is in it.
 ///
+/// Whoever is not root gets a user namespace with it, in which mounting is allowed; there, too, the user has the
+/// number that it has outside. That works only while the process has no other thread.
+///
 /// # Errors
-/// Without `CAP_SYS_ADMIN`.
+/// Without `CAP_SYS_ADMIN`, where the kernel or its policy gives ordinary users no user namespaces.
 pub fn enter_private_namespace() -> io::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS)?;
+    let (user, group) = (geteuid(), getegid());
+    if user.is_root() {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+    } else {
+        unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+        std::fs::write("/proc/self/setgroups", "deny")?;
+        std::fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+        std::fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
+    }
     let everything = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     Ok(mount(None::<&str>, "/", None::<&str>, everything, None::<&str>)?)
 }

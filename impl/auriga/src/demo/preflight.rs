@@ -12,14 +12,9 @@ pub fn problems(layout: &Layout) -> Vec<String> {
     if let Err(error) = find::find(layout.postgres.bin.as_deref()) {
         problems.push(error.to_string());
     }
-    problems.extend(privilege_problem().or_else(fuse_problem));
+    problems.extend(fuse_problem());
     problems.extend(address_problems(layout));
     problems
-}
-
-fn privilege_problem() -> Option<String> {
-    let is_root = nix::unistd::geteuid().is_root();
-    (!is_root).then(|| "mounting needs root: run it with `sudo` (PostgreSQL itself runs as another user)".to_owned())
 }
 
 fn fuse_problem() -> Option<String> {
@@ -28,7 +23,8 @@ fn fuse_problem() -> Option<String> {
         ErrorKind::NotFound => "/dev/fuse is missing: load it with `sudo modprobe fuse`; in a container, start that \
              with `docker run --device /dev/fuse --cap-add SYS_ADMIN …`"
             .to_owned(),
-        ErrorKind::PermissionDenied => "/dev/fuse may not be opened: in a container, start that with \
+        ErrorKind::PermissionDenied => "/dev/fuse may not be opened by this user: run it with `sudo`, or once \
+             `sudo chmod 666 /dev/fuse`; in a container, start that with \
              `docker run --device /dev/fuse --cap-add SYS_ADMIN …`"
             .to_owned(),
         _ => format!("/dev/fuse can't be opened: {error}"),
