@@ -4,7 +4,8 @@
 //! leaves a prefix of the operations. The exceptions are documented where they are: zeroing many blocks takes several
 //! mini-transactions, and modification times are submitted late.
 //!
-//! * [`tree`](self) (`tree.rs`): names. `data.rs`: reading and writing. `resize.rs`: truncating, punching, giving back.
+//! * [`tree`](self) (`tree.rs`, `rename.rs`): names. `data.rs`: reading and writing. `resize.rs`: truncating, punching,
+//!   giving back.
 //! * `load.rs`: making and opening a file system. `durable.rs`: fsync, and what happens when the volume fails.
 //! * `transaction.rs`: inodes and entries that change together.
 //!
@@ -16,6 +17,7 @@ mod attempt;
 mod data;
 mod durable;
 mod load;
+mod rename;
 mod resize;
 mod transaction;
 mod tree;
@@ -24,7 +26,8 @@ pub use attempt::Answer;
 pub use data::ReadData;
 pub use durable::Figures;
 pub use load::{LoadError, mkfs};
-pub use tree::{Listed, NewInode, RenameMode, SetAttr};
+pub use rename::RenameMode;
+pub use tree::{Listed, NewInode, SetAttr};
 
 use crate::cache::Cache;
 use crate::error::FsError;

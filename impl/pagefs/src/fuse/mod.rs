@@ -8,21 +8,25 @@
 //! Files are opened for direct I/O: the kernel keeps no copy of their content, so what a process was told is written has
 //! reached the log. Names and attributes are cached by the kernel for long, as no one else changes them.
 
-use crate::error::FsError;
+mod translate;
+
 use crate::fs::{NewInode, PageFs, RenameMode, SetAttr};
-use crate::layout::{FILE_MAX, InodeRecord, Kind, NAME_MAX};
+use crate::layout::{FILE_MAX, Kind, NAME_MAX};
 use auriga_store::PAGE_SIZE;
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
+use translate::{
+    attr, errno, file_type, kind_of_mode, nanos, open_flags, permissions, reply_attr, reply_empty, reply_entry,
+};
 
 /// How long the kernel may trust names and attributes. It is the only one who changes them.
 const TTL: Duration = Duration::from_secs(3600);
@@ -77,96 +81,6 @@ struct New {
 impl New {
     fn of(kind: Kind, mode: u32) -> New {
         New { kind, mode: permissions(mode), rdev: 0, target: Vec::new() }
-    }
-}
-
-fn permissions(mode: u32) -> u16 {
-    (mode & 0o7777) as u16
-}
-
-fn reply_entry(result: Result<InodeRecord, FsError>, reply: ReplyEntry) {
-    match result {
-        Ok(record) => reply.entry(&TTL, &attr(&record), GENERATION),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn errno(error: FsError) -> Errno {
-    Errno::from_i32(error.errno())
-}
-
-fn reply_empty(result: Result<(), FsError>, reply: ReplyEmpty) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn reply_attr(result: Result<InodeRecord, FsError>, reply: ReplyAttr) {
-    match result {
-        Ok(record) => reply.attr(&TTL, &attr(&record)),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn open_flags() -> FopenFlags {
-    FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES | FopenFlags::FOPEN_NOFLUSH
-}
-
-fn attr(record: &InodeRecord) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(record.ino),
-        size: record.size,
-        blocks: record.size.div_ceil(512),
-        atime: time(record.atime),
-        mtime: time(record.mtime),
-        ctime: time(record.ctime),
-        crtime: UNIX_EPOCH,
-        kind: file_type(record.kind),
-        perm: record.mode,
-        nlink: record.nlink,
-        uid: record.uid,
-        gid: record.gid,
-        rdev: record.rdev,
-        blksize: PAGE_SIZE as u32,
-        flags: 0,
-    }
-}
-
-fn time(nanos: i64) -> SystemTime {
-    let distance = Duration::from_nanos(nanos.unsigned_abs());
-    if nanos >= 0 { UNIX_EPOCH + distance } else { UNIX_EPOCH - distance }
-}
-
-fn nanos(time: TimeOrNow) -> i64 {
-    let time = match time {
-        TimeOrNow::SpecificTime(time) => time,
-        TimeOrNow::Now => SystemTime::now(),
-    };
-    let clamp = |distance: Duration| i64::try_from(distance.as_nanos()).unwrap_or(i64::MAX);
-    time.duration_since(UNIX_EPOCH).map_or_else(|before| -clamp(before.duration()), clamp)
-}
-
-fn file_type(kind: Kind) -> FileType {
-    match kind {
-        Kind::File => FileType::RegularFile,
-        Kind::Directory => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
-        Kind::Socket => FileType::Socket,
-        Kind::Fifo => FileType::NamedPipe,
-        Kind::CharDevice => FileType::CharDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
-    }
-}
-
-fn kind_of_mode(mode: u32) -> Option<Kind> {
-    match mode & libc::S_IFMT {
-        0 | libc::S_IFREG => Some(Kind::File),
-        libc::S_IFSOCK => Some(Kind::Socket),
-        libc::S_IFIFO => Some(Kind::Fifo),
-        libc::S_IFCHR => Some(Kind::CharDevice),
-        libc::S_IFBLK => Some(Kind::BlockDevice),
-        _ => None,
     }
 }
 
