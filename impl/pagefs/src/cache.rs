@@ -128,6 +128,12 @@ impl Cache {
         found
     }
 
+    /// Whether the page is here, as far as that matters to whoever would read it ahead: it counts for nothing.
+    pub fn contains(&self, page: PageId) -> bool {
+        let shard = self.shard(page);
+        shard.pinned.contains_key(&page) || shard.clean.contains(&page)
+    }
+
     /// The page is `image` as of `lsn`, which is durable once `vdl` reaches it.
     pub fn put(&self, page: PageId, image: PageImage, lsn: Lsn, vdl: Lsn) {
         let mut shard = self.shard(page);

@@ -9,9 +9,9 @@
 //! 3. [`Inode::zeroes`] knows which blocks are zero although storage may not know it yet.
 
 use crate::layout::{Entry, InodeRecord, Kind, blocks};
+use crate::readahead::ReadAhead;
 use auriga_protocol::Lsn;
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// An LSN that is never durable: for what has not been submitted yet.
@@ -29,8 +29,8 @@ pub(crate) struct Inode {
     pub zeroes: Mutex<Zeroes>,
     /// A directory's entries.
     pub directory: Option<RwLock<Directory>>,
-    /// Where the last read ended: another that begins there is sequential.
-    pub read_until: AtomicU64,
+    /// Who reads it from front to back.
+    pub read_ahead: Mutex<ReadAhead>,
 }
 
 /// What those who look at an inode see.
@@ -59,7 +59,7 @@ impl Inode {
             view: Mutex::new(View { record, opens: 0, gone: false }),
             zeroes: Mutex::new(zeroes),
             directory: directory.map(RwLock::new),
-            read_until: AtomicU64::new(0),
+            read_ahead: Mutex::default(),
         }
     }
 

@@ -18,6 +18,7 @@ pub mod fuse;
 mod inode;
 pub mod layout;
 pub mod mount;
+mod readahead;
 mod workers;
 
 pub use cache::CacheFigures;

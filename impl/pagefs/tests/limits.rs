@@ -4,9 +4,10 @@
 use auriga_pagefs::fs::{NewInode, RenameMode};
 use auriga_pagefs::layout::{FILE_MAX, Kind, ROOT};
 use auriga_pagefs::{FsError, FsOptions, LoadError, PageFs, mkfs};
-use auriga_protocol::{Lsn, PageId, VolumeEpoch};
-use auriga_runtime::volume::{Volume, VolumeError};
+use auriga_protocol::{Change, Lsn, PageId, VolumeEpoch};
+use auriga_runtime::volume::{Callback, PageRead, Volume, VolumeError};
 use auriga_runtime::{MemoryVolume, MemoryVolumeConfig};
+use auriga_store::Delta;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -277,4 +278,78 @@ fn writers_of_many_files_and_of_one_agree_with_the_log() {
     }
     let names = |fs: &PageFs| fs.list(ROOT, 0, 1000).expect("listed").len();
     assert_eq!((names(&fs), names(&after)), (2 + 1 + 2 * WRITERS, 2 + 1 + 2 * WRITERS));
+}
+
+/// A volume that remembers which pages were read from it.
+struct Watched {
+    volume: Arc<MemoryVolume>,
+    asked: Mutex<Vec<PageId>>,
+}
+
+impl Volume for Watched {
+    fn submit(&self, changes: Vec<Change<Delta>>, deadline: Instant) -> Result<Lsn, VolumeError> {
+        self.volume.submit(changes, deadline)
+    }
+
+    fn vdl(&self) -> Lsn {
+        self.volume.vdl()
+    }
+
+    fn when_durable(&self, lsn: Lsn, deadline: Instant, callback: Callback<()>) {
+        self.volume.when_durable(lsn, deadline, callback);
+    }
+
+    fn read(&self, page: PageId, deadline: Instant, callback: Callback<PageRead>) {
+        self.asked.lock().expect("no holder panics").push(page);
+        self.volume.read(page, deadline, callback);
+    }
+}
+
+/// Whoever goes through a file from front to back, reading or writing, finds the pages ahead on their way: each is asked
+/// for once, and none that does not exist. Whoever jumps about costs no page more than it reads.
+#[test]
+fn a_sequence_is_read_ahead_once_and_anything_else_is_not() {
+    const PAGES: usize = 300;
+    let watched = Arc::new(Watched { volume: volume(Duration::ZERO), asked: Mutex::default() });
+    let fs = PageFs::load(watched.clone(), patient(), Box::new(|_| ())).expect("a sound file system");
+    let ino = file(&fs, "table");
+    let content = |page: usize, version: u8| vec![(page % 251) as u8 ^ version; PAGE];
+    for page in 0..PAGES {
+        write(&fs, ino, page * PAGE, &content(page, 1)).expect("written");
+    }
+    let asked = || {
+        let mut asked = std::mem::take(&mut *watched.asked.lock().expect("no holder panics"));
+        let count = asked.len();
+        asked.sort_unstable();
+        asked.dedup();
+        assert_eq!(asked.len(), count, "a page was asked for twice");
+        assert!(asked.iter().all(|page| page.inode == ino && page.block < PAGES as u64), "{asked:?}");
+        count
+    };
+    let forget = || {
+        fs.sync_now(None).expect("durable");
+        fs.drop_caches();
+        watched.asked.lock().expect("no holder panics").clear();
+    };
+    forget();
+    for page in 0..PAGES {
+        assert_eq!(read(&fs, ino, page * PAGE, PAGE as u32), Ok(content(page, 1)));
+        let ahead = watched.asked.lock().expect("no holder panics").len();
+        assert!(page == 0 || ahead == PAGES || ahead > page + 3, "{ahead} pages asked for after reading page {page}");
+    }
+    assert_eq!(asked(), PAGES);
+    forget();
+    for page in 0..PAGES {
+        let half = PAGE / 2;
+        write(&fs, ino, page * PAGE, &content(page, 2)[..half]).expect("written");
+        let ahead = watched.asked.lock().expect("no holder panics").len();
+        assert!(page == 0 || ahead == PAGES || ahead > page + 3, "{ahead} pages asked for after writing page {page}");
+    }
+    assert_eq!(asked(), PAGES);
+    forget();
+    for turn in 0..50 {
+        let page = turn * 97 % PAGES;
+        assert_eq!(read(&fs, ino, page * PAGE + PAGE / 2, 1), Ok(content(page, 1)[..1].to_vec()));
+    }
+    assert_eq!(asked(), 50);
 }

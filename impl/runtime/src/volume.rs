@@ -52,4 +52,10 @@ pub trait Volume: Send + Sync + 'static {
 
     /// Reads `page` as of the current VDL.
     fn read(&self, page: PageId, deadline: Instant, callback: Callback<PageRead>);
+
+    /// Reads several pages, each as of VDL at some moment of the call and each with its own callback, asking for them
+    /// together where that is cheaper.
+    fn read_all(&self, reads: Vec<(PageId, Callback<PageRead>)>, deadline: Instant) {
+        reads.into_iter().for_each(|(page, callback)| self.read(page, deadline, callback));
+    }
 }

@@ -9,7 +9,7 @@ use crate::cache::{Fetch, Fetched};
 use crate::error::FsError;
 use crate::inode::Inode;
 use auriga_protocol::{Lsn, PageId};
-use auriga_runtime::volume::VolumeError;
+use auriga_runtime::volume::{Callback, PageRead, VolumeError};
 use auriga_store::PageImage;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,9 @@ pub(super) enum Attempt {
 pub trait Answer: FnOnce(Result<Lsn, FsError>) + Send + 'static {}
 impl<T: FnOnce(Result<Lsn, FsError>) + Send + 'static> Answer for T {}
 
+/// Called with a page that was fetched. Must not block.
+pub(super) type FetchDone = Box<dyn FnOnce(Result<PageImage, FsError>) + Send>;
+
 type Try = Box<dyn Fn(&Arc<PageFs>, &Arc<Inode>) -> Result<Attempt, FsError> + Send>;
 
 /// An operation that waits for what its attempt lacks.
@@ -40,15 +43,21 @@ struct Pending {
 }
 
 impl PageFs {
-    /// Makes attempts, beginning on a worker, until one is done, fails, or the deadline has passed.
+    /// Makes attempts on a worker until one is done, fails, or the deadline has passed; the first when the blocks that
+    /// were found `missing` are there.
     pub(super) fn attempt_later(
         self: &Arc<Self>,
         inode: Arc<Inode>,
+        missing: &[u64],
         attempt: impl Fn(&Arc<PageFs>, &Arc<Inode>) -> Result<Attempt, FsError> + Send + 'static,
         done: impl Answer,
     ) {
         let deadline = self.deadline();
-        self.resume_later(Pending { inode, attempt: Box::new(attempt), done: Box::new(done), deadline });
+        let pending = Pending { inode, attempt: Box::new(attempt), done: Box::new(done), deadline };
+        match missing {
+            [] => self.resume_later(pending),
+            missing => self.fetch_then_run(pending, missing),
+        }
     }
 
     fn resume_later(self: &Arc<Self>, pending: Pending) {
@@ -80,26 +89,38 @@ impl PageFs {
             failure: Mutex::new(None),
             pending: Mutex::new(Some(pending)),
         });
-        for block in blocks {
+        let fetch = |block: &u64| {
             let (fs, waiting) = (Arc::clone(self), Arc::clone(&waiting));
-            self.fetch(&inode, *block, move |result| {
+            let done = move |result: Result<PageImage, FsError>| {
                 if let Err(error) = result {
                     crate::inode::lock(&waiting.failure).get_or_insert(error);
                 }
                 if waiting.left.fetch_sub(1, AcqRel) == 1 {
                     waiting.resume(&fs);
                 }
-            });
+            };
+            (*block, Box::new(done) as FetchDone)
+        };
+        self.fetch_all(&inode, blocks.iter().map(fetch).collect());
+    }
+
+    /// Gets pages of a file, from wherever they are; calls back at once for those that are not in storage. What storage
+    /// is asked for, it is asked for together.
+    pub(super) fn fetch_all(&self, inode: &Inode, fetches: Vec<(u64, FetchDone)>) {
+        let mut reads: Vec<(PageId, Callback<PageRead>)> = Vec::new();
+        for (block, done) in fetches {
+            if let Some(page) = self.begin_fetch(inode, block, done) {
+                let cache = Arc::clone(&self.cache);
+                reads.push((page, Box::new(move |answer| cache.fetched(page, answer))));
+            }
+        }
+        if !reads.is_empty() {
+            self.volume.read_all(reads, self.deadline());
         }
     }
 
-    /// Gets a page of a file, from wherever it is; calls back at once when that is not storage.
-    pub(super) fn fetch(
-        &self,
-        inode: &Inode,
-        block: u64,
-        done: impl FnOnce(Result<PageImage, FsError>) + Send + 'static,
-    ) {
+    /// Gets a page of a file, or begins to: then storage must be asked for the page that is answered.
+    fn begin_fetch(&self, inode: &Inode, block: u64, done: FetchDone) -> Option<PageId> {
         let page = PageId { inode: inode.ino, block };
         let done: Fetched = Box::new(move |result| done(result.map_err(FsError::Volume)));
         // While this lock is held nobody can zero the block: so either it is known to be zero, or whoever zeroes it
@@ -108,17 +129,18 @@ impl PageFs {
         if zeroes.covers(block, || self.volume.vdl()) {
             drop(zeroes);
             let cached = self.cache.get(page);
-            return done(Ok(cached.unwrap_or_default()));
+            done(Ok(cached.unwrap_or_default()));
+            return None;
         }
         let fetch = self.cache.fetch(page, done);
         drop(zeroes);
         match fetch {
-            Fetch::Hit(image, done) => done(Ok(image)),
-            Fetch::Joined => {}
-            Fetch::Begin => {
-                let cache = Arc::clone(&self.cache);
-                self.volume.read(page, self.deadline(), Box::new(move |answer| cache.fetched(page, answer)));
+            Fetch::Hit(image, done) => {
+                done(Ok(image));
+                None
             }
+            Fetch::Joined => None,
+            Fetch::Begin => Some(page),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Reading and writing files.
 
-use super::attempt::{Answer, Attempt};
+use super::attempt::{Answer, Attempt, FetchDone};
 use super::{PageFs, now};
 use crate::error::FsError;
 use crate::inode::{Inode, lock};
@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Blocks read ahead of a sequential reader whose pages come from storage.
-const READ_AHEAD: u64 = 16;
+/// What is read ahead of one reader may take up to this part of the cache.
+const READ_AHEAD_SHARE: usize = 16;
 
 /// What was read: parts of pages, not copied unless several must become one piece.
 pub struct ReadData {
@@ -82,18 +82,30 @@ impl PageFs {
         }
         let wanted = offset / PAGE..blocks(end);
         let (from, len) = ((offset % PAGE) as usize, (end - offset) as usize);
-        let sequential = inode.read_until.swap(end, Relaxed) == offset && offset != 0;
+        let ahead = self.read_ahead_of(&inode, &wanted);
 
         let known: Vec<Option<PageImage>> = wanted.clone().map(|block| self.page_if_known(&inode, block)).collect();
         if known.iter().all(Option::is_some) {
             let pages = known.into_iter().flatten().collect();
-            return done(Ok(ReadData { pages, from, len }));
+            done(Ok(ReadData { pages, from, len }));
+            return self.fetch_all(&inode, ahead);
         }
-        self.gather(&inode, wanted.clone(), known, from, len, done);
-        if sequential {
-            let ahead = wanted.end..(wanted.end + READ_AHEAD).min(blocks(file_size));
-            ahead.for_each(|block| self.fetch(&inode, block, |_| ()));
+        let mut fetches = Self::gathering(wanted, known, from, len, done);
+        fetches.extend(ahead);
+        self.fetch_all(&inode, fetches);
+    }
+
+    /// What to fetch besides `wanted`, for whom nobody waits yet.
+    fn read_ahead_of(&self, inode: &Inode, wanted: &Range<u64>) -> Vec<(u64, FetchDone)> {
+        let most = (self.options.cache_bytes / READ_AHEAD_SHARE / PAGE_SIZE) as u64;
+        let ahead = lock(&inode.read_ahead).read(wanted, most);
+        if ahead.is_empty() {
+            return Vec::new();
         }
+        let written_end = inode.lock_zeroes().written_end;
+        let uncached = |block: &u64| !self.cache.contains(PageId { inode: inode.ino, block: *block });
+        let nobody = |block| (block, Box::new(|_| ()) as FetchDone);
+        (ahead.start..ahead.end.min(written_end)).filter(uncached).map(nobody).collect()
     }
 
     fn readable(&self, ino: u64) -> Result<Arc<Inode>, FsError> {
@@ -105,26 +117,26 @@ impl PageFs {
         }
     }
 
-    /// Fetches what is not known of `wanted`, and answers when all of it is there.
-    fn gather<F>(
-        self: &Arc<Self>,
-        inode: &Inode,
+    /// The fetches of what is not known of `wanted`; the last to end answers.
+    fn gathering<F>(
         wanted: Range<u64>,
         known: Vec<Option<PageImage>>,
         from: usize,
         len: usize,
         done: F,
-    ) where
+    ) -> Vec<(u64, FetchDone)>
+    where
         F: FnOnce(Result<ReadData, FsError>) + Send + 'static,
     {
         let missing: Vec<(usize, u64)> = wanted.enumerate().filter(|(index, _)| known[*index].is_none()).collect();
         let pages = known.into_iter().map(Option::unwrap_or_default).collect();
         let state = GatheringState { pages, left: missing.len(), from, len, failure: None, done: Some(done) };
         let gathering = Arc::new(Gathering { state: Mutex::new(state) });
-        for (index, block) in missing {
+        let fetch = |(index, block)| {
             let gathering = Arc::clone(&gathering);
-            self.fetch(inode, block, move |result| gathering.take(index, result));
-        }
+            (block, Box::new(move |result| gathering.take(index, result)) as FetchDone)
+        };
+        missing.into_iter().map(fetch).collect()
     }
 
     /// Writes `data` at `offset`, all of it or nothing. `done` has the LSN at which it is durable.
@@ -134,15 +146,23 @@ impl PageFs {
             Ok(inode) => inode,
             Err(error) => return done(Err(error)),
         };
+        // What is written is a difference, so a sequential writer (a checkpoint) needs the pages ahead of it, too.
+        let ahead = self.read_ahead_of(&inode, &(offset / PAGE..blocks(offset.saturating_add(data.len() as u64))));
+        let mut missing = Vec::new();
         if !self.is_lagging() {
             match self.try_write(&inode, offset, data) {
-                Ok(Attempt::Done(lsn)) => return done(Ok(lsn)),
-                Ok(Attempt::Missing(_) | Attempt::Full) => {}
+                Ok(Attempt::Done(lsn)) => {
+                    done(Ok(lsn));
+                    return self.fetch_all(&inode, ahead);
+                }
+                Ok(Attempt::Missing(blocks)) => missing = blocks,
+                Ok(Attempt::Full) => {}
                 Err(error) => return done(Err(error)),
             }
         }
         let data = data.to_vec();
-        self.attempt_later(inode, move |fs, inode| fs.try_write(inode, offset, &data), done);
+        self.attempt_later(Arc::clone(&inode), &missing, move |fs, inode| fs.try_write(inode, offset, &data), done);
+        self.fetch_all(&inode, ahead);
     }
 
     fn try_write(self: &Arc<Self>, inode: &Arc<Inode>, offset: u64, data: &[u8]) -> Result<Attempt, FsError> {

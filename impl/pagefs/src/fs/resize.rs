@@ -72,14 +72,16 @@ impl PageFs {
             Ok(_) => return done(Err(FsError::Invalid)),
             Err(error) => return done(Err(error)),
         };
+        let mut missing = Vec::new();
         if !self.is_lagging() {
             match attempt(self, &inode) {
                 Ok(Attempt::Done(lsn)) => return done(Ok(lsn)),
-                Ok(Attempt::Missing(_) | Attempt::Full) => {}
+                Ok(Attempt::Missing(blocks)) => missing = blocks,
+                Ok(Attempt::Full) => {}
                 Err(error) => return done(Err(error)),
             }
         }
-        self.attempt_later(inode, attempt, done);
+        self.attempt_later(inode, &missing, attempt, done);
     }
 
     fn try_truncate(self: &Arc<Self>, inode: &Arc<Inode>, size: u64) -> Result<Attempt, FsError> {

@@ -221,15 +221,29 @@ impl Volume for RemoteVolume {
     }
 
     fn read(&self, page: PageId, deadline: Instant, callback: Callback<PageRead>) {
+        self.read_all(vec![(page, callback)], deadline);
+    }
+
+    fn read_all(&self, reads: Vec<(PageId, Callback<PageRead>)>, deadline: Instant) {
         if let Some(error) = self.client.waiting.ended() {
-            return callback(Err(error));
+            return reads.into_iter().for_each(|(_, callback)| callback(Err(error)));
         }
-        let token = Token(self.client.next_read.fetch_add(1, SeqCst));
-        self.client.driver.ports().begin_read(token, page, deadline, callback);
+        let ports = self.client.driver.ports();
+        let begin = |(page, callback)| {
+            let token = Token(self.client.next_read.fetch_add(1, SeqCst));
+            ports.begin_read(token, page, deadline, callback);
+            (token, page)
+        };
+        let begun: Vec<(Token, PageId)> = reads.into_iter().map(begin).collect();
         if let Some(error) = self.client.waiting.ended() {
-            return self.client.driver.ports().end_reads(error); // It ended just now, and nobody looks any more.
+            return ports.end_reads(error); // It ended just now, and nobody looks any more.
         }
-        self.client.input(Input::Request { token, request: Request::Read(page) });
+        // One step, so that the requests leave together.
+        self.client.step(|writer, now, effects| {
+            for (token, page) in begun {
+                writer.step(now, Input::Request { token, request: Request::Read(page) }, effects);
+            }
+        });
     }
 }
 
