@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 /// What the simulation judges: by the observer, which the trace check shares, and by its own reference and finale
 /// (`sim/judge.rs`, `sim/finale.rs`).
-const SIMULATED: [&str; 13] = [
+const SIMULATED: [&str; 14] = [
     "I-COPIES",
     "I-KEPT",
     "I-BACK",
+    "I-LINEAGE",
     "I-ONE-WRITER",
     "I-LSN",
     "I-CPL",

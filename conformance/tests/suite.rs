@@ -5,6 +5,8 @@ use auriga_protocol::{Defect, Defects, SegmentConfig};
 use auriga_runtime::net::handshake::ClusterId;
 use auriga_runtime::storage::disk::Opened;
 use auriga_runtime::storage::{MemoryPlatters, open_store};
+use auriga_runtime::trace::Trace;
+use auriga_runtime::trace_check::{Report, check_folder};
 use auriga_runtime::{StorageConfig, StorageNode};
 use auriga_store::Options;
 use std::net::SocketAddr;
@@ -13,9 +15,18 @@ const CLUSTER: ClusterId = ClusterId(77);
 
 /// The verdicts on a storage node of ours, which keeps its segments as `open` says.
 async fn verdicts(defects: Defects, open: impl FnOnce() -> Result<Opened, String>) -> Vec<Verdict> {
+    traced_verdicts(defects, Trace::off(), open).await
+}
+
+async fn traced_verdicts(
+    defects: Defects,
+    trace: Trace,
+    open: impl FnOnce() -> Result<Opened, String>,
+) -> Vec<Verdict> {
     let listen: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let mut config = StorageConfig::new("storage-a1", "az1", CLUSTER, listen);
     config.segment = SegmentConfig { defects, ..SegmentConfig::default() };
+    config.trace = trace;
     let node = StorageNode::start(config, open).await.expect("starts");
     let verdicts = run(&[node.address()], CLUSTER).await;
     node.stop().await;
@@ -23,7 +34,7 @@ async fn verdicts(defects: Defects, open: impl FnOnce() -> Result<Opened, String
 }
 
 fn all_hold(verdicts: Vec<Verdict>) {
-    assert!(verdicts.len() >= 13);
+    assert!(verdicts.len() >= 14);
     for judged in by_invariant(verdicts) {
         assert!(judged.holds, "{}", to_text(&[judged]));
     }
@@ -52,6 +63,7 @@ async fn a_node_with_a_defect_fails_at_its_rows() {
         (Defect::TruncationNotApplied, &[("I-ANNULLED", "R-TRUNCATE-1"), ("I-ANNULLED", "R-TRUNCATE-3")]),
         (Defect::ReadIgnoresReadPoint, &[("I-PAGE", "R-READ-3")]),
         (Defect::ReadAboveScl, &[("I-PAGE", "R-READ-1")]),
+        (Defect::ReadNotTranslated, &[("I-PAGE", "R-READ-2")]),
     ] {
         let verdicts = verdicts(Defects::plant(defect), || Ok(MemoryPlatters::default().open())).await;
         let failed: Vec<_> = verdicts.into_iter().filter(|verdict| verdict.failure.is_some()).collect();
@@ -61,4 +73,32 @@ async fn a_node_with_a_defect_fails_at_its_rows() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The report on the trace of a suite's run, with the inputs of every segment.
+async fn replayed(defects: Defects) -> Report {
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = Trace::with_inputs("storage-a1", &folder.path().join("a1.jsonl")).expect("opened");
+    traced_verdicts(defects, trace.clone(), || Ok(MemoryPlatters::default().open())).await;
+    trace.flush();
+    check_folder(folder.path()).expect("a trace")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_run_is_run_again_and_says_the_same() {
+    let report = replayed(Defects::NONE).await;
+    assert!(report.replayed_lives >= 14 && report.replayed_inputs > 50, "{report:?}");
+    assert!(report.lines > 40 && report.broken.iter().all(|broken| broken.rule != "replay"), "{}", report.to_text());
+}
+
+/// Without a crash the observer sees nothing of what a segment says too early: its notes alone are those of a quick disk.
+/// Its inputs tell otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_segment_says_too_early_is_found_by_replay_alone() {
+    for defect in [Defect::AckBeforeDurable, Defect::SealBeforeDurable, Defect::InstallBeforeDurable] {
+        let report = replayed(Defects::plant(defect)).await;
+        let (by_replay, by_rule): (Vec<_>, Vec<_>) =
+            report.broken.iter().partition::<Vec<_>, _>(|broken| broken.rule == "replay");
+        assert!(!by_replay.is_empty() && by_rule.is_empty(), "{defect:?}: {}", report.to_text());
+    }
 }

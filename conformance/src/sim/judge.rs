@@ -1,12 +1,10 @@
-//! Judges a run: the protocol's own [`Observer`], and beside it a reference that knows page contents.
+//! Judges a run: the protocol's own [`Observer`] and [`Hindsight`], and beside them a reference that knows page contents.
 //!
 //! The reference is the volume as a user would draw it: one list of marks for each page. What is visible to a writer
 //! follows from two facts only: who allocated what, and at which VDL later writers opened.
-//!
-//! One more thing is judged from notes alone: no recovery opens on what a writer that opened before had annulled
-//! (I-LINEAGE).
 
 use auriga_protocol::observer::Observer;
+use auriga_protocol::observer::hindsight::Hindsight;
 use auriga_protocol::{Lsn, Note, PageId, Payload, QuorumSet, SegmentId, TruncationList, VolumeEpoch};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,8 +28,9 @@ pub struct Judge<P> {
     pages: BTreeMap<PageId, History<P>>,
     /// What each segment has last installed.
     installed: BTreeMap<SegmentId, (VolumeEpoch, TruncationList)>,
-    /// What recoveries have annulled: two candidates may have chosen one volume epoch.
-    annulled: BTreeMap<VolumeEpoch, Vec<TruncationList>>,
+    /// The highest LSN that a recovery in this volume epoch has annulled.
+    annulled: BTreeMap<VolumeEpoch, Lsn>,
+    hindsight: Hindsight,
     opened: BTreeMap<VolumeEpoch, Lsn>,
     durable: BTreeMap<VolumeEpoch, Lsn>,
     submitted: BTreeMap<VolumeEpoch, BTreeSet<Lsn>>,
@@ -55,6 +54,7 @@ impl<P: Payload> Judge<P> {
             pages: BTreeMap::new(),
             installed: BTreeMap::new(),
             annulled: BTreeMap::new(),
+            hindsight: Hindsight::default(),
             opened: BTreeMap::new(),
             durable: BTreeMap::new(),
             submitted: BTreeMap::new(),
@@ -67,28 +67,16 @@ impl<P: Payload> Judge<P> {
     /// # Errors
     /// The rule that it breaks, and how.
     pub fn observe(&mut self, note: &Note) -> Result<(), (String, String)> {
-        let mut broken = Ok(());
         match note {
             Note::Installed { segment, volume_epoch, truncations } => {
-                let known = self.annulled.entry(*volume_epoch).or_default();
-                if !known.contains(truncations) {
-                    known.push(truncations.clone());
-                }
+                let through = self.annulled.entry(*volume_epoch).or_default();
+                *through = truncations.through().max(*through);
                 self.installed.insert(*segment, (*volume_epoch, truncations.clone()));
             }
             Note::Durable { volume_epoch, vdl, .. } => {
                 self.durable.insert(*volume_epoch, *vdl);
             }
             Note::Opened { volume_epoch, vdl, .. } => {
-                let annuls = |(epoch, opened): &(&VolumeEpoch, &Lsn)| {
-                    let own = |list: &&TruncationList| list.ranges().last().is_some_and(|last| last.above == **opened);
-                    let lists = self.annulled.get(epoch).into_iter().flatten();
-                    lists.filter(own).any(|list| list.annuls(*vdl))
-                };
-                if let Some((by, _)) = self.opened.range(..volume_epoch).find(annuls) {
-                    let what = format!("{volume_epoch} opened at {vdl}, which {by} had annulled");
-                    broken = Err(("I-LINEAGE".to_owned(), what));
-                }
                 self.opened.insert(*volume_epoch, *vdl);
             }
             Note::Allocated { volume_epoch, lsn, .. } => {
@@ -96,8 +84,8 @@ impl<P: Payload> Judge<P> {
             }
             _ => {}
         }
-        let observed = self.observer.observe(note).map_err(|violation| (violation.rule.to_owned(), violation.what));
-        observed.and(broken)
+        let judged = self.observer.observe(note).and(self.hindsight.observe(note));
+        judged.map_err(|violation| (violation.rule.to_owned(), violation.what))
     }
 
     /// What the recovery that opens at `vdl` in `volume_epoch` makes of earlier writers' records. Ask before observing.
@@ -152,8 +140,7 @@ impl<P: Payload> Judge<P> {
 
     /// The highest LSN that a recovery in this volume epoch has annulled.
     pub fn annulled_through(&self, volume_epoch: VolumeEpoch) -> Lsn {
-        let lists = self.annulled.get(&volume_epoch).into_iter().flatten();
-        lists.map(TruncationList::through).max().unwrap_or_default()
+        self.annulled.get(&volume_epoch).copied().unwrap_or_default()
     }
 
     /// Every record that the writer of `volume_epoch` has allocated.

@@ -55,6 +55,7 @@ scenarios! {
     "I-BACK", "R-FENCE-2, R-RECOVER-1", "the next candidate is told the whole durable chain" => chain_is_reported;
     "I-PAGE", "R-READ-3", "a page is as of its read point" => page_as_of_read_point;
     "I-PAGE", "R-READ-1", "a read point above the chain is refused" => read_above_chain;
+    "I-PAGE", "R-READ-2", "an idle group is read at a read point above its chain" => idle_group;
     "I-READ-POINT", "R-READ-5", "a page that was never written is zeroes at version 0" => never_written;
 }
 
@@ -218,8 +219,14 @@ async fn chain_is_reported(node: Node) -> Found<()> {
 }
 
 async fn read(link: &mut Link, read_point: u64, page: PageId) -> Found<(Lsn, Vec<u8>)> {
-    let (at, token) = (Lsn(read_point), Token(read_point + page.block * 100));
-    let ask = Message::ReadPage { read: token, volume_epoch: epoch(1), page, read_point: at, group_point: at };
+    read_in_group(link, read_point, read_point, page).await
+}
+
+/// `group_point`: the group's last LSN at or below the read point.
+async fn read_in_group(link: &mut Link, read_point: u64, group_point: u64, page: PageId) -> Found<(Lsn, Vec<u8>)> {
+    let token = Token(read_point + page.block * 100);
+    let (read_point, group_point) = (Lsn(read_point), Lsn(group_point));
+    let ask = Message::ReadPage { read: token, volume_epoch: epoch(1), page, read_point, group_point };
     link.ask(&ask, "Page", |answer| match answer {
         Message::Page { read, version, page } if *read == token => Some((*version, page.content().to_vec())),
         _ => None,
@@ -242,6 +249,12 @@ async fn read_above_chain(node: Node) -> Found<()> {
     let (at, read) = (Lsn(12), Token(1));
     let ask = Message::ReadPage { read, volume_epoch: epoch(1), page: PAGE, read_point: at, group_point: at };
     one.refused(&ask, &Refusal::AboveScl { scl: Lsn(11) }).await
+}
+
+async fn idle_group(node: Node) -> Found<()> {
+    let mut one = with_chain_through(&node, 11).await?;
+    let (version, content) = read_in_group(&mut one, 15, 11, PAGE).await?;
+    is("the version and byte 11", (version, content.get(11)), (Lsn(11), Some(&11)))
 }
 
 async fn never_written(node: Node) -> Found<()> {

@@ -15,6 +15,7 @@
 //! process that was killed may have taken its last notes with it: [`Observer::lose_track_of_segment`] and
 //! [`Observer::lose_track_of_writer`] say so, and from then on what was not heard is no evidence (`unheard.rs`).
 
+pub mod hindsight;
 mod unheard;
 
 use crate::ids::{Lsn, MemberId, PageId, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};

@@ -28,6 +28,8 @@ pub trait Ports<M: Machine>: Send + Sync + 'static {
     fn start(&self, task: M::Task);
     /// Sets a timer, in place of an earlier one of that name.
     fn set_timer(&self, timer: M::Timer, after: Micros);
+    /// The machine takes this input next, at this time; called in the order of the steps, so it must be quick.
+    fn took(&self, _now: Micros, _input: &Input<M>) {}
     /// Tells the observer. `at` is when the step began: before its effects, after its causes.
     fn note(&self, at: Micros, note: Note);
     /// Everything of this step was handed over: put it on the wire.
@@ -62,7 +64,10 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
 
     /// Gives the machine one input.
     pub fn input(&self, input: Input<M>) {
-        self.step(|machine, now, effects| machine.step(now, input, effects));
+        self.step(|machine, now, effects| {
+            self.ports.took(now, &input);
+            machine.step(now, input, effects);
+        });
     }
 
     /// Lets `act` step the machine, then hands over the effects.

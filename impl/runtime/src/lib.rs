@@ -23,6 +23,7 @@ pub mod clock;
 pub mod driver;
 pub mod memory_volume;
 pub mod net;
+pub mod recording;
 pub mod storage;
 pub mod timers;
 pub mod trace;

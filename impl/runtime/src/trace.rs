@@ -4,8 +4,10 @@
 //! process stops. A process killed with SIGKILL loses the lines of its last 100 ms: the checker must not take the
 //! absence of a line for the absence of the fact.
 
+use crate::clock;
 use crate::driver::lock;
-use auriga_protocol::{Micros, Note};
+use crate::recording::{Happened, Recorded, Recorder};
+use auriga_protocol::{Micros, Note, SegmentId};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -42,6 +44,8 @@ struct TraceFile {
 struct Writing {
     sequence: u64,
     file: BufWriter<File>,
+    /// The inputs of segments, where they were asked for.
+    inputs: Option<Recorder>,
     failed: bool,
 }
 
@@ -56,8 +60,21 @@ impl Trace {
     /// # Errors
     /// When the file can't be opened, or the thread that flushes it can't be started.
     pub fn to_file(node: &str, path: &Path) -> io::Result<Trace> {
+        Trace::to_files(node, path, None)
+    }
+
+    /// The same, and records the inputs of the node's segments (see [`crate::recording`]), in a new file beside it.
+    ///
+    /// # Errors
+    /// As [`Trace::to_file`].
+    pub fn with_inputs(node: &str, path: &Path) -> io::Result<Trace> {
+        let name = format!("{}.{}.inputs", std::process::id(), clock::now().0);
+        Trace::to_files(node, path, Some(Recorder::to_file(&path.with_extension(name))?))
+    }
+
+    fn to_files(node: &str, path: &Path, inputs: Option<Recorder>) -> io::Result<Trace> {
         let file = BufWriter::with_capacity(1 << 18, File::options().create(true).append(true).open(path)?);
-        let writing = Mutex::new(Writing { sequence: 0, file, failed: false });
+        let writing = Mutex::new(Writing { sequence: 0, file, inputs, failed: false });
         let trace = Arc::new(TraceFile { node: node.to_owned(), writing });
         let weak = Arc::downgrade(&trace);
         std::thread::Builder::new().name("trace".into()).spawn(move || flush_periodically(&weak))?;
@@ -76,6 +93,16 @@ impl Trace {
         }
     }
 
+    /// Records what happens to a segment, where that is asked for.
+    pub fn took(&self, at: Micros, segment: SegmentId, what: impl FnOnce() -> Happened) {
+        let Some(trace) = &self.0 else { return };
+        let mut writing = lock(&trace.writing);
+        if let Some(inputs) = &mut writing.inputs {
+            let written = inputs.write(&Recorded { at, segment, what: what() });
+            writing.report(written);
+        }
+    }
+
     /// Writes buffered lines to the file.
     pub fn flush(&self) {
         if let Some(trace) = &self.0 {
@@ -88,7 +115,8 @@ impl TraceFile {
     fn flush(&self) {
         let mut writing = lock(&self.writing);
         let written = writing.file.flush();
-        writing.report(written);
+        let recorded = writing.inputs.as_mut().map_or(Ok(()), Recorder::flush);
+        writing.report(written.and(recorded));
     }
 }
 

@@ -12,11 +12,16 @@
 //! nothing that was not heard for evidence. So a correct run is never refused; a broken one is refused when what was
 //! written down shows it. A gap inside a process's numbers is no kill: then the trace itself is broken, and that is said.
 //!
+//! **Replay.** Where the inputs of segments were recorded as well (`recording.rs`), each segment's life is run again
+//! through its state machine as it is meant, and must say the same (`replay.rs`).
+//!
 //! It judges facts, not speed, and knows nothing of the machines' insides. Next: `reading.rs` (files to lines).
 
 mod reading;
+mod replay;
 
 use auriga_protocol::observer::Observer;
+use auriga_protocol::observer::hindsight::Hindsight;
 use auriga_protocol::{Lsn, Note, QuorumSet, SegmentId, VolumeEpoch, VolumeId};
 use reading::Process;
 use serde::Serialize;
@@ -58,6 +63,10 @@ pub struct Report {
     pub notes: BTreeMap<&'static str, u64>,
     /// Writers that opened.
     pub recoveries: usize,
+    /// Lives of segments that were run again from their recorded inputs.
+    pub replayed_lives: u64,
+    /// Those inputs.
+    pub replayed_inputs: u64,
     /// Rules broken in all.
     pub broken_count: u64,
     /// The first of them.
@@ -78,6 +87,10 @@ impl Report {
         );
         let notes: Vec<_> = self.notes.iter().map(|(name, count)| format!("{name} {count}")).collect();
         text += &format!("  {}\n", notes.join(", "));
+        if self.replayed_lives > 0 {
+            let (lives, inputs) = (self.replayed_lives, self.replayed_inputs);
+            text += &format!("  {lives} lives of segments run again from {inputs} recorded inputs\n");
+        }
         for broken in &self.broken {
             let Broken { rule, what, node, sequence, at } = broken;
             text += &format!("BROKEN {rule}: {what}\n  ({node}, line {sequence}, at {at} us)\n");
@@ -95,6 +108,11 @@ pub fn check_folder(folder: &Path) -> Result<Report, TraceError> {
     let read = reading::read_folder(folder)?;
     let mut report = check(&read.processes);
     (report.files, report.torn) = (read.files, read.torn);
+    let mut differ = Vec::new();
+    let replayed = replay::replay(&read.recordings, &read.processes, &mut differ)?;
+    (report.replayed_lives, report.replayed_inputs) = (replayed.lives, replayed.inputs);
+    report.broken_count += differ.len() as u64;
+    report.broken.extend(differ.into_iter().take(LISTED_MAX));
     Ok(report)
 }
 
@@ -107,7 +125,7 @@ enum Happening<'a> {
 /// Judges the lines of a run's processes. Those of one process are in its order.
 fn check(processes: &[Process]) -> Report {
     let mut report = Report { processes: processes.len(), ..Report::default() };
-    let mut observer = Observer::new(QuorumSet::aurora());
+    let (mut observer, mut hindsight) = (Observer::new(QuorumSet::aurora()), Hindsight::default());
     let mut happenings = Vec::new();
     for process in processes {
         for (index, line) in process.lines.iter().enumerate() {
@@ -127,13 +145,16 @@ fn check(processes: &[Process]) -> Report {
     }
     for (_, _, _, happening) in happenings {
         match happening {
-            Happening::Silence { process } => lose_track(&mut observer, process),
+            Happening::Silence { process } => {
+                lose_track(&mut observer, process);
+                hindsight.lose_track();
+            }
             Happening::Line { process, index } => {
                 let line = &process.lines[index];
                 report.lines += 1;
                 *report.notes.entry(name_of(&line.note)).or_default() += 1;
                 report.recoveries += usize::from(matches!(line.note, Note::Opened { .. }));
-                if let Err(violation) = observer.observe(&line.note) {
+                if let Err(violation) = observer.observe(&line.note).and(hindsight.observe(&line.note)) {
                     report.broken_count += 1;
                     if report.broken.len() < LISTED_MAX {
                         let (node, sequence, at) = (line.node.clone(), line.sequence, line.at.0);

@@ -6,6 +6,7 @@ use auriga_protocol::note::Note;
 use auriga_protocol::observer::Observer;
 use auriga_protocol::{Lsn, QuorumSet};
 use auriga_runtime::trace::{Trace, TraceLine};
+use auriga_runtime::trace_check::check_folder;
 use auriga_runtime::volume::{Volume, VolumeError};
 use auriga_runtime::{RemoteVolume, create_volume};
 use common::*;
@@ -43,7 +44,7 @@ async fn work(volume: Arc<RemoteVolume>, block: u64) -> Vec<Lsn> {
 async fn a_run_with_restarts_and_a_takeover_breaks_no_rule() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("trace.jsonl");
-    let trace = Trace::to_file("cluster", &path).expect("opened");
+    let trace = Trace::with_inputs("cluster", &path).expect("opened");
     let shared = trace.clone();
     let mut cluster = Cluster::start_adjusted(Arc::new(move |config| {
         config.trace = shared.clone();
@@ -77,6 +78,9 @@ async fn a_run_with_restarts_and_a_takeover_breaks_no_rule() {
     drop(cluster);
     trace.flush();
 
+    let report = check_folder(dir.path()).expect("a trace");
+    assert_eq!(report.broken, []);
+    assert!(report.replayed_lives >= 15 && report.replayed_inputs > 200, "{}", report.to_text());
     let lines = merged(&path);
     let mut observer = Observer::new(QuorumSet::aurora());
     for line in &lines {

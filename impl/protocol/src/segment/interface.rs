@@ -92,7 +92,8 @@ impl<P: Payload> Entry<P> {
 }
 
 /// What survived a crash: the page store's floor, and the log.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(bound(serialize = "P: Serialize", deserialize = "P: serde::de::DeserializeOwned"))]
 pub struct Survived<P: Payload> {
     /// Everything at or below is in base pages; the log below may be gone.
     pub floor: Lsn,
@@ -177,7 +178,11 @@ impl PageRange {
 }
 
 /// How a task ended. I/O errors are no outcome: they stop the node.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "P: Serialize, P::Page: Serialize",
+    deserialize = "P: serde::de::DeserializeOwned, P::Page: serde::de::DeserializeOwned"
+))]
 pub enum Outcome<P: Payload> {
     /// The floor is durable.
     Coalesced {
@@ -244,7 +249,7 @@ pub enum Request {
 }
 
 /// A segment's fixed configuration.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct SegmentConfig {
     /// Bytes of records kept in memory above the floor; beyond it, writes are refused as `Busy`.
     pub log_weight_max: usize,
@@ -266,7 +271,8 @@ pub struct SegmentConfig {
     pub scrub_pages: usize,
     /// Page reads that may wait for the page store at one time.
     pub reads_max: usize,
-    /// Planted defects.
+    /// Planted defects. Not written down: a recording is judged by the protocol as it is meant.
+    #[serde(skip)]
     pub defects: Defects,
 }
 

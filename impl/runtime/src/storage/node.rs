@@ -5,8 +5,10 @@ use super::disk::{Disk, DiskEvents};
 use super::faults::Faults;
 use super::ports::SegmentPorts;
 use super::{Stopped, routes::Routes};
+use crate::clock;
 use crate::driver::{Driver, lock};
 use crate::net::{Encoded, Outbox, Traffic, is_page_traffic};
+use crate::recording::Happened;
 use auriga_protocol::message::Envelope;
 use auriga_protocol::segment::{Outcome, Survived};
 use auriga_protocol::{AppendId, Input, Message, Party, Segment, SegmentId};
@@ -73,7 +75,9 @@ impl Node {
 
     /// Boots a segment, makes it reachable, and lets it begin.
     pub fn host(self: &Arc<Self>, id: SegmentId, survived: Survived<Delta>) {
-        let ports = SegmentPorts::new(id, Arc::downgrade(self));
+        let ports = SegmentPorts::new(id, Arc::downgrade(self), self.config.trace.clone());
+        let config = &self.config.segment;
+        self.config.trace.took(clock::now(), id, || Happened::Booted(config.clone(), survived.clone()));
         let segment = Arc::new(Driver::boot(&self.config.segment, id, survived, ports));
         self.segments.write().expect("no holder panics").insert(id, segment.clone());
         let weak = Arc::downgrade(&segment);

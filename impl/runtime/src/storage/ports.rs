@@ -3,9 +3,11 @@
 use super::node::Node;
 use crate::driver::{Ports, lock};
 use crate::net::Outbox;
+use crate::recording::Happened;
 use crate::timers::Timers;
+use crate::trace::Trace;
 use auriga_protocol::segment::{Entry, Task, Timer};
-use auriga_protocol::{AppendId, Message, Micros, Note, Party, Segment, SegmentId, Token};
+use auriga_protocol::{AppendId, Input, Message, Micros, Note, Party, Segment, SegmentId, Token};
 use auriga_store::Delta;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, Weak};
@@ -15,13 +17,14 @@ pub(super) struct SegmentPorts {
     id: SegmentId,
     /// Weak, because the node holds the segment. A node that is gone needs nothing done.
     node: Weak<Node>,
+    trace: Trace,
     pub timers: Arc<Timers<Timer>>,
     touched: Mutex<Vec<Arc<Outbox>>>,
 }
 
 impl SegmentPorts {
-    pub fn new(id: SegmentId, node: Weak<Node>) -> SegmentPorts {
-        SegmentPorts { id, node, timers: Arc::default(), touched: Mutex::default() }
+    pub fn new(id: SegmentId, node: Weak<Node>, trace: Trace) -> SegmentPorts {
+        SegmentPorts { id, node, trace, timers: Arc::default(), touched: Mutex::default() }
     }
 }
 
@@ -53,10 +56,12 @@ impl Ports<Segment<Delta>> for SegmentPorts {
         self.timers.set(timer, after);
     }
 
+    fn took(&self, now: Micros, input: &Input<Segment<Delta>>) {
+        self.trace.took(now, self.id, || Happened::of(input));
+    }
+
     fn note(&self, at: Micros, note: Note) {
-        if let Some(node) = self.node.upgrade() {
-            node.config.trace.note(at, note);
-        }
+        self.trace.note(at, note);
     }
 
     fn settle(&self) {

@@ -43,13 +43,17 @@ pub(super) struct Folder {
     pub files: usize,
     pub torn: usize,
     pub processes: Vec<Process>,
+    /// Recordings of inputs.
+    pub recordings: Vec<PathBuf>,
 }
 
 pub(super) fn read_folder(folder: &Path) -> Result<Folder, TraceError> {
     let mut paths = Vec::new();
     find(folder, &mut paths)?;
     paths.sort();
-    let mut read = Folder { files: paths.len(), ..Folder::default() };
+    let is_recording = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "inputs");
+    let (recordings, paths): (Vec<_>, Vec<_>) = paths.into_iter().partition(is_recording);
+    let mut read = Folder { files: paths.len(), recordings, ..Folder::default() };
     for path in &paths {
         read_file(path, &mut read)?;
     }
@@ -62,7 +66,7 @@ fn find(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<(), TraceError> {
         let path = entry.map_err(unreadable)?.path();
         if path.is_dir() {
             find(&path, paths)?;
-        } else if path.extension().is_some_and(|extension| extension == "jsonl") {
+        } else if path.extension().is_some_and(|extension| extension == "jsonl" || extension == "inputs") {
             paths.push(path);
         }
     }
