@@ -40,7 +40,7 @@ pub fn storage(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
     std::fs::create_dir_all(&config.directory)?;
     // One worker: it only moves bytes and steps segments, and six of these processes may share two cores. A second one
     // would be woken up to look for work that is not there.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let options = auriga_store::Options::new(cluster_id(&config.cluster).0, &config.name);
         let node = StorageNode::start(node, || open_store(&config.directory, options)).await?;

@@ -3,7 +3,9 @@
 //! ```text
 //! raw_volume [--seconds 5] [--writers 1,32] [--bytes 256] [--dir DIR] [--memory]
 //! ```
-//! Each writer is a thread that submits one record of so many random bytes, waits until it is durable, and goes on.
+//! Each writer submits one record of so many random bytes, waits until it is durable, and goes on. All share one thread,
+//! as the load generator's goroutines on the other side of `bench/raw-volume.sh` share threads, and as a mount has no
+//! thread for each of its users: durability is told by a callback.
 //! Beside it, and before it, the machine is measured: one `fdatasync` after an append of the same size, and one
 //! round trip over loopback. The figure is median commit ÷ (fdatasync + round trip).
 //!
@@ -23,7 +25,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 const CLUSTER: ClusterId = ClusterId(0x0bec);
@@ -190,34 +192,59 @@ fn bench(options: &Options) -> Result<(), Failure> {
 /// Latencies of the commits of `writers` closed loops.
 fn write_for(volume: &RemoteVolume, writers: usize, options: &Options) -> Result<Vec<Duration>, Failure> {
     let until = Instant::now() + Duration::from_secs(options.seconds);
-    std::thread::scope(|scope| {
-        let loops: Vec<_> = (0..writers).map(|_| scope.spawn(|| write_until(volume, until, options.bytes))).collect();
-        let mut latencies = Vec::new();
-        for each in loops {
-            latencies.extend(each.join().map_err(|_| "a writer panicked")??);
-        }
-        Ok(latencies)
-    })
-}
-
-fn write_until(volume: &RemoteVolume, until: Instant, bytes: usize) -> Result<Vec<Duration>, Failure> {
-    let (done, waiting) = sync_channel(1);
-    let mut latencies = Vec::new();
-    let mut content = [0; PAGE_SIZE];
-    while Instant::now() < until {
-        let offset = fastrand::usize(..PAGE_SIZE - bytes);
-        content[offset..offset + bytes].fill_with(|| fastrand::u8(1..));
-        let payload = Delta::between(&[0; PAGE_SIZE], &content).ok_or("nothing to write")?;
-        content[offset..offset + bytes].fill(0);
-        let page = PageId { inode: 1, block: fastrand::u64(..PAGES) };
-        let (began, deadline) = (Instant::now(), Instant::now() + PATIENCE);
-        let lsn = volume.submit(vec![Change { page, payload }], deadline)?;
+    let (done, ready) = channel();
+    let submit = |writer: usize, changes: Vec<Change<Delta>>| {
+        let deadline = Instant::now() + PATIENCE;
+        let lsn = volume.submit(changes, deadline)?;
         let done = done.clone();
-        volume.when_durable(lsn, deadline, Box::new(move |result| done.send(result).unwrap_or(())));
-        waiting.recv()??;
-        latencies.push(began.elapsed());
+        let callback = move |result| done.send((writer, result)).unwrap_or(());
+        volume.when_durable(lsn, deadline, Box::new(callback));
+        Ok::<_, Failure>(())
+    };
+    let mut began = vec![Instant::now(); writers];
+    let mut latencies = Vec::new();
+    let mut random = RandomChange::new(options.bytes);
+    for (writer, began) in began.iter_mut().enumerate() {
+        *began = Instant::now();
+        submit(writer, random.next()?)?;
+    }
+    let mut under_way = writers;
+    while under_way > 0 {
+        let (writer, result) = ready.recv()?;
+        result?;
+        let now = Instant::now();
+        latencies.push(now - began[writer]);
+        if now < until {
+            let change = random.next()?;
+            began[writer] = Instant::now();
+            submit(writer, change)?;
+        } else {
+            under_way -= 1;
+        }
     }
     Ok(latencies)
+}
+
+/// Records of so many random bytes, anywhere.
+struct RandomChange {
+    bytes: usize,
+    content: [u8; PAGE_SIZE],
+}
+
+impl RandomChange {
+    fn new(bytes: usize) -> RandomChange {
+        RandomChange { bytes, content: [0; PAGE_SIZE] }
+    }
+
+    fn next(&mut self) -> Result<Vec<Change<Delta>>, Failure> {
+        let offset = fastrand::usize(..PAGE_SIZE - self.bytes);
+        let changed = &mut self.content[offset..offset + self.bytes];
+        fastrand::fill(changed);
+        changed.iter_mut().for_each(|byte| *byte |= 1); // Every byte differs from the zeros before.
+        let payload = Delta::between(&[0; PAGE_SIZE], &self.content).ok_or("nothing to write")?;
+        self.content[offset..offset + self.bytes].fill(0);
+        Ok(vec![Change { page: PageId { inode: 1, block: fastrand::u64(..PAGES) }, payload }])
+    }
 }
 
 /// What one append of `bytes` and its `fdatasync` take, in a file whose space is allocated.

@@ -39,10 +39,9 @@ impl Ready {
         }
     }
 
-    /// Whether there is no one to call.
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// How many there are to call.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -110,6 +109,6 @@ mod tests {
         assert_eq!(durable.try_iter().collect::<Vec<_>>(), [Ok(())]);
         assert_eq!(expired.try_iter().collect::<Vec<_>>(), [Err(VolumeError::TimedOut)]);
         assert_eq!(closed.try_iter().collect::<Vec<_>>(), [Err(VolumeError::Closed)]);
-        assert!(waiters.is_empty() && waiters.take_durable(Lsn(9)).is_empty());
+        assert!(waiters.is_empty() && waiters.take_durable(Lsn(9)).len() == 0);
     }
 }

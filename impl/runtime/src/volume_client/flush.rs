@@ -1,24 +1,25 @@
 //! When what was submitted is sent.
 //!
-//! A flush leaves at once when none is under way to storage. While one is, what is submitted gathers, and leaves when VDL
-//! moves (or, if it does not, within two milliseconds). Each batch costs every node some wake-ups and a sync, so under
-//! load fewer and larger ones serve everybody better: with 32 writers, six storage processes and two cores, a commit
-//! took a third less processor time than when every flush left at once.
+//! What somebody waits for leaves at once when nothing is under way to storage; else it gathers, and [`Gather`] says when
+//! it leaves: at the latest, a look once in a millisecond finds it overdue. What nobody waits for leaves with one of those
+//! looks.
 
 use super::Client;
+use super::gather::Gather;
+use crate::driver::lock;
 use auriga_protocol::writer::Request;
 use auriga_protocol::{Input, Lsn, Token, Writer};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
 /// Bytes of records that may gather while nobody waits for them.
 const UNSENT_MAX: usize = 256 << 10;
 
-/// How long they may gather.
-const LAZY_DELAY: Duration = Duration::from_millis(1);
+/// How long until a look at what has gathered.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Flushes that one thread does for others before it hands over.
 const TURNS_MAX: usize = 16;
@@ -29,11 +30,12 @@ pub(super) struct Flushing {
     wanted: AtomicBool,
     /// Some thread flushes, and will see `wanted`.
     busy: AtomicBool,
-    /// Everything allocated through here has been handed to the network.
+    /// Everything allocated through here has been handed to the network. Raised under the lock of `gather`.
     through: AtomicU64,
     unsent: AtomicUsize,
+    gather: Mutex<Gather>,
     lazily: Notify,
-    /// The background flush is coming anyway: no need to wake it again.
+    /// A look is coming anyway: no need to ask for it again.
     scheduled: AtomicBool,
 }
 
@@ -50,25 +52,24 @@ impl Client {
 
     /// Somebody waits for `lsn`.
     pub(super) fn flush_through(&self, lsn: Lsn) {
-        if self.flushing.through.load(SeqCst) < lsn.0 {
-            self.flush_unless_under_way();
-        }
-    }
-
-    /// VDL has moved: what gathered meanwhile may leave.
-    pub(super) fn flush_what_gathered(&self) {
-        if self.flushing.wanted.load(SeqCst) {
-            self.flush_unless_under_way();
-        }
-    }
-
-    fn flush_unless_under_way(&self) {
-        // First wanted, then looked: whoever moves VDL in between looks the other way round.
-        self.flushing.wanted.store(true, SeqCst);
-        if self.flushing.through.load(SeqCst) <= self.vdl.load(SeqCst) {
+        let is_time = {
+            let mut gather = lock(&self.flushing.gather);
+            self.flushing.through.load(SeqCst) < lsn.0 && gather.wait()
+        };
+        if is_time {
             self.flush();
-        } else {
-            self.flushing.schedule(); // In case VDL does not move.
+        }
+    }
+
+    /// VDL has moved, and so many who waited for it were told.
+    pub(super) fn flush_what_gathered(&self, released: usize) {
+        let is_time = {
+            let mut gather = lock(&self.flushing.gather);
+            let is_settled = self.vdl.load(SeqCst) >= self.flushing.through.load(SeqCst);
+            is_settled && gather.settled(released, Instant::now())
+        };
+        if is_time {
+            self.flush();
         }
     }
 
@@ -91,13 +92,19 @@ impl Client {
     }
 
     fn flush_now(&self) {
-        self.flushing.unsent.store(0, SeqCst);
-        let allocated = self.step(|writer, now, effects| {
+        let flushing = &self.flushing;
+        flushing.unsent.store(0, SeqCst);
+        self.step(|writer, now, effects| {
+            // Before anything leaves, so that no answer to it comes too early.
+            let allocated = Writer::allocated(writer).0;
+            let mut gather = lock(&flushing.gather);
+            if flushing.through.fetch_max(allocated, SeqCst) < allocated {
+                gather.sent(Instant::now());
+            }
+            drop(gather);
             let request = Input::Request { token: Token(0), request: Request::Flush };
             auriga_protocol::Machine::step(writer, now, request, effects);
-            Writer::allocated(writer)
         });
-        self.flushing.through.fetch_max(allocated.0, SeqCst);
     }
 }
 
@@ -107,16 +114,24 @@ impl Flushing {
             self.lazily.notify_one();
         }
     }
+
+    fn is_overdue(&self) -> bool {
+        let unsent = self.unsent.load(SeqCst) > 0;
+        self.wanted.load(SeqCst) || lock(&self.gather).is_overdue(unsent, Instant::now())
+    }
 }
 
-/// Flushes what nobody waits for.
+/// Flushes what nobody waits for, and what has gathered for long.
 pub(super) async fn flush_lazily(client: Arc<Client>) {
     loop {
         client.flushing.lazily.notified().await;
-        sleep(LAZY_DELAY).await;
-        client.flushing.scheduled.store(false, SeqCst);
-        if client.flushing.unsent.load(SeqCst) > 0 || client.flushing.wanted.load(SeqCst) {
-            client.flush();
-        }
+        while {
+            sleep(LOOK_EVERY).await;
+            client.flushing.scheduled.store(false, SeqCst);
+            if client.flushing.is_overdue() {
+                client.flush();
+            }
+            client.flushing.unsent.load(SeqCst) > 0
+        } {}
     }
 }

@@ -2,16 +2,17 @@
 //!
 //! Whoever submits steps the writer on its own thread. Nothing is sent until a *flush*; this module decides when:
 //! - as soon as somebody waits for durability: at once, on that thread, unless a flush is under way to storage; then
-//!   what others submit gathers, and leaves together when that one is durable. So batches grow with the load;
+//!   what others submit gathers, and leaves together some time after that one is durable. So batches grow with the load;
 //! - otherwise within two milliseconds, in the background: page writes that nobody waits for travel together.
 //!
 //! It decides nothing else: what is durable, where pages are read, who is fenced is the writer's business
-//! (`auriga-protocol`). `create.rs` makes a volume; `ports.rs` is where the writer's effects go; `flush.rs` and
-//! `waiting.rs` are the two halves of the paragraph above.
+//! (`auriga-protocol`). `create.rs` makes a volume; `ports.rs` is where the writer's effects go; `flush.rs`,
+//! `gather.rs` and `waiting.rs` are what the paragraph above says.
 
 mod config;
 mod create;
 mod flush;
+mod gather;
 mod inbound;
 mod ports;
 mod waiting;
@@ -265,7 +266,7 @@ impl Client {
         let moved = self.vdl.fetch_max(vdl.0, SeqCst) < vdl.0;
         if moved {
             let durable = self.waiting.durable(vdl);
-            self.flush_what_gathered();
+            self.flush_what_gathered(durable.len());
             durable.call();
         }
         if role > *self.role.borrow() {

@@ -113,7 +113,7 @@ impl Files {
         self.offset += bytes.len() as u64;
         self.note_durable(number)?;
         for (frame, entry) in chunk.frames() {
-            self.live.note(current.id, &frame, entry.len());
+            self.live.note(current.id, &frame, entry);
         }
         self.next_batch += 1;
         self.release_retired()
@@ -146,9 +146,27 @@ impl Files {
     pub(super) fn tidy(&mut self, chunk: &mut Chunk) -> Result<(), Failure> {
         self.retire();
         if self.moving.is_none() && self.is_too_long() {
-            self.begin_moving()?;
+            match self.used.front() {
+                Some(oldest) if self.live.records_in(oldest.id) == 0 => return self.move_states(chunk, oldest.id),
+                _ => self.begin_moving()?,
+            }
         }
         self.move_some(chunk)
+    }
+
+    /// Appends again what `file` is still needed for, which is states only: those are in memory.
+    fn move_states(&mut self, chunk: &mut Chunk, file: FileId) -> Result<(), Failure> {
+        chunk.clear();
+        let limit = MOVE_MAX.min(self.spares.file_bytes() as usize / 2);
+        for (frame, entry) in self.live.states_in(file) {
+            if !chunk.is_empty() && chunk.len() + entry.len() > limit {
+                break; // The others the next time.
+            }
+            chunk.push_encoded(frame, entry);
+        }
+        self.write(chunk, Purpose::Moving)?;
+        self.retire();
+        Ok(())
     }
 
     /// When there is no room for another file: empties the oldest one, if that is worth it. What is needed of it fits
@@ -223,8 +241,8 @@ impl Files {
         if self.used.len() > 1
             && let Some(oldest) = self.used.front()
         {
-            check(self.journal, oldest, self.used[1].first_batch, self.spares.file_bytes())?;
             let bytes = read(oldest, self.spares.file_bytes())?;
+            check_bytes(self.journal, oldest, self.used[1].first_batch, &bytes)?;
             self.moving = Some(Moving { id: oldest.id, bytes, at: 0 });
         }
         Ok(())
@@ -262,7 +280,10 @@ fn read(used: &Used, file_bytes: u64) -> Result<Vec<u8>, IoFailure> {
 /// # Errors
 /// A batch is missing or damaged; or the operating system's.
 pub(super) fn check(journal: u64, used: &Used, end_batch: u64, file_bytes: u64) -> Result<(), Failure> {
-    let bytes = read(used, file_bytes)?;
+    check_bytes(journal, used, end_batch, &read(used, file_bytes)?)
+}
+
+fn check_bytes(journal: u64, used: &Used, end_batch: u64, bytes: &[u8]) -> Result<(), Failure> {
     let mut at = 0;
     for number in used.first_batch..end_batch {
         match parse_batch(journal, bytes.get(at..).unwrap_or_default()) {

@@ -1,7 +1,8 @@
 //! Which journal files are still needed, and by whom.
 //!
 //! A file is needed by a segment when it holds `Records` above the segment's durable floor, or the newest entry of one
-//! of the other kinds. What is kept here is small: a few numbers for each segment and file.
+//! of the other kinds. What is kept here is small: a few numbers for each segment and file, and for each segment the few
+//! entries that describe its state, so that a file that is needed only for those can be given up without being read.
 
 use super::format::{Frame, FrameKind};
 use auriga_protocol::{Lsn, SegmentId};
@@ -16,10 +17,11 @@ struct RecordsUse {
     bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Newest {
     sequence: u64,
     file: FileId,
+    entry: Box<[u8]>,
 }
 
 /// Who needs which file.
@@ -38,18 +40,27 @@ impl Live {
     }
 
     /// `frame` is durable in `file`.
-    pub(super) fn note(&mut self, file: FileId, frame: &Frame, bytes: usize) {
+    pub(super) fn note(&mut self, file: FileId, frame: &Frame, entry: &[u8]) {
         if frame.kind == FrameKind::RECORDS {
             let records = self.records.entry(file).or_default().entry(frame.segment).or_default();
             records.highest = frame.lsn.max(records.highest);
-            records.bytes += bytes as u64;
+            records.bytes += entry.len() as u64;
             return;
         }
-        let found = Newest { sequence: frame.sequence, file };
-        let newest = self.newest.entry((frame.segment, frame.kind)).or_insert(found);
-        if found.sequence >= newest.sequence {
-            *newest = found;
+        let newest = self.newest.get(&(frame.segment, frame.kind));
+        if newest.is_none_or(|newest| frame.sequence >= newest.sequence) {
+            let found = Newest { sequence: frame.sequence, file, entry: entry.into() };
+            self.newest.insert((frame.segment, frame.kind), found);
         }
+    }
+
+    /// What `file` is needed for apart from `Records`.
+    pub(super) fn states_in(&self, file: FileId) -> impl Iterator<Item = (Frame, &[u8])> {
+        let here = self.newest.iter().filter(move |(_, newest)| newest.file == file);
+        here.map(|((segment, kind), newest)| {
+            let (segment, kind, sequence) = (*segment, *kind, newest.sequence);
+            (Frame { segment, kind, sequence, lsn: Lsn::ZERO }, &*newest.entry)
+        })
     }
 
     /// Whether replaying must still meet the copy of `frame` in `file`.

@@ -170,7 +170,7 @@ impl Scan {
             let Some(number) = Spares::number_of(&name) else { continue };
             scan.highest_name = scan.highest_name.max(number);
             let name = format!("{DIR}/{name}");
-            let file = disk.open(&name).doing(|| format!("open {name}"))?;
+            let file = disk.open_log(&name).doing(|| format!("open {name}"))?;
             // What is readable now may be in memory only: a segment must not build on it before it is durable.
             file.sync().doing(|| format!("synchronise {name}"))?;
             let bytes = read_up_to(&*file, 0, file_bytes as usize).doing(|| format!("read {name}"))?;
@@ -243,7 +243,7 @@ impl Opened {
     ) -> Result<(), OpenError> {
         let segment = frame.segment;
         let Some(floor) = floors.get(&segment) else { return Err(OpenError::PageFileMissing(segment)) };
-        self.files.live.note(file, &frame, entry.len());
+        self.files.live.note(file, &frame, entry);
         self.next_sequence = self.next_sequence.max(frame.sequence + 1);
         let log = self.logs.entry(segment).or_default();
         match frame.kind {

@@ -144,7 +144,7 @@ impl Spares {
 
     fn fill(&self, name: &str) -> std::io::Result<Arc<dyn File>> {
         const PIECE: usize = 256 << 10;
-        let file = self.disk.create(name)?;
+        let file = self.disk.create_log(name)?;
         let zeros = vec![0; PIECE.min(self.file_bytes as usize)];
         let mut at = 0;
         while at < self.file_bytes {
