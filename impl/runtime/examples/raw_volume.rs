@@ -154,7 +154,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
 
     let (storage, members) = Storage::start(options, dir.path())?;
     let config = VolumeConfig::new("bench", CLUSTER, VolumeId(1), members);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let volume = runtime.block_on(async {
         create_volume(&config, Instant::now() + PATIENCE).await?;
         Ok::<_, Failure>(RemoteVolume::open(config, Instant::now() + PATIENCE).await?)

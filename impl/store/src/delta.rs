@@ -9,7 +9,10 @@
 
 use auriga_protocol::Payload;
 use bytes::{Bytes, BytesMut};
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt::Formatter;
+use std::sync::Arc;
 
 /// Bytes in a page.
 pub const PAGE_SIZE: usize = 8192;
@@ -92,12 +95,6 @@ impl PageImage {
             bytes => bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..])),
         }
     }
-
-    fn put_back(&mut self, bytes: BytesMut) {
-        if !is_zero(&bytes) {
-            self.0 = bytes.freeze();
-        }
-    }
 }
 
 impl TryFrom<Bytes> for PageImage {
@@ -114,10 +111,9 @@ impl From<PageImage> for Bytes {
     }
 }
 
-/// A change of a page.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Bytes", into = "Bytes")]
-pub struct Delta(Bytes);
+/// A change of a page. Clones share the bytes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Delta(Arc<[u8]>);
 
 impl Delta {
     /// The delta that turns `old` into `new`; `None` when they are equal. Empty slices are zero pages.
@@ -177,16 +173,16 @@ impl Delta {
 
     /// The delta that makes any page all zeros. Storage forgets such a page when it coalesces.
     pub fn zero() -> Delta {
-        Delta(Bytes::from_static(&[OVER_ZERO]))
+        Delta([OVER_ZERO].into())
     }
 
-    /// Takes bytes that claim to be a delta. Does not copy.
+    /// Takes bytes that claim to be a delta.
     ///
     /// # Errors
     /// When they are none.
-    pub fn from_bytes(bytes: Bytes) -> Result<Delta, MalformedPage> {
-        check(&bytes)?;
-        Ok(Delta(bytes))
+    pub fn from_bytes(bytes: &[u8]) -> Result<Delta, MalformedPage> {
+        check(bytes)?;
+        Ok(Delta(bytes.into()))
     }
 
     /// Size as sent, in bytes: 1 to [`DELTA_MAX`].
@@ -196,17 +192,41 @@ impl Delta {
     }
 }
 
-impl TryFrom<Bytes> for Delta {
-    type Error = MalformedPage;
-
-    fn try_from(bytes: Bytes) -> Result<Self, MalformedPage> {
-        Delta::from_bytes(bytes)
+impl Serialize for Delta {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
     }
 }
 
-impl From<Delta> for Bytes {
-    fn from(delta: Delta) -> Bytes {
-        delta.0
+impl<'de> Deserialize<'de> for Delta {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Delta, D::Error> {
+        deserializer.deserialize_bytes(DeltaVisitor)
+    }
+}
+
+struct DeltaVisitor;
+
+impl<'de> Visitor<'de> for DeltaVisitor {
+    type Value = Delta;
+
+    fn expecting(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the bytes of a delta")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Delta, E> {
+        Delta::from_bytes(bytes).map_err(E::custom)
+    }
+
+    /// Formats without bytes, JSON for one, have sequences of numbers instead.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Delta, A::Error> {
+        let mut bytes = Vec::new();
+        while let Some(byte) = sequence.next_element()? {
+            if bytes.len() >= DELTA_MAX {
+                return Err(serde::de::Error::invalid_length(bytes.len() + 1, &self));
+            }
+            bytes.push(byte);
+        }
+        self.visit_bytes(&bytes)
     }
 }
 
@@ -216,17 +236,23 @@ impl Payload for Delta {
     fn apply(&self, page: &mut PageImage) {
         let (tag, body) = (self.0[0], &self.0[1..]);
         match tag {
-            FULL => *page = PageImage::new(self.0.slice(1..)).expect("the length was checked when this delta was made"),
+            FULL => {
+                let content = Bytes::copy_from_slice(body);
+                *page = PageImage::new(content).expect("the length was checked when this delta was made");
+            }
             OVER_ZERO if body.is_empty() => *page = PageImage::default(),
             _ => {
                 if tag == OVER_ZERO {
                     *page = PageImage::default();
                 }
                 let mut bytes = page.take_mut();
+                let mut may_be_zero = true;
                 for (offset, patch) in patches_of(body) {
                     bytes[offset..offset + patch.len()].copy_from_slice(patch);
+                    may_be_zero &= is_zero(patch);
                 }
-                page.put_back(bytes);
+                // To look at what was written takes less than to look at the whole page.
+                *page = if may_be_zero && is_zero(&bytes) { PageImage::default() } else { PageImage(bytes.freeze()) };
             }
         }
     }
@@ -373,13 +399,13 @@ mod tests {
                         prop_assert!(delta.len() <= DELTA_MAX);
                         prop_assert_eq!(applied(&delta, &old), image(new));
                         prop_assert!(delta.may_clear() || !is_zero(new));
-                        prop_assert_eq!(Delta::from_bytes(delta.0.clone()), Ok(delta));
+                        prop_assert_eq!(Delta::from_bytes(&delta.0), Ok(delta));
                     }
                 }
                 let full = Delta::full(new);
                 prop_assert_eq!(full.may_clear(), is_zero(new));
                 prop_assert_eq!(applied(&full, &old), image(new));
-                prop_assert_eq!(Delta::from_bytes(full.0.clone()), Ok(full));
+                prop_assert_eq!(Delta::from_bytes(&full.0), Ok(full));
             }
         }
 
@@ -387,7 +413,7 @@ mod tests {
         fn malformed_bytes_are_refused_or_apply(tag in 0..4u8, body in proptest::collection::vec(0..6u8, 0..64), old in page()) {
             let mut bytes = vec![tag];
             bytes.extend(body);
-            if let Ok(delta) = Delta::from_bytes(bytes.into()) {
+            if let Ok(delta) = Delta::from_bytes(&bytes) {
                 applied(&delta, &old);
             }
         }
@@ -396,7 +422,7 @@ mod tests {
         fn serialised_deltas_are_checked_too(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let encoded = postcard::to_allocvec(&Bytes::from(bytes.clone())).expect("encodes");
             let decoded = postcard::from_bytes::<Delta>(&encoded).ok();
-            prop_assert_eq!(decoded, Delta::from_bytes(bytes.into()).ok());
+            prop_assert_eq!(decoded, Delta::from_bytes(&bytes).ok());
         }
     }
 

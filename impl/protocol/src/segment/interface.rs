@@ -280,9 +280,9 @@ impl Default for SegmentConfig {
     fn default() -> Self {
         SegmentConfig {
             log_weight_max: 64 << 20,
-            coalesce_weight: 16 << 20,
+            coalesce_weight: 32 << 20,
             coalesce_every: Micros(5_000_000),
-            coalesce_weight_max: 32 << 20,
+            coalesce_weight_max: 48 << 20,
             gossip_every: Micros(200_000),
             push_weight_max: 1 << 20,
             hydrate_pages_max: 64,

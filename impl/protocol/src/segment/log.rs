@@ -16,7 +16,7 @@ use crate::ids::{Lsn, PageId};
 use crate::machine::AppendId;
 use crate::record::{Payload, Record};
 use crate::truncation::TruncationList;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::Serialize;
 
@@ -33,14 +33,15 @@ pub struct HotLog<P: Payload> {
     floor: Lsn,
     scl: Lsn,
     slots: BTreeMap<Lsn, Slot<P>>,
-    by_page: BTreeSet<(PageId, Lsn)>,
+    /// Each page's records, in order.
+    by_page: BTreeMap<PageId, Vec<Lsn>>,
     weight: usize,
 }
 
 impl<P: Payload> HotLog<P> {
     /// An empty log above `floor`.
     pub fn new(floor: Lsn) -> Self {
-        HotLog { floor, scl: floor, slots: BTreeMap::new(), by_page: BTreeSet::new(), weight: 0 }
+        HotLog { floor, scl: floor, slots: BTreeMap::new(), by_page: BTreeMap::new(), weight: 0 }
     }
 
     /// Where base pages end and the log begins.
@@ -76,7 +77,9 @@ impl<P: Payload> HotLog<P> {
     /// Adds a record that the log lacks; it joins the chain once `append` is durable.
     pub fn insert(&mut self, record: Record<P>, append: AppendId) {
         self.weight += record.weight();
-        self.by_page.insert((record.page, record.lsn));
+        let of_page = self.by_page.entry(record.page).or_default();
+        let at = of_page.partition_point(|lsn| *lsn < record.lsn);
+        of_page.insert(at, record.lsn);
         self.slots.insert(record.lsn, Slot { record, append });
     }
 
@@ -108,9 +111,14 @@ impl<P: Payload> HotLog<P> {
         if floor <= self.floor {
             return;
         }
-        while let Some(lsn) = self.slots.keys().next().copied().filter(|lsn| *lsn <= floor) {
-            self.remove(lsn);
-        }
+        // Not one by one: there are tens of thousands, and nothing else can happen to the segment meanwhile.
+        let above = self.slots.split_off(&floor.next());
+        let covered = core::mem::replace(&mut self.slots, above);
+        self.weight -= covered.values().map(|slot| slot.record.weight()).sum::<usize>();
+        self.by_page.retain(|_, lsns| {
+            lsns.drain(..lsns.partition_point(|lsn| *lsn <= floor));
+            !lsns.is_empty()
+        });
         self.floor = floor;
         self.scl = self.scl.max(floor);
     }
@@ -139,7 +147,8 @@ impl<P: Payload> HotLog<P> {
 
     /// Records of `page` at or below `through`, in order.
     pub fn of_page(&self, page: PageId, through: Lsn) -> impl Iterator<Item = &Record<P>> {
-        self.by_page.range((page, Lsn::ZERO)..=(page, through)).map(|(_, lsn)| &self.slots[lsn].record)
+        let lsns = self.by_page.get(&page).map_or(&[][..], Vec::as_slice);
+        lsns.iter().take_while(move |lsn| **lsn <= through).map(|lsn| &self.slots[lsn].record)
     }
 
     /// Every record held, in order: for checks by an observer.
@@ -150,7 +159,12 @@ impl<P: Payload> HotLog<P> {
     fn remove(&mut self, lsn: Lsn) {
         if let Some(slot) = self.slots.remove(&lsn) {
             self.weight -= slot.record.weight();
-            self.by_page.remove(&(slot.record.page, lsn));
+            if let Some(of_page) = self.by_page.get_mut(&slot.record.page) {
+                of_page.retain(|other| *other != lsn);
+                if of_page.is_empty() {
+                    self.by_page.remove(&slot.record.page);
+                }
+            }
         }
     }
 }

@@ -122,10 +122,14 @@ impl PageFile {
         self.space.add_reusable(PAGE_SIZE as u64);
     }
 
-    /// Makes the slot's header unreadable. Durable with the next synchronisation.
-    fn erase(&self, slot: u32) -> Result<(), IoFailure> {
-        let erased = self.file.write_at(&[0; SLOT_HEADER], header_at(slot));
-        erased.finally(|| format!("erase slot {slot} of {}", self.name))
+    /// Makes the headers of `slots`, which are sorted, unreadable. Durable with the next synchronisation.
+    fn erase(&self, slots: &[u32]) -> Result<(), IoFailure> {
+        const NONE: [u8; BLOCK] = [0; BLOCK];
+        for run in slots.chunk_by(|one, next| are_neighbours(*one, *next)) {
+            let erased = self.file.write_at(&NONE[..run.len() * SLOT_HEADER], header_at(run[0]));
+            erased.finally(|| format!("erase headers of {}", self.name))?;
+        }
+        Ok(())
     }
 }
 
@@ -228,10 +232,10 @@ impl Commit<'_> {
     fn clean(&mut self, replaced: &[u32]) -> Result<(), IoFailure> {
         let written_now = std::mem::take(&mut self.tombstones).into_iter().map(|tombstone| tombstone.slot).collect();
         let durable = std::mem::replace(&mut self.writer.tombstones, written_now);
-        for slot in replaced.iter().copied().chain(durable) {
-            self.file.erase(slot)?;
-            self.file.give(&mut self.writer.slots, slot);
-        }
+        let mut free: Vec<u32> = replaced.iter().copied().chain(durable).collect();
+        free.sort_unstable();
+        self.file.erase(&free)?;
+        free.into_iter().for_each(|slot| self.file.give(&mut self.writer.slots, slot));
         Ok(())
     }
 
@@ -272,9 +276,7 @@ impl PageFile {
 
     /// Writes headers, sorted by slot: those of neighbours at once.
     fn write_headers(&self, headers: &[SlotHeader]) -> Result<(), IoFailure> {
-        let neighbours =
-            |one: &SlotHeader, next: &SlotHeader| header_at(one.slot) + SLOT_HEADER as u64 == header_at(next.slot);
-        for run in headers.chunk_by(neighbours) {
+        for run in headers.chunk_by(|one, next| are_neighbours(one.slot, next.slot)) {
             let bytes: Vec<u8> = run.iter().flat_map(|header| header.encode().0).collect();
             let written = self.file.write_at(&bytes, header_at(run[0].slot));
             written.finally(|| format!("write headers of {}", self.name))?;
@@ -292,6 +294,11 @@ impl PageFile {
         };
         places.iter().filter_map(change).map(|replaced| replaced.slot).collect()
     }
+}
+
+/// Whether the header of `next` comes directly after that of `one`.
+fn are_neighbours(one: u32, next: u32) -> bool {
+    header_at(one) + SLOT_HEADER as u64 == header_at(next)
 }
 
 /// Writes both superblocks, one after the other.
