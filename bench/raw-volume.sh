@@ -97,5 +97,8 @@ for clients in $CLIENTS; do
   echo "volume.c$clients.rate: $ours commits/s"
   echo "etcd.c$clients.rate: $theirs puts/s"
   awk -v c="$clients" -v a="$ours" -v b="$theirs" 'BEGIN { printf "ratio.c%s.rate: %.2f x etcd\n", c, a / b }'
+  for part in cpu_writer cpu_storage; do
+    echo "volume.c$clients.$part: $(figure "volume.c$clients.$part" "$work"/volume.*) us/commit"
+  done
   echo "volume.c$clients.p50_over_floor: $(figure "volume.c$clients.p50_over_floor" "$work"/volume.*) x (fdatasync + round trip)"
 done

@@ -141,7 +141,8 @@ impl MemoryVolume {
     pub fn crash_at(&self, lsn: Lsn) -> MemoryVolume {
         let state = self.shared.lock();
         assert!(lsn >= state.floor, "LSN {lsn} was forgotten: history begins at {}", state.floor);
-        let kept = state.log.iter().filter(|logged| logged.is_cpl && logged.lsn <= lsn).map(|logged| logged.lsn).last();
+        let kept =
+            state.log.iter().filter(|logged| logged.is_cpl && logged.lsn <= lsn).map(|logged| logged.lsn).next_back();
         let vdl = kept.unwrap_or(state.floor);
         let mut pages = state.floor_pages.clone();
         state.log.iter().take_while(|logged| logged.lsn <= vdl).for_each(|logged| logged.apply(&mut pages));
