@@ -5,7 +5,7 @@ use crate::demo::control::{self, Action, Ask, Reply};
 use crate::demo::{Demo, Options, janitor, layout, state};
 use crate::rehearse::{self, Scenario};
 use crate::status::gather::Where;
-use crate::{roles, signals, status, storage, tour};
+use crate::{roles, signals, status, storage, tour, volatile_disk};
 use clap::{Args, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -83,11 +83,15 @@ enum Command {
         /// To repeat a run's choices
         #[arg(long)]
         seed: Option<u64>,
+        /// For `power-cut`: from the first round on, the disk keeps nothing of what it is asked to synchronise, so
+        /// that commits must be reported as lost
+        #[arg(long, hide = true)]
+        lying_disk: bool,
         #[command(flatten)]
         demo: PlaceArguments,
     },
     #[command(hide = true)]
-    Janitor { paths: Vec<PathBuf> },
+    Janitor { mount: PathBuf, paths: Vec<PathBuf> },
 }
 
 #[derive(Debug, Args)]
@@ -155,16 +159,20 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
             println!("volume {} has its segments on all six storage processes", config.volume);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Rehearse { scenario, rounds, seed, demo } => {
+        Command::Rehearse { scenario, rounds, seed, lying_disk, demo } => {
+            let volatile = scenario == Scenario::PowerCut;
+            if volatile {
+                volatile_disk::prepare()?;
+            }
             let stop = stop_asked()?;
             let seed = seed.unwrap_or_else(|| fastrand::u64(..));
             let trace = demo.trace;
-            let demo = Demo::bring_up(demo.options("64MB"))?;
-            let clean = rehearse::run(&demo, scenario, rounds, seed, &stop)?;
+            let demo = Demo::bring_up(Options { volatile: volatile.then_some(seed), ..demo.options("64MB") })?;
+            let clean = rehearse::run(&demo, scenario, rounds, seed, lying_disk, &stop)?;
             Ok(verdict(clean & (!trace || demo.judge_traces()?)))
         }
-        Command::Janitor { paths } => {
-            janitor::run(&paths);
+        Command::Janitor { mount, paths } => {
+            janitor::run(&mount, &paths);
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -246,6 +254,7 @@ impl PlaceArguments {
             postgres: PostgresConfig { bin: self.pg_bin, settings, ..PostgresConfig::default() },
             mount: MountConfig { cache_mib: self.cache_mib, ..MountConfig::default() },
             trace: self.trace,
+            volatile: None,
         }
     }
 }

@@ -8,7 +8,7 @@
 //! | `rehearse` | long runs of crashes, with every acknowledged commit checked |
 //!
 //! Modules: [`demo`] orchestrates processes, [`roles`] is what those processes are, [`bank`] the load and its judge,
-//! [`tour`] and [`rehearse`] the runs, [`status`] the table.
+//! [`tour`] and [`rehearse`] the runs, [`volatile_disk`] a disk that forgets when its power is cut, [`status`] the table.
 
 mod bank;
 mod cli;
@@ -22,6 +22,7 @@ mod signals;
 mod status;
 mod storage;
 mod tour;
+mod volatile_disk;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -4,6 +4,8 @@
 //! the clients remember. At intervals and at the end, PostgreSQL's own checker (`pg_amcheck`) reads every table and
 //! index.
 
+mod power_cut;
+
 use crate::bank::Bank;
 use crate::bank::verify::{Verdict, verify};
 use crate::demo::layout::STORAGE;
@@ -33,6 +35,8 @@ pub enum Scenario {
     StorageKills,
     /// SIGKILL of every process at once
     Everything,
+    /// Everything, or one AZ, loses power: storage is on disks that forget what was not synchronised
+    PowerCut,
 }
 
 struct Rehearsal<'a> {
@@ -46,11 +50,21 @@ struct Rehearsal<'a> {
 ///
 /// # Errors
 /// A process did not come back, or `pg_amcheck` found something.
-pub fn run(demo: &Demo, scenario: Scenario, rounds: u32, seed: u64, stop: &Receiver<()>) -> Result<bool, TourError> {
+pub fn run(
+    demo: &Demo,
+    scenario: Scenario,
+    rounds: u32,
+    seed: u64,
+    lying_disk: bool,
+    stop: &Receiver<()>,
+) -> Result<bool, TourError> {
     println!("{scenario:?}, {rounds} rounds, seed {seed}");
     let server = demo.postgres(0);
     demo.runtime().block_on(Bank::create(server)).map_err(postgres("creating the bank"))?;
     let bank = demo.runtime().block_on(async { Bank::open(vec![server], CLIENTS, seed) });
+    if lying_disk {
+        power_cut::lie(demo)?;
+    }
     let mut rehearsal = Rehearsal { demo, bank, server, random: fastrand::Rng::with_seed(seed) };
     let mut bad_rounds = 0;
     for round in 1..=rounds {
@@ -96,6 +110,7 @@ impl Rehearsal<'_> {
             Scenario::InstanceKills => self.kill_instance(),
             Scenario::StorageKills => self.kill_storage(),
             Scenario::Everything => self.kill_everything(),
+            Scenario::PowerCut => self.cut_power(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! kernel closes the other end, and kills the demo's children; the janitor then deletes what is to be deleted.
 
 use crate::process::own_program;
+use crate::volatile_disk;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,13 +21,13 @@ pub struct Janitor {
 }
 
 impl Janitor {
-    /// Hires one, who will delete `paths`.
+    /// Hires one, who will detach what is mounted at `mount`, if anything is, and delete `paths`.
     ///
     /// # Errors
     /// It can't be started.
-    pub fn hire(paths: &[&Path]) -> io::Result<Janitor> {
+    pub fn hire(mount: &Path, paths: &[&Path]) -> io::Result<Janitor> {
         let mut command = Command::new(own_program()?);
-        command.arg("janitor").args(paths);
+        command.arg("janitor").arg(mount).args(paths);
         // A group of its own: Ctrl-C must not reach it. The pipe's other end is closed on exec, so no child of the demo
         // holds it.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -41,8 +42,10 @@ impl Janitor {
 }
 
 /// The janitor's life.
-pub fn run(paths: &[PathBuf]) {
+pub fn run(mount: &Path, paths: &[PathBuf]) {
     let _ = io::stdin().read_to_end(&mut Vec::new());
+    // Mostly nothing is mounted there, or no more.
+    let _ = volatile_disk::detach(mount);
     let deadline = Instant::now() + PATIENCE;
     // Children that are just being killed may still make files for a moment.
     while paths.iter().any(|path| !is_gone(path)) && Instant::now() < deadline {

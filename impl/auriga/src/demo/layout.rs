@@ -62,7 +62,7 @@ impl Layout {
             cluster: self.cluster.clone(),
             name: name.to_owned(),
             az: Self::az(name),
-            directory: self.dir.join("storage").join(name),
+            directory: self.storage().join(name),
             listen: self.storage_address(index),
             members: (0..STORAGE.len()).map(|index| self.storage_address(index)).collect(),
             trace: self.trace_file(name),
@@ -92,6 +92,11 @@ impl Layout {
                 })
                 .collect(),
         }
+    }
+
+    /// Where the directories of the storage processes are.
+    pub fn storage(&self) -> PathBuf {
+        self.dir.join("storage")
     }
 
     /// Where traces go.

@@ -18,6 +18,7 @@ pub mod state;
 mod summary;
 
 use crate::config::{MountConfig, PostgresConfig};
+use crate::volatile_disk::VolatileDisk;
 use crate::{instance_admin, storage};
 use auriga_instance::node::{EXIT_FENCED, EXIT_GAVE_UP};
 use auriga_runtime::trace_check::{TraceError, check_folder};
@@ -67,6 +68,9 @@ pub struct Options {
     pub mount: MountConfig,
     /// Whether every process writes a trace.
     pub trace: bool,
+    /// Whether storage is on a disk that forgets when its power is cut, and the seed of what it forgets. The caller has
+    /// called [`volatile_disk::prepare`](crate::volatile_disk::prepare).
+    pub volatile: Option<u64>,
 }
 
 /// Why there is no demo.
@@ -104,6 +108,7 @@ pub struct Demo {
     members: Arc<Mutex<(Cluster, Faults)>>,
     runtime: Runtime,
     layout: Layout,
+    disk: Option<VolatileDisk>,
     janitor: Option<Janitor>,
     /// Held as long as the demo runs.
     _lock: Flock<File>,
@@ -115,7 +120,9 @@ impl Demo {
     /// # Errors
     /// Something is missing, or does not start. Nothing is left behind.
     pub fn bring_up(options: Options) -> Result<Demo, DemoError> {
+        let volatile = options.volatile;
         let (layout, lock, janitor) = prepare(options)?;
+        let disk = volatile.map(|seed| mount_volatile(&layout, seed)).transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -124,7 +131,7 @@ impl Demo {
         let mut cluster = Cluster::new(layout.clone())?;
         cluster.add_instance(WRITER, 0);
         let members = Arc::new(Mutex::new((cluster, Faults::default())));
-        let demo = Demo { members, runtime, layout, janitor: Some(janitor), _lock: lock };
+        let demo = Demo { members, runtime, layout, disk, janitor: Some(janitor), _lock: lock };
         demo.begin()?;
         demo.listen()?;
         Ok(demo)
@@ -182,6 +189,11 @@ impl Demo {
     /// The demo's fixed facts.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The disk of the storage processes, where it is one that forgets.
+    pub fn disk(&self) -> Option<&VolatileDisk> {
+        self.disk.as_ref()
     }
 
     /// For asking over the network.
@@ -274,10 +286,17 @@ impl Demo {
 impl Drop for Demo {
     fn drop(&mut self) {
         self.cluster().0.stop_all();
+        drop(self.disk.take());
         if let Some(janitor) = self.janitor.take() {
             janitor.dismiss();
         }
     }
+}
+
+fn mount_volatile(layout: &Layout, seed: u64) -> Result<VolatileDisk, DemoError> {
+    let path = layout.storage();
+    std::fs::create_dir_all(&path).map_err(io_error(&path))?;
+    VolatileDisk::mount(&path, seed).map_err(io_error(&path))
 }
 
 /// Everything before the first process: a look around, the directory, its lock, and the janitor.
@@ -308,6 +327,6 @@ fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError
     let state = state::announce(&state::Running { pid, dir: dir.clone() }).map_err(io_error(&dir))?;
     let socket = control::socket(&dir);
     let to_delete: &[&Path] = if options.dir.is_some() { &[&state, &socket] } else { &[&state, &dir] };
-    let janitor = Janitor::hire(to_delete).map_err(io_error(&dir))?;
+    let janitor = Janitor::hire(&layout.storage(), to_delete).map_err(io_error(&dir))?;
     Ok((layout, lock, janitor))
 }
