@@ -24,6 +24,10 @@ const LEFT_OUT: [&str; 9] =
 pub trait Labels {
     /// The label of member number `member`.
     fn label(&mut self, member: u8) -> u64;
+
+    /// What is said of `member`, for whoever wants to tell members apart by it: the bytes of an entry of which it is the
+    /// key, in the map that begins at `place`.
+    fn entry_of(&mut self, _member: u8, _place: usize, _entry: &[u8]) {}
 }
 
 impl<F: FnMut(u8) -> u64> Labels for F {
@@ -34,7 +38,7 @@ impl<F: FnMut(u8) -> u64> Labels for F {
 
 /// Appends the bytes of `value` to `out`. Append numbers at or below `durable` become zero.
 pub fn write(out: &mut Vec<u8>, value: &impl Serialize, durable: u64, labels: &mut dyn Labels) {
-    let mut canon = Canon { out, labels, durable, capture: None };
+    let mut canon = Canon { out, labels, durable, capture: None, maps: 0, named: None };
     // The sink is memory and every type of the protocol is supported: there is no error to meet.
     value.serialize(&mut canon).expect("a protocol value has a canonical form");
 }
@@ -63,6 +67,10 @@ struct Canon<'a> {
     durable: u64,
     /// Set while the number inside a newtype is wanted instead of its bytes.
     capture: Option<u64>,
+    /// How many maps this value is in.
+    maps: u32,
+    /// The member that the key being written names.
+    named: Option<u8>,
 }
 
 impl Canon<'_> {
@@ -101,6 +109,7 @@ impl<'a, 'b> ser::Serializer for &'b mut Canon<'a> {
         match name {
             "MemberId" => {
                 let member = self.captured(value)? as u8;
+                self.named = Some(member);
                 let label = self.labels.label(member);
                 self.number(label);
             }
@@ -220,7 +229,8 @@ impl<'a, 'b> ser::Serializer for &'b mut Canon<'a> {
     }
     fn serialize_map(self, len: Option<usize>) -> Result<Entries<'a, 'b>, Unsupported> {
         self.number(len.ok_or(Unsupported)? as u64);
-        Ok(Entries { start: self.out.len(), starts: Vec::new(), canon: self })
+        self.maps += 1;
+        Ok(Entries { start: self.out.len(), starts: Vec::new(), members: Vec::new(), canon: self })
     }
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, Unsupported> {
         Ok(self)
@@ -241,7 +251,9 @@ impl<'a, 'b> ser::Serializer for &'b mut Canon<'a> {
 struct Entries<'a, 'b> {
     canon: &'b mut Canon<'a>,
     start: usize,
+    /// Where each entry begins, and whom its key names.
     starts: Vec<usize>,
+    members: Vec<Option<u8>>,
 }
 
 impl ser::SerializeMap for Entries<'_, '_> {
@@ -250,19 +262,31 @@ impl ser::SerializeMap for Entries<'_, '_> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Unsupported> {
         self.starts.push(self.canon.out.len());
-        key.serialize(&mut *self.canon)
+        self.canon.named = None;
+        key.serialize(&mut *self.canon)?;
+        self.members.push(self.canon.named);
+        Ok(())
     }
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unsupported> {
         value.serialize(&mut *self.canon)
     }
     fn end(self) -> Result<(), Unsupported> {
+        self.canon.maps -= 1;
         let out = &mut *self.canon.out;
-        if self.starts.len() > 1 {
-            let bytes = out.split_off(self.start);
-            let ends = self.starts.iter().skip(1).copied().chain([self.start + bytes.len()]);
-            let spans = self.starts.iter().zip(ends).map(|(from, to)| &bytes[from - self.start..to - self.start]);
-            let mut entries: Vec<&[u8]> = spans.collect();
+        let end = out.len();
+        let span = |n: usize| self.starts[n]..self.starts.get(n + 1).copied().unwrap_or(end);
+        if self.canon.maps == 0 {
+            for (n, member) in self.members.iter().enumerate() {
+                member.iter().for_each(|member| self.canon.labels.entry_of(*member, self.start, &out[span(n)]));
+            }
+        }
+        let in_order = (1..self.starts.len()).all(|n| out[span(n - 1)] <= out[span(n)]);
+        if !in_order {
+            let bytes = out[self.start..].to_vec();
+            let mut entries: Vec<&[u8]> =
+                (0..self.starts.len()).map(|n| &bytes[span(n).start - self.start..span(n).end - self.start]).collect();
             entries.sort_unstable();
+            out.truncate(self.start);
             entries.into_iter().for_each(|entry| out.extend_from_slice(entry));
         }
         Ok(())

@@ -8,7 +8,6 @@
 //! Next: `registry.rs` (the scopes), `report.rs` (progress line and table).
 
 use crate::report::Progress;
-use crate::script::Command;
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -25,8 +24,9 @@ where
     /// One line of a trace, in the field's notation: `w1@e2 → A Write 1..2 vdl=0`.
     fn line(&self, before: &Self::State, action: &Self::Action) -> String;
 
-    /// The step as commands of a script, where a simulation could replay it.
-    fn command(&self, _before: &Self::State, _action: &Self::Action) -> Vec<Command> {
+    /// A step as commands of a script (see `script.rs`); `None`: what leads to the initial state. Empty where there is
+    /// no bench to replay it.
+    fn script(&self, _step: Option<(&Self::State, &Self::Action)>) -> Vec<String> {
         Vec::new()
     }
 
@@ -63,8 +63,8 @@ pub struct Trace {
     pub lines: Vec<String>,
     /// What was broken at its end.
     pub last_word: String,
-    /// The steps that a simulation can replay.
-    pub commands: Vec<Command>,
+    /// The same as a script: see `script.rs`.
+    pub script: Vec<String>,
 }
 
 /// A property that fell.
@@ -173,12 +173,12 @@ where
     M::State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static,
     M::Action: Clone + Debug + PartialEq + Send + Sync + 'static,
 {
-    let mut trace = Trace::default();
+    let mut trace = Trace { script: model.script(None), ..Trace::default() };
     for (state, action) in path.into_vec() {
         match action {
             Some(action) => {
                 trace.lines.push(model.line(&state, &action));
-                trace.commands.extend(model.command(&state, &action));
+                trace.script.extend(model.script(Some((&state, &action))));
             }
             None => trace.last_word = model.last_word(&state),
         }

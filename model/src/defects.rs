@@ -1,7 +1,7 @@
 //! Planted defects: each at the smallest scope that shows it, and the table that proves that it was found.
 
 use crate::checking::{Failure, Options, check};
-use crate::log_recovery::{four, node_crash, submits, three, three_epochs, two_groups};
+use crate::log_recovery::{cleaned, four, loss, node_crash, submits, three, three_epochs, two_groups};
 use crate::membership::{self, MembershipModel};
 use crate::reads;
 use crate::volume::{Scale, Volume, page};
@@ -27,8 +27,10 @@ pub fn scope_of(defect: Defect) -> Option<(&'static str, Scale)> {
         Defect::InstallOnThree => ("3/4, 1 LSN", four()),
         Defect::TruncationForgotten => ("2/3, 1 LSN, 1 crash", node_crash(three())),
         Defect::TruncationNotApplied => ("2/3, 1 LSN", three()),
-        // GossipResurrects is not here: records travel only between equal installs (R-GOSSIP-1), so no single defect
-        // lets an annulled one arrive. The check in the segment is a second line.
+        // Records travel only between equal installs (R-GOSSIP-1): what comes back comes from a cleaned journal.
+        Defect::GossipResurrects => ("2/3, 1 LSN, 1 journal cleaned, 1 crash", cleaned(three())),
+        Defect::AmnesiaCounts => ("2/3, 1 LSN, 1 loss", one_writer(loss(three()))),
+        Defect::RejoinBeforeCaughtUp => ("2/3, 1 LSN, 1 loss", one_writer(loss(three()))),
         Defect::LsnReused => ("2/3, 2 LSNs", submits(three(), 2)),
         Defect::VdlNotAtCpl => ("2/3, two groups, 1 MTR", one_writer(two_groups(three()))),
         Defect::VclIsMaxPgcl => ("2/3, two groups, 1 MTR", one_writer(two_groups(three()))),

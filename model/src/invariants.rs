@@ -69,7 +69,10 @@ fn floor_is_low(world: &World, node: &Node) -> Broken {
 /// R-RECOVER-3: a writer opens only once a write quorum of every group has its install on disk.
 fn opened_on_a_quorum(model: &Volume, world: &World, writer: &Writer<crate::payload::Mark>) -> Broken {
     let epoch = writer.volume_epoch();
-    let has = |pg: u16, member: &MemberId| world.nodes[world.shape.index(PgId(pg), *member)].kept.installed >= epoch;
+    let has = |pg: u16, member: &MemberId| {
+        let node = &world.nodes[world.shape.index(PgId(pg), *member)];
+        node.kept.installed >= epoch || node.machine.status().rejoining
+    };
     let installed = |pg: u16| (0..world.shape.members).map(MemberId).filter(|member| has(pg, member)).collect();
     let short = (0..world.shape.groups).find(|pg| !model.quorum().write_met(installed(*pg)))?;
     let what = || format!("{epoch} opened with its install on {:?} of {} only", installed(short), PgId(short));
@@ -94,7 +97,8 @@ fn chains_agree(world: &World, index: usize) -> Broken {
     })
 }
 
-/// I-COPIES: what was acknowledged is on the disks of a write quorum of its group.
+/// I-COPIES: what was acknowledged is on the disks of a write quorum of its group. A segment that lost its copy is none
+/// that counts, until it says that it has rejoined: then it must have it again (I-AMNESIA).
 fn copies_are_there(model: &Volume, world: &World) -> Broken {
     let history = &world.history;
     let (through, by) = history.durable;
@@ -103,10 +107,15 @@ fn copies_are_there(model: &Volume, world: &World) -> Broken {
     let mut in_force = acknowledged.filter(|(lsn, record)| record.volume_epoch <= by && !annulled(**lsn));
     in_force.find_map(|(lsn, record)| {
         let pg = model.geometry().group_of(record.page);
-        let holds = |member: &MemberId| world.nodes[world.shape.index(pg, *member)].kept.holds(*lsn);
+        let holds = |member: &MemberId| {
+            let node = &world.nodes[world.shape.index(pg, *member)];
+            node.kept.holds(*lsn) || node.machine.status().rejoining
+        };
         let holders: MemberSet = (0..world.shape.members).map(MemberId).filter(holds).collect();
         let what = || format!("{lsn} is durable for {by}, and only {holders:?} of {pg} have it on disk");
-        (!model.quorum().write_met(holders)).then(|| ("I-COPIES", what()))
+        let lost = world.left.losses < model.scale.budgets.losses;
+        let rule = if lost { "I-AMNESIA" } else { "I-COPIES" };
+        (!model.quorum().write_met(holders)).then(|| (rule, what()))
     })
 }
 
@@ -153,6 +162,7 @@ macro_rules! unbroken {
 pub fn properties(scale: &Scale) -> Vec<Property<Volume>> {
     let mut properties: Vec<Property<Volume>> = unbroken![
         "I-COPIES",
+        "I-AMNESIA",
         "I-ANNULLED",
         "I-CHAIN",
         "I-LAL",
@@ -235,6 +245,14 @@ fn shown(scale: &Scale) -> Vec<Property<Volume>> {
     show(budgets.submits > 1 && scale.groups == 1, "a chain has a hole", |_, world| {
         world.nodes.iter().any(|node| node.machine.log().last() > node.machine.log().scl() && node.pending.is_empty())
     });
+    show(budgets.losses > 0, "a segment that lost its journal counts again", |_, world| {
+        let back = |node: &Arc<Node>| !node.machine.status().rejoining && rejoined(node);
+        world.nodes.iter().any(back)
+    });
+    show(budgets.cleans > 0, "a cleaned journal is booted", |model, world| {
+        let whole = &model.scale.budgets;
+        world.left.cleans < whole.cleans && world.left.crashes < whole.crashes
+    });
     show(budgets.coalesces > 0, "a floor has moved", |_, world| {
         world.nodes.iter().any(|node| node.machine.log().floor() > Lsn::ZERO)
     });
@@ -242,4 +260,8 @@ fn shown(scale: &Scale) -> Vec<Property<Volume>> {
         world.left.reads == 0 && world.history.acknowledged > Lsn::ZERO
     });
     shown
+}
+
+fn rejoined(node: &Node) -> bool {
+    node.journal().iter().any(|entry| matches!(entry, auriga_protocol::segment::Entry::Rejoined { .. }))
 }

@@ -27,6 +27,7 @@ pub mod reductions;
 pub mod registry;
 pub mod report;
 pub mod script;
+pub mod specs;
 pub mod symmetry;
 pub mod volume;
 pub mod world;

@@ -57,6 +57,17 @@ pub fn gossip(scale: Scale) -> Scale {
     Scale { budgets: Budgets { gossips: 1, ..scale.budgets }, ..scale }
 }
 
+/// With one node whose journal loses its last entries.
+pub fn loss(scale: Scale) -> Scale {
+    // A question to each peer for its incarnation and one for what it knows; the second is asked by itself.
+    Scale { budgets: Budgets { losses: 1, gossips: 1, ..scale.budgets }, ..scale }
+}
+
+/// With one journal that is cleaned, and whose node crashes.
+pub fn cleaned(scale: Scale) -> Scale {
+    Scale { budgets: Budgets { crashes: 1, cleans: 1, ..scale.budgets }, synchronous: false, ..scale }
+}
+
 /// The scopes.
 pub fn scopes() -> Vec<Scope> {
     use Set::{Nightly, Quick};
@@ -78,6 +89,16 @@ pub fn scopes() -> Vec<Scope> {
             ..zone_crash(six())
         }),
         scope("log6-az", Quick, Some(262_300), "4/6 in 3 AZs, asynchronous disk, 1 AZ crash", || zone_crash(six())),
+        scope(
+            "log3-clean",
+            Quick,
+            None,
+            "2/3, 1 LSN, 1 node whose journal is cleaned and that crashes, gossip",
+            || cleaned(gossip(three())),
+        ),
+        scope("log3-loss", Quick, None, "2/3, 1 LSN, 1 node whose journal loses its end, and that rejoins", || {
+            loss(three())
+        }),
         scope("log3-e3-crash", Nightly, None, "2/3, three volume epochs, 1 LSN, 1 node crash", || {
             node_crash(three_epochs(three()))
         }),

@@ -2,13 +2,14 @@
 //!
 //! The log disk is a party of its own. What the machine *starts* to append is pending; an `Fsync` step makes the oldest
 //! pending append durable and tells the machine; a `Crash` drops the machine and what is pending, and boots the machine
-//! from what survived. The page store runs the machine's tasks one after another, each in a step of its own that is
-//! atomic, as the production store makes it.
+//! from what survived. The journal may lose its last entries (`Lose`): then it is found damaged, until the machine's
+//! `Amnesia` is durable; and it may be cleaned of what was replaced (`Clean`). The page store runs the machine's tasks
+//! one after another, each in a step of its own that is atomic, as the production store makes it.
 
 use crate::canon;
 use crate::payload::Mark;
 use auriga_protocol::message::BasePage;
-use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
+use auriga_protocol::segment::{Entry, EntryKind, Outcome, Survived, Task};
 use auriga_protocol::{
     AppendId, Effects, Lsn, Machine, Membership, Micros, PageId, Payload, Segment, SegmentConfig, SegmentId,
     VolumeEpoch,
@@ -28,6 +29,10 @@ pub struct Node {
     pub tasks: VecDeque<Task<Mark>>,
     entries: Arc<Vec<Entry<Mark>>>,
     durable: AppendId,
+    /// Entries were lost, and the segment has not yet written down that it knows.
+    damaged: bool,
+    /// Whether the journal may be damaged or cleaned: then disks that boot to the same machine may yet differ.
+    every_entry_counts: bool,
     pages: Arc<Pages>,
     /// What a crash now would leave.
     pub kept: Arc<Kept>,
@@ -61,37 +66,80 @@ pub struct Kept {
 
 impl Node {
     /// A segment directly after its creation.
-    pub fn created(config: &SegmentConfig, id: SegmentId, membership: Membership) -> Node {
+    pub fn created(config: &SegmentConfig, id: SegmentId, membership: Membership, every_entry_counts: bool) -> Node {
         let survived: Survived<Mark> = Survived::created(membership);
         let machine = Segment::boot(config, id, survived.clone(), Micros(0), &mut Effects::default());
-        let entries = Arc::new(survived.entries);
-        let pages = Arc::default();
         let kept = Arc::new(Kept::of(&machine));
-        let (pending, tasks) = (VecDeque::new(), VecDeque::new());
-        let durable = AppendId(0);
-        Node { machine, pending, tasks, entries, durable, pages, kept, digest: 0, names_peers: false }
+        Node {
+            machine,
+            pending: VecDeque::new(),
+            tasks: VecDeque::new(),
+            entries: Arc::new(survived.entries),
+            durable: AppendId(0),
+            damaged: false,
+            every_entry_counts,
+            pages: Arc::default(),
+            kept,
+            digest: 0,
+            names_peers: false,
+        }
     }
 
     /// Makes the oldest pending append durable; answers its number.
     pub fn fsync(&mut self, config: &SegmentConfig) -> Option<AppendId> {
         let (id, entry) = self.pending.pop_front()?;
-        Arc::make_mut(&mut self.entries).push(entry);
+        self.keep(entry);
         self.durable = id;
         self.reckon_kept(config);
         Some(id)
     }
 
-    /// Loses the machine and all but the oldest `keep` pending appends, and boots again. Effects of the boot other
-    /// than appends are timers, which the model has by itself.
-    pub fn crash(&mut self, config: &SegmentConfig, keep: usize) {
+    /// Loses the machine and all but the oldest `keep` pending appends, and boots again.
+    pub fn crash(&mut self, config: &SegmentConfig, keep: usize, effects: &mut Effects<Segment<Mark>>) {
         let survivors = self.pending.drain(..).take(keep).map(|(_, entry)| entry).collect::<Vec<_>>();
         if !survivors.is_empty() {
-            Arc::make_mut(&mut self.entries).extend(survivors);
+            survivors.into_iter().for_each(|entry| self.keep(entry));
             self.reckon_kept(config);
         }
+        self.reboot(config, effects);
+    }
+
+    /// Loses the machine, what is pending and all but the first `first` entries of the journal, and boots again.
+    pub fn lose(&mut self, config: &SegmentConfig, first: usize, effects: &mut Effects<Segment<Mark>>) {
+        self.pending.clear();
+        Arc::make_mut(&mut self.entries).truncate(first);
+        self.damaged = true;
+        self.reckon_kept(config);
+        self.reboot(config, effects);
+    }
+
+    /// Rewrites the journal: the newest entry of each kind, then all records.
+    pub fn clean(&mut self, config: &SegmentConfig) {
+        self.entries = Arc::new(cleaned(&self.entries));
+        self.reckon_kept(config);
+    }
+
+    /// The durable entries.
+    pub fn journal(&self) -> &[Entry<Mark>] {
+        &self.entries
+    }
+
+    /// Whether cleaning would change the journal.
+    pub fn can_be_cleaned(&self) -> bool {
+        cleaned(&self.entries) != *self.entries
+    }
+
+    fn keep(&mut self, entry: Entry<Mark>) {
+        if matches!(entry, Entry::Amnesia { .. }) {
+            self.damaged = false;
+        }
+        Arc::make_mut(&mut self.entries).push(entry);
+    }
+
+    fn reboot(&mut self, config: &SegmentConfig, effects: &mut Effects<Segment<Mark>>) {
         self.tasks.clear();
         self.durable = AppendId(0);
-        self.machine = self.boot(config);
+        self.machine = self.boot(config, effects);
     }
 
     /// Runs the oldest task.
@@ -122,7 +170,11 @@ impl Node {
     /// The node's canonical bytes.
     pub fn write(&self, out: &mut Vec<u8>, labels: &mut dyn canon::Labels) {
         canon::write(out, &self.machine, self.durable.0, labels);
-        out.extend_from_slice(&self.kept.bytes);
+        if self.every_entry_counts {
+            canon::write(out, &*self.entries, 0, labels);
+        } else {
+            out.extend_from_slice(&self.kept.bytes);
+        }
         for (id, entry) in &self.pending {
             canon::write(out, &(*id, entry), self.durable.0, labels);
         }
@@ -133,14 +185,24 @@ impl Node {
         }
     }
 
-    fn boot(&self, config: &SegmentConfig) -> Segment<Mark> {
-        let survived = Survived { floor: self.pages.floor, entries: (*self.entries).clone(), damaged: false };
-        Segment::boot(config, self.machine.id(), survived, Micros(0), &mut Effects::default())
+    fn boot(&self, config: &SegmentConfig, effects: &mut Effects<Segment<Mark>>) -> Segment<Mark> {
+        let entries = (*self.entries).clone();
+        let survived = Survived { floor: self.pages.floor, entries, damaged: self.damaged };
+        Segment::boot(config, self.machine.id(), survived, Micros(0), effects)
     }
 
     fn reckon_kept(&mut self, config: &SegmentConfig) {
-        self.kept = Arc::new(Kept::of(&self.boot(config)));
+        self.kept = Arc::new(Kept::of(&self.boot(config, &mut Effects::default())));
     }
+}
+
+/// The newest entry of each kind, then all records: a journal that was cleaned. (Kinds may stand in any order; this is
+/// the one that puts an install before records that it annuls.)
+fn cleaned(journal: &[Entry<Mark>]) -> Vec<Entry<Mark>> {
+    let (records, others): (Vec<_>, Vec<_>) =
+        journal.iter().cloned().partition(|entry| entry.kind() == EntryKind::Records);
+    let newest: BTreeMap<EntryKind, Entry<Mark>> = others.into_iter().map(|entry| (entry.kind(), entry)).collect();
+    newest.into_values().chain(records).collect()
 }
 
 impl Kept {

@@ -49,7 +49,7 @@
 use crate::node::Node;
 use crate::payload::Mark;
 use crate::world::World;
-use auriga_protocol::message::{Envelope, Message, Refusal};
+use auriga_protocol::message::{Envelope, Message, Refusal, Standing};
 use auriga_protocol::writer::Role;
 use auriga_protocol::{Effect, Effects, Input, Machine, Micros, Party, VolumeEpoch, WriterId};
 use std::sync::Arc;
@@ -103,16 +103,22 @@ pub fn thin_out(reductions: Reductions, world: &mut World) {
 pub fn spent(world: &World, envelope: &Envelope<Mark>) -> bool {
     match (envelope.from, envelope.to) {
         (Party::Writer(_, writer), Party::Segment(segment)) => {
-            let node = &world.nodes[world.shape.index(segment.pg, segment.member)];
-            spent_to_segment(world, writer, node.kept.promised, &envelope.message) && is_refused(node, envelope)
+            let index = world.shape.index(segment.pg, segment.member);
+            let node = &world.nodes[index];
+            // A promise that may be forgotten refuses nothing for ever.
+            let promised = if world.may_lose(index) { VolumeEpoch::NONE } else { node.kept.promised };
+            spent_to_segment(world, writer, promised, &envelope.message) && is_refused(node, envelope)
         }
         (Party::Segment(segment), Party::Writer(_, writer)) => {
             let Some(index) = world.writer_index(writer) else { return true };
             spent_to_writer(world, index, segment, &envelope.message)
         }
         (Party::Segment(_), Party::Segment(segment)) => {
-            let kept = &world.nodes[world.shape.index(segment.pg, segment.member)].kept;
+            let node = &world.nodes[world.shape.index(segment.pg, segment.member)];
+            let kept = &node.kept;
             match &envelope.message {
+                // Only a segment that still wants to rejoin takes an answer.
+                Message::RejoinKnown { .. } | Message::RejoinPush { .. } => !node.machine.status().rejoining,
                 // Taken only while the promise is the install, and both are the sender's.
                 Message::GossipPush { installed, .. } => *installed < kept.promised,
                 Message::GossipInstall(install) => {
@@ -185,6 +191,7 @@ fn spent_to_writer(world: &World, index: usize, segment: auriga_protocol::Segmen
             over || *volume_epoch < epoch
         }
         Message::Tail { volume_epoch, .. } => matches!(role, Role::Installing | Role::Open) || *volume_epoch < epoch,
+        Message::Acknowledge { standing, .. } if *standing != Standing::default() => false,
         Message::Acknowledge { volume_epoch, scl, .. } => {
             let known = || {
                 let status = writer.status();
@@ -199,6 +206,8 @@ fn spent_to_writer(world: &World, index: usize, segment: auriga_protocol::Segmen
             let node = &world.nodes[world.shape.index(segment.pg, segment.member)];
             *installed >= epoch || node.kept.installed >= epoch || install_in_flight(world, index, segment)
         }
+        // Tried again by the retry timer only.
+        Message::Refused(Refusal::Rejoining | Refusal::Busy | Refusal::DiskFull) => true,
         _ => false,
     }
 }

@@ -4,6 +4,7 @@
 //! that your module contributes to [`all`].
 
 use crate::checking::{self, Checkable, Failure, Options, Verdict};
+use stateright::{Expectation, Property};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::net::SocketAddr;
@@ -56,6 +57,11 @@ impl Scope {
         self.runner.shortest(property)
     }
 
+    /// The names of the properties that must always hold.
+    pub fn always(&self) -> Vec<&'static str> {
+        self.runner.always()
+    }
+
     /// Opens stateright's explorer in the browser; serves until the process is stopped.
     pub fn explore(&self, address: SocketAddr) {
         self.runner.explore(address);
@@ -82,6 +88,7 @@ impl Scope {
 trait Runner: Send + Sync {
     fn check(&self, name: &str, options: &Options) -> Verdict;
     fn shortest(&self, property: &'static str) -> Failure;
+    fn always(&self) -> Vec<&'static str>;
     fn explore(&self, address: SocketAddr);
 }
 
@@ -98,6 +105,11 @@ where
 
     fn shortest(&self, property: &'static str) -> Failure {
         checking::shortest(&self.0, property)
+    }
+
+    fn always(&self) -> Vec<&'static str> {
+        let always = |property: &Property<M>| matches!(property.expectation, Expectation::Always);
+        (self.0)().properties().iter().filter(|property| always(property)).map(|property| property.name).collect()
     }
 
     fn explore(&self, address: SocketAddr) {

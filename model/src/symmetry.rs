@@ -7,17 +7,15 @@
 //! bytes therefore always mean equal up to names, whatever the colours are worth: poor colours cost states, never
 //! soundness. The state itself keeps its names, so that traces can be read.
 
-use crate::canon::{digest, write};
+use crate::canon::{Labels, digest, write};
 use crate::node::Node;
-use crate::world::World;
+use crate::world::{Flying, World};
 use auriga_protocol::{MemberId, Party, PgId};
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
 
 /// Members are numbered 0..=15.
 type PerMember = [u64; 16];
-
-const SELF: u64 = 1;
 
 thread_local! {
     static SCRATCH: RefCell<(Vec<u8>, Vec<u8>)> = RefCell::default();
@@ -45,15 +43,19 @@ pub fn write_world(world: &World, bytes: &mut Vec<u8>, scratch: &mut Vec<u8>) {
     for (pg, group) in world.nodes.chunks(usize::from(world.shape.members)).enumerate() {
         for member in &order {
             let index = pg * usize::from(world.shape.members) + usize::from(*member);
-            bytes.push(world.may_crash(index).into());
+            bytes.push((world.may_crash(index) || world.may_lose(index)).into());
             write_node(&group[usize::from(*member)], bytes, &mut label);
         }
     }
     write_people(world, bytes, &mut label);
     let mut flying: Vec<(u64, u64, u128)> = (world.network.iter())
         .map(|flying| {
-            let name = |party| party_label(party, &mut |member| place[usize::from(member)]);
-            (name(flying.envelope.from), name(flying.envelope.to), flying.content)
+            let mut label = |member: u8| place[usize::from(member)];
+            let (from, to) =
+                (party_label(flying.envelope.from, &mut label), party_label(flying.envelope.to, &mut label));
+            let content =
+                if flying.names_members { named_content(flying, scratch, &mut label) } else { flying.content };
+            (from, to, content)
         })
         .collect();
     flying.sort_unstable();
@@ -65,6 +67,12 @@ pub fn write_world(world: &World, bytes: &mut Vec<u8>, scratch: &mut Vec<u8>) {
     bytes.extend_from_slice(broken.as_bytes());
 }
 
+fn named_content(flying: &Flying, scratch: &mut Vec<u8>, label: &mut impl FnMut(u8) -> u64) -> u128 {
+    scratch.clear();
+    write(scratch, &flying.envelope.message, 0, label);
+    digest(scratch)
+}
+
 fn write_node(node: &Node, bytes: &mut Vec<u8>, label: &mut impl FnMut(u8) -> u64) {
     if node.names_peers {
         node.write(bytes, label);
@@ -74,7 +82,7 @@ fn write_node(node: &Node, bytes: &mut Vec<u8>, label: &mut impl FnMut(u8) -> u6
 }
 
 /// Writers, observer, users, budgets.
-fn write_people(world: &World, bytes: &mut Vec<u8>, label: &mut impl FnMut(u8) -> u64) {
+fn write_people(world: &World, bytes: &mut Vec<u8>, label: &mut impl Labels) {
     for writer in &world.writers {
         write(bytes, &**writer, 0, label);
     }
@@ -98,20 +106,32 @@ fn party_label(party: Party, label: &mut impl FnMut(u8) -> u64) -> u64 {
     }
 }
 
+/// Collects what writers and observer say of each member.
+struct Seen {
+    first: PerMember,
+    colour: PerMember,
+}
+
+impl Labels for Seen {
+    fn label(&mut self, member: u8) -> u64 {
+        self.first[usize::from(member)]
+    }
+
+    fn entry_of(&mut self, member: u8, place: usize, entry: &[u8]) {
+        let own = &mut self.colour[usize::from(member)];
+        *own = own.wrapping_add((digest(entry) as u64 ^ place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    }
+}
+
 /// The members in an order that does not depend on their names, zone by zone.
 fn canonical_order(world: &World, scratch: &mut Vec<u8>) -> Vec<u8> {
-    let shape = &*world.shape;
     let mut zones = zones_that_matter(world);
     let mut colour = first_colours(world);
     if tied(&zones, &colour) {
-        let first = colour;
-        for member in 0..shape.members {
-            scratch.clear();
-            let mut label = |other: u8| if other == member { SELF } else { first[usize::from(other)] };
-            write_people(world, scratch, &mut label);
-            scratch.extend_from_slice(&first[usize::from(member)].to_le_bytes());
-            colour[usize::from(member)] = digest(scratch) as u64;
-        }
+        let mut seen = Seen { first: colour, colour };
+        scratch.clear();
+        write_people(world, scratch, &mut seen);
+        colour = seen.colour;
     }
     let by_colour = |member: &u8| (colour[usize::from(*member)], *member);
     zones.iter_mut().for_each(|zone| zone.sort_unstable_by_key(by_colour));
@@ -136,7 +156,8 @@ fn first_colours(world: &World) -> PerMember {
     let mut colour: PerMember = [0; 16];
     for (index, node) in world.nodes.iter().enumerate() {
         let own = &mut colour[index % members];
-        *own = own.rotate_left(7) ^ node.digest as u64 ^ u64::from(world.may_crash(index)) << 63;
+        *own =
+            own.rotate_left(7) ^ node.digest as u64 ^ u64::from(world.may_crash(index) || world.may_lose(index)) << 63;
     }
     let before = colour;
     for flying in &world.network {

@@ -10,6 +10,7 @@
 use crate::node::Node;
 use crate::payload::Mark;
 use auriga_protocol::message::{Envelope, Message};
+use auriga_protocol::notation::Names;
 use auriga_protocol::observer::Observer;
 use auriga_protocol::{
     Lsn, MemberId, Note, PageId, Party, PgId, TruncationList, VolumeEpoch, VolumeId, Writer, WriterId,
@@ -57,6 +58,10 @@ pub struct Budgets {
     pub crashes: u8,
     /// Availability Zones that may crash.
     pub zone_crashes: u8,
+    /// Nodes whose journal may lose entries.
+    pub losses: u8,
+    /// Journals that may be cleaned.
+    pub cleans: u8,
     /// Retry timers that may fire, over all writers.
     pub retries: u8,
     /// Gossip rounds that may have an effect.
@@ -74,8 +79,10 @@ pub struct Budgets {
 pub struct Flying {
     /// The message.
     pub envelope: Envelope<Mark>,
-    /// Stands for the content, addresses left out.
+    /// Stands for the content; addresses, and members that it names, left out.
     pub content: u128,
+    /// Whether it names members.
+    pub names_members: bool,
 }
 
 /// What was seen so far: the protocol's observer, and what the model knows because it is the users too.
@@ -130,7 +137,7 @@ pub struct World {
     pub network: Vec<Arc<Flying>>,
     /// What may still happen.
     pub left: Budgets,
-    /// Nodes that may crash, as bits: only their disks let appends wait (reduction 5).
+    /// Nodes that may crash or lose entries, as bits: only their disks let appends wait (reduction 5).
     pub doomed: u64,
     /// Requests made so far: the next token.
     pub requests: u8,
@@ -140,6 +147,8 @@ pub struct World {
     pub history: Arc<History>,
     /// The first rule broken; nothing happens after it.
     pub broken: Option<Arc<Broken>>,
+    /// While a trace is written as a script: its commands. No part of the state.
+    pub script: Option<Vec<String>>,
 }
 
 impl World {
@@ -159,31 +168,48 @@ impl World {
     pub fn send(&mut self, from: Party, to: Party, message: Message<Mark>) {
         let mut bytes = Vec::with_capacity(64);
         let mut names_members = false;
-        let mut label = |member: u8| {
+        let mut label = |_| {
             names_members = true;
-            u64::from(member)
+            0
         };
         crate::canon::write(&mut bytes, &message, 0, &mut label);
-        assert!(!(names_members && self.shape.symmetric), "symmetry can't rename inside messages: {message:?}");
         let content = crate::canon::digest(&bytes);
-        let envelope = Envelope { from, to, message };
-        let same =
-            |other: &Arc<Flying>| other.content == content && other.envelope.from == from && other.envelope.to == to;
+        let flying = Flying { envelope: Envelope { from, to, message }, content, names_members };
+        let same = |other: &Arc<Flying>| {
+            let alike = other.content == content && other.envelope.from == from && other.envelope.to == to;
+            alike && (!names_members || other.envelope.message == flying.envelope.message)
+        };
         if !self.network.iter().any(same) {
-            self.network.push(Arc::new(Flying { envelope, content }));
+            self.network.push(Arc::new(flying));
         }
+    }
+
+    /// Adds a command to the script, if one is written.
+    pub fn script(&mut self, command: impl FnOnce(Names) -> String) {
+        let names = Names::of(self.shape.groups);
+        if let Some(script) = &mut self.script {
+            script.push(command(names));
+        }
+    }
+
+    /// A segment's name in a script.
+    pub fn name_of(&self, index: usize) -> String {
+        Names::of(self.shape.groups).segment(self.nodes[index].machine.id())
     }
 
     /// Tells the observer, and keeps what the model's own properties need.
     pub fn note(&mut self, note: &Note) {
         let history = Arc::make_mut(&mut self.history);
-        let verdict = history.observer.observe(note);
         let (mut twice, mut back) = (None, None);
+        if let Note::Installed { segment, volume_epoch, truncations } = note {
+            let known = history.installs.entry(*volume_epoch).or_insert_with(|| truncations.clone());
+            // Either two writers decided for one volume epoch, or this segment has forgotten what it was told.
+            let told = history.observer.segments.get(segment).is_some_and(|told| told.installed == *volume_epoch);
+            let rule = if told { "R-TRUNCATE-2" } else { "R-FENCE-3" };
+            twice = (known != truncations).then(|| (rule, format!("{volume_epoch}: {known:?} and {truncations:?}")));
+        }
+        let verdict = history.observer.observe(note);
         match note {
-            Note::Installed { volume_epoch, truncations, .. } => {
-                let known = history.installs.entry(*volume_epoch).or_insert_with(|| truncations.clone());
-                twice = (known != truncations).then(|| format!("{volume_epoch}: {known:?} and {truncations:?}"));
-            }
             Note::Opened { volume_epoch, vdl, .. } => {
                 let annuls = |epoch: &VolumeEpoch| history.installs.get(epoch).is_some_and(|list| list.annuls(*vdl));
                 let by = history.opened.keys().find(|epoch| *epoch < volume_epoch && annuls(epoch));
@@ -203,8 +229,8 @@ impl World {
         if let Err(violation) = verdict {
             self.breaks(violation.rule, violation.what);
         }
-        if let Some(what) = twice {
-            self.breaks("R-FENCE-3", what);
+        if let Some((rule, what)) = twice {
+            self.breaks(rule, what);
         }
         if let Some(what) = back {
             self.breaks("I-LINEAGE", what);
@@ -223,6 +249,11 @@ impl World {
     /// Whether this node may still crash.
     pub fn may_crash(&self, index: usize) -> bool {
         self.left.crashes + self.left.zone_crashes > 0 && self.doomed >> index & 1 == 1
+    }
+
+    /// Whether this node's journal may still lose entries.
+    pub fn may_lose(&self, index: usize) -> bool {
+        self.left.losses > 0 && self.doomed >> index & 1 == 1
     }
 
     /// The writer of this name, if it was started.

@@ -15,7 +15,7 @@
 (*   "allocated"    Allocate              Note::Allocated                  *)
 (*   "durable"      Advance               Note::Durable                    *)
 (*   "opened"       Open                  Note::Opened                     *)
-(*   "rejoined"     Rejoin!Rejoin         Note::Rejoined                   *)
+(*   "rejoined"     Rejoin!Rejoin         Note::Learnt                     *)
 (*                                                                         *)
 (* One volume.  Reads and collection are the observer's business.  Lines   *)
 (* that a killed process had not yet written are missing: so absence       *)

@@ -29,7 +29,7 @@ def event(note):
         return {"kind": "durable", "epoch": told["volume_epoch"], "vdl": told["vdl"]}
     if name == "Opened":
         return {"kind": "opened", "epoch": told["volume_epoch"], "writer": str(told["writer"]), "vdl": told["vdl"]}
-    if name == "Rejoined":
+    if name == "Learnt":
         return {"kind": "rejoined", "segment": segment(told["segment"]), "promised": told["promised"]}
     return None
 

@@ -61,6 +61,8 @@ counted! {
     Hydrated = "hydrated from a peer", true;
     /// A segment rejoined after amnesia.
     Rejoined = "rejoined after losing journal entries", true;
+    /// A segment that forgot has learnt what its peers know.
+    Learnt = "note Learnt", true;
     /// A segment promised.
     Sealed = "note Sealed", true;
     /// A segment installed.
@@ -195,6 +197,7 @@ impl Coverage {
             Note::Acknowledged { .. } => Counted::Acknowledged,
             Note::Served { .. } => Counted::Served,
             Note::Collected { .. } => Counted::Collected,
+            Note::Learnt { .. } => Counted::Learnt,
             Note::Rejoined { .. } => Counted::Rejoined,
             Note::Allocated { .. } => Counted::Allocated,
             Note::Opened { .. } => Counted::Opened,

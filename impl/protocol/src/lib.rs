@@ -18,7 +18,8 @@
 //! 3. [`message`]: what travels.
 //! 4. [`segment`]: one copy of one protection group.
 //! 5. [`writer`]: the volume driver: allocation, quorum tracking, reads, recovery.
-//! 6. [`note`] and [`observer`]: what an outside judge may see, and how it judges.
+//! 6. [`note`] and [`observer`]: what an outside judge may see, and how it judges. [`notation`]: how all of it is written
+//!    in traces and scripts.
 //! 7. [`membership`]: replacing a group's member. [`global`]: regions: switchover, failover, rejoin.
 //!
 //! Rule numbers such as `R-WRITE-2` refer to `specs/rules.md`.
@@ -33,6 +34,7 @@ pub mod ids;
 pub mod machine;
 pub mod membership;
 pub mod message;
+pub mod notation;
 pub mod note;
 pub mod observer;
 pub mod quorum;

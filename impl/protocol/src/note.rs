@@ -57,6 +57,16 @@ pub enum Note {
         /// The new floor.
         floor: Lsn,
     },
+    /// A segment that lost part of its log has learnt what its peers know, and takes part again. A promise or an install
+    /// of which none of them has heard is void (R-REJOIN-3).
+    Learnt {
+        /// Which segment.
+        segment: SegmentId,
+        /// The promise that it took over.
+        promised: VolumeEpoch,
+        /// The install that it took over.
+        installed: VolumeEpoch,
+    },
     /// A segment that lost part of its log may count again.
     Rejoined {
         /// Which segment.

@@ -115,6 +115,7 @@ impl Observer {
                 self.page_is_as_of(segment.volume, installed, *page, *read_point, *version)
             }
             Note::Collected { segment, floor } => self.on_collected(*segment, *floor),
+            Note::Learnt { segment, promised, installed } => self.on_learnt(*segment, *promised, *installed),
             Note::Rejoined { segment, promised, scl } => {
                 let history = self.segments.entry(*segment).or_default();
                 let kept = *promised >= history.sealed.max(history.installed);
@@ -215,6 +216,21 @@ impl Observer {
             format!("{segment} acknowledged {scl} to {volume_epoch} after promising {sealed}")
         })?;
         require(!annulled, "R-TRUNCATE-1", || format!("{segment} acknowledged annulled {scl} in {volume_epoch}"))
+    }
+
+    /// A promise or an install that no peer has heard of is void: whoever counted it hears of the loss before it has a
+    /// quorum (R-REJOIN-3). But behind an install stands a read quorum, and one of it was asked.
+    fn on_learnt(&mut self, segment: SegmentId, promised: VolumeEpoch, installed: VolumeEpoch) -> Verdict {
+        let history = self.segments.entry(segment).or_default();
+        let before = history.installed;
+        history.sealed = promised;
+        if installed < before {
+            history.installed = installed;
+            history.truncations = TruncationList::default();
+        }
+        require(promised >= before, "R-REJOIN-1", || {
+            format!("{segment} learnt of promise {promised}, below its install {before}")
+        })
     }
 
     fn on_collected(&mut self, segment: SegmentId, floor: Lsn) -> Verdict {

@@ -229,6 +229,7 @@ fn segment_of(note: &Note) -> Option<SegmentId> {
         | Note::Acknowledged { segment, .. }
         | Note::Served { segment, .. }
         | Note::Collected { segment, .. }
+        | Note::Learnt { segment, .. }
         | Note::Rejoined { segment, .. } => Some(*segment),
         _ => None,
     }
@@ -245,6 +246,7 @@ fn name_of(note: &Note) -> &'static str {
         Note::Acknowledged { .. } => "Acknowledged",
         Note::Served { .. } => "Served",
         Note::Collected { .. } => "Collected",
+        Note::Learnt { .. } => "Learnt",
         Note::Rejoined { .. } => "Rejoined",
         Note::Allocated { .. } => "Allocated",
         Note::Opened { .. } => "Opened",

@@ -137,6 +137,8 @@ impl<P: Payload> Segment<P> {
         let incarnation = self.standing.incarnation;
         // In this order: whoever finds the target on disk after a crash must find the promises too.
         self.take_over_promises(promised, install, out);
+        let (promised, installed) = (self.promise.volume_epoch, self.install.volume_epoch);
+        out.note(Note::Learnt { segment: self.id, promised, installed });
         let append = self.append(Entry::Amnesia { incarnation, target: Some(target) }, out);
         let (to, volume_epoch) = (self.installed_writer(), self.install.volume_epoch);
         self.waiting.push((append, Reply::Installed { to, volume_epoch }));

@@ -9,10 +9,16 @@
 //! A segment is `A` to `F` where the volume has one protection group, `pg1/A` where it has several. Records are given
 //! as runs of LSNs; a `*` marks a CPL.
 
-use auriga_protocol::message::BasePage;
-use auriga_protocol::segment::{Entry, Task};
-use auriga_protocol::{Install, Message, Note, Party, Payload, Record, Refusal, SealReport, SegmentId, VolumeEpoch};
-use std::fmt::Write as _;
+use crate::ids::{Party, SegmentId, VolumeEpoch};
+use crate::message::{BasePage, Install, Message, Refusal, SealReport};
+use crate::note::Note;
+use crate::record::{Payload, Record};
+use crate::segment::{Entry, Task};
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::Write as _;
 
 /// How names are written: it depends on how many groups the volume has.
 #[derive(Clone, Copy, Debug)]
@@ -204,6 +210,7 @@ pub fn note(note: &Note) -> String {
         Note::Acknowledged { volume_epoch, scl, .. } => format!("Acknowledged {volume_epoch} scl={scl}"),
         Note::Served { page, read_point, version, .. } => format!("Served {page:?} at={read_point} version={version}"),
         Note::Collected { floor, .. } => format!("Collected floor={floor}"),
+        Note::Learnt { promised, installed, .. } => format!("Learnt promised={promised} installed={installed}"),
         Note::Rejoined { promised, scl, .. } => format!("Rejoined promised={promised} scl={scl}"),
         Note::Allocated { lsn, pg, page, is_cpl, .. } => {
             format!("Allocated {lsn}{} {pg} {page:?}", if *is_cpl { "*" } else { "" })

@@ -1,0 +1,144 @@
+//! What can happen next.
+
+use super::Volume;
+use crate::world::World;
+use auriga_protocol::writer::Role;
+use auriga_protocol::{MemberId, Message, PageId, Party, VolumeEpoch};
+use std::collections::BTreeSet;
+
+/// A step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// The next writer starts. Where every segment has durably promised some volume epoch, its first seal is hopeless:
+    /// it goes on from the refusal that names this epoch.
+    Start(Option<VolumeEpoch>),
+    /// The message at this place in the network arrives.
+    Deliver(usize),
+    /// It arrives, and will arrive again.
+    Duplicate(usize),
+    /// The read question at this place in the network reaches this member instead.
+    Misroute(usize, MemberId),
+    /// The oldest pending append of this node is durable.
+    Fsync(usize),
+    /// This node crashes; so many pending appends survive.
+    Crash(usize, usize),
+    /// All nodes of this zone crash; of each so many pending appends survive.
+    CrashZone(usize, Vec<usize>),
+    /// This node crashes, and its journal is found damaged: of its entries so many are left.
+    Lose(usize, usize),
+    /// This node's journal is cleaned: what was replaced goes, and what is left stands in another order.
+    Clean(usize),
+    /// A user of this writer submits the next mini-transaction.
+    Submit(usize),
+    /// A user of this writer reads a page.
+    Read(usize, PageId),
+    /// This writer's retry timer fires.
+    Retry(usize),
+    /// This node's gossip timer fires, and its question reaches this member.
+    Gossip(usize, MemberId),
+    /// This node's coalesce timer fires.
+    Coalesce(usize),
+    /// The oldest task of this node ends.
+    Task(usize),
+}
+
+impl Volume {
+    pub(super) fn network_steps(&self, world: &World, steps: &mut Vec<Step>) {
+        for (at, flying) in world.network.iter().enumerate() {
+            steps.push(Step::Deliver(at));
+            if let (Message::ReadPage { .. }, Party::Segment(asked)) = (&flying.envelope.message, flying.envelope.to) {
+                let others = (0..self.shape.members).map(MemberId).filter(|member| *member != asked.member);
+                steps.extend(others.map(|member| Step::Misroute(at, member)));
+            }
+            if world.left.duplicates > 0 {
+                steps.push(Step::Duplicate(at));
+            }
+        }
+    }
+
+    pub(super) fn node_steps(&self, world: &World, steps: &mut Vec<Step>) {
+        let nothing = self.scale.reductions.crash_keeps_nothing;
+        for (index, node) in world.nodes.iter().enumerate() {
+            let member = node.machine.id().member;
+            if !node.pending.is_empty() {
+                steps.push(Step::Fsync(index));
+            }
+            if !node.tasks.is_empty() {
+                steps.push(Step::Task(index));
+            }
+            if world.left.crashes > 0 && world.may_crash(index) {
+                let most = if nothing { 0 } else { node.pending.len() };
+                steps.extend((0..=most).map(|keep| Step::Crash(index, keep)));
+            }
+            if world.left.losses > 0 && world.may_lose(index) {
+                // The first entry made the segment: a node that lost it is a new one.
+                steps.extend((1..node.journal().len().max(1)).map(|first| Step::Lose(index, first)));
+            }
+            if world.left.cleans > 0 && world.may_crash(index) && node.can_be_cleaned() {
+                steps.push(Step::Clean(index));
+            }
+            if world.left.coalesces > 0 {
+                steps.push(Step::Coalesce(index));
+            }
+            if world.left.gossips > 0 {
+                let peers = (0..self.shape.members).map(MemberId).filter(|peer| *peer != member);
+                steps.extend(peers.map(|peer| Step::Gossip(index, peer)));
+            }
+        }
+        if world.left.zone_crashes > 0 {
+            let doomed = |zone: &usize| self.shape.nodes_of(*zone).all(|index| world.may_crash(index));
+            for zone in (0..self.shape.zones.len()).filter(doomed) {
+                let pending = self.shape.nodes_of(zone).map(|index| world.nodes[index].pending.len());
+                let most: Vec<usize> = pending.map(|pending| if nothing { 0 } else { pending }).collect();
+                steps.extend(choices(&most).into_iter().map(|keep| Step::CrashZone(zone, keep)));
+            }
+        }
+    }
+
+    pub(super) fn writer_steps(&self, world: &World, steps: &mut Vec<Step>) {
+        if world.left.writers > 0 {
+            let promised: BTreeSet<VolumeEpoch> = world.nodes.iter().map(|node| node.kept.promised).collect();
+            let hopeless = self.scale.reductions.drop_spent && !promised.contains(&VolumeEpoch::NONE);
+            if hopeless {
+                steps.extend(promised.into_iter().map(|epoch| Step::Start(Some(epoch))));
+            } else {
+                steps.push(Step::Start(None));
+            }
+        }
+        let newest_open = world.writers.iter().rposition(|writer| writer.role() == Role::Open);
+        for (index, writer) in world.writers.iter().enumerate() {
+            if writer.role() == Role::Open && world.left.submits > 0 {
+                steps.push(Step::Submit(index));
+            }
+            // A writer that was overtaken and does not know it may still read: what it sees is old, and its users are
+            // cut off by whoever promoted the new one. Where operations are judged, users ask the newest open writer.
+            let may_read = !self.scale.linearizable || newest_open == Some(index);
+            if writer.role() == Role::Open && world.left.reads > 0 && may_read {
+                let pages: BTreeSet<PageId> = self.scale.workload.iter().flatten().copied().collect();
+                steps.extend(pages.into_iter().map(|page| Step::Read(index, page)));
+            }
+            if writer.role() != Role::Fenced && world.left.retries > 0 {
+                steps.push(Step::Retry(index));
+            }
+        }
+    }
+}
+
+/// Every choice of one number up to each of `most`.
+fn choices(most: &[usize]) -> Vec<Vec<usize>> {
+    most.iter().fold(vec![Vec::new()], |chosen, most| {
+        let longer = |choice: Vec<usize>| (0..=*most).map(move |keep| [choice.clone(), vec![keep]].concat());
+        chosen.into_iter().flat_map(longer).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_all_of_them() {
+        assert_eq!(choices(&[1, 0]), [[0, 0], [1, 0]]);
+        assert_eq!(choices(&[2, 2]).len(), 9);
+    }
+}
