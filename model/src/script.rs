@@ -6,11 +6,7 @@
 //! happens to any machine is written down as it happens. What the bench has in flight beyond what the model still has
 //! (spent messages, repetitions) is never delivered.
 //!
-//! Beyond the commands that golden scripts use:
-//! - `cluster 1 members=3 write=2 read=2 lal=4 defects=no-fence,lsn-reused`: another quorum than 4/6 and 3/6, another
-//!   LAL, and planted defects;
-//! - `deliver w1 A Write 1* vdl=0 pgmrpl=0` (and `repeat`): the oldest message in flight with exactly this text;
-//! - `clean A`: the journal of a node is cleaned: the newest entry of each kind, then all records.
+//! What the commands mean: `conformance/src/script/command.rs`.
 
 use crate::volume::Volume;
 use auriga_protocol::Defect;
@@ -35,7 +31,6 @@ impl Volume {
 
 /// A script as the text of a file.
 pub fn render(title: &str, commands: &[String]) -> String {
-    let line =
-        |command: &String| if command.starts_with('#') { format!("{command}\n") } else { format!("> {command}\n") };
+    let line = |command: &String| format!("> {command}\n");
     format!("# {title}\n\n") + &commands.iter().map(line).collect::<String>()
 }

@@ -1,7 +1,7 @@
 //! The smallest scope that shows each planted defect of the global database.
 
+use super::model::GlobalModel;
 use super::scopes::{self, Bounds};
-use super::world::GlobalModel;
 use auriga_protocol::{Defect, Defects};
 
 /// A defect, and where it shows.

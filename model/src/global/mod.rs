@@ -17,16 +17,18 @@
 //! secondary skips what it has. Scopes without crashes have synchronous disks: a slow disk only delays what others see,
 //! and so does the network. `tests.rs` compares verdicts with the first two on and off.
 //!
-//! Next: `world.rs` (what a step does), `properties.rs` (what must hold), `scopes.rs` (how large), `defects.rs`.
+//! Next: `world.rs` (nodes and network), `model.rs` (what can happen), `properties.rs` (what must hold), `scopes.rs` (how large), `defects.rs`.
 
 pub mod defects;
+mod model;
 mod notation;
 mod properties;
 mod scopes;
 mod world;
 
+pub use model::{Action, GlobalModel};
 pub use scopes::{Bounds, scopes};
-pub use world::{Action, GlobalModel, World};
+pub use world::World;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Steps and states of the global model, told in one line each.
 
-use super::world::{Action, World};
+use super::model::Action;
+use super::world::World;
 use auriga_protocol::Lsn;
 use auriga_protocol::global::{GlobalMessage, GlobalRefusal, Lineage, Plan, ShippedRecord};
 

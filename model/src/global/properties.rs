@@ -1,7 +1,8 @@
 //! What must hold in every state, and what some state must show so that holding means something.
 
+use super::model::{Action, GlobalModel};
 use super::scopes::{Bounds, Shows};
-use super::world::{Acknowledged, Action, GlobalModel, RegionNode, World};
+use super::world::{Acknowledged, RegionNode, World};
 use auriga_protocol::global::{RegionRole, ShippedRecord};
 use auriga_protocol::{Lsn, RegionId};
 use stateright::Property;

@@ -1,6 +1,6 @@
 //! The scopes of the global model.
 
-use super::world::GlobalModel;
+use super::model::GlobalModel;
 use crate::registry::{Scope, Set};
 use auriga_protocol::global::Operation;
 use auriga_protocol::{Defects, RegionId};

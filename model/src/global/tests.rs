@@ -1,8 +1,8 @@
 //! Scopes hold with their pinned counts, and every planted defect is found.
 
 use super::defects::planted;
+use super::model::GlobalModel;
 use super::scopes::{self, Bounds};
-use super::world::GlobalModel;
 use crate::checking::{self, Options};
 use auriga_protocol::{Defect, Defects};
 use std::collections::BTreeSet;

@@ -26,7 +26,7 @@ pub struct Bounds {
     pub members: u8,
     /// Writes, in all.
     pub writes: u8,
-    /// Crashes, in all; zero: synchronous disks.
+    /// Crashes, none or one; none: synchronous disks.
     pub crashes: u8,
     /// What the changer is asked, one after another.
     pub requests: Vec<ChangerRequest>,

@@ -291,11 +291,15 @@ impl Volume {
                 self.deliver(world, *at, true);
             }
             Step::Misroute(at, member) => {
-                world.script(|_| String::from("# a second reader's question, which is the model's own device"));
                 let flying = Arc::clone(&world.network[*at]);
                 if let Party::Segment(segment) = flying.envelope.to {
                     let index = self.shape.index(segment.pg, *member);
                     let (from, message) = (flying.envelope.from, flying.envelope.message.clone());
+                    let name = world.name_of(index);
+                    world.script(|names| {
+                        let (from, to) = (names.party(from), names.segment(segment));
+                        format!("misroute {name} {from} {to} {}", message_text(&message))
+                    });
                     self.step_segment(world, index, Input::Message { from, message });
                 }
             }
