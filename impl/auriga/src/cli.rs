@@ -167,7 +167,11 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let stop = stop_asked()?;
             let seed = seed.unwrap_or_else(|| fastrand::u64(..));
             let trace = demo.trace;
-            let demo = Demo::bring_up(Options { volatile: volatile.then_some(seed), ..demo.options("64MB") })?;
+            let mut options = Options { volatile: volatile.then_some(seed), ..demo.options("64MB") };
+            if scenario == Scenario::ByteFlips {
+                options.scrub_journal_s = 1;
+            }
+            let demo = Demo::bring_up(options)?;
             let clean = rehearse::run(&demo, scenario, rounds, seed, lying_disk, &stop)?;
             Ok(verdict(clean & (!trace || demo.judge_traces()?)))
         }
@@ -255,6 +259,7 @@ impl PlaceArguments {
             mount: MountConfig { cache_mib: self.cache_mib, ..MountConfig::default() },
             trace: self.trace,
             volatile: None,
+            scrub_journal_s: config::scrub_journal_s(),
         }
     }
 }

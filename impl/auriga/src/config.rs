@@ -22,9 +22,17 @@ pub struct StorageConfig {
     pub listen: SocketAddr,
     /// Where each member's storage process listens, its own included: A first. Segments find their peers by it.
     pub members: Vec<SocketAddr>,
+    /// How often to verify a complete journal file against its checksums, in seconds; 0: never.
+    #[serde(default = "scrub_journal_s")]
+    pub scrub_journal_s: u64,
     /// File that takes every observable fact as a line of JSON, for `auriga-conformance trace`; none where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<PathBuf>,
+}
+
+/// The usual [`StorageConfig::scrub_journal_s`].
+pub const fn scrub_journal_s() -> u64 {
+    60
 }
 
 /// One instance: a mounted volume with PostgreSQL on it.

@@ -4,6 +4,7 @@
 //! the clients remember. At intervals and at the end, PostgreSQL's own checker (`pg_amcheck`) reads every table and
 //! index.
 
+mod byte_flips;
 mod power_cut;
 
 use crate::bank::Bank;
@@ -37,6 +38,8 @@ pub enum Scenario {
     Everything,
     /// Everything, or one AZ, loses power: storage is on disks that forget what was not synchronised
     PowerCut,
+    /// One bit changes in a file of a storage process, live or stopped; it must be harmless, or found and healed
+    ByteFlips,
 }
 
 struct Rehearsal<'a> {
@@ -44,6 +47,7 @@ struct Rehearsal<'a> {
     bank: Bank,
     server: SocketAddr,
     random: fastrand::Rng,
+    flips: byte_flips::Counts,
 }
 
 /// Runs `rounds` of `scenario`, or fewer when asked to stop; answers whether nothing was lost or unexplained.
@@ -65,7 +69,8 @@ pub fn run(
     if lying_disk {
         power_cut::lie(demo)?;
     }
-    let mut rehearsal = Rehearsal { demo, bank, server, random: fastrand::Rng::with_seed(seed) };
+    let mut rehearsal =
+        Rehearsal { demo, bank, server, random: fastrand::Rng::with_seed(seed), flips: byte_flips::Counts::default() };
     let mut bad_rounds = 0;
     for round in 1..=rounds {
         if stop.try_recv().is_ok() {
@@ -85,6 +90,7 @@ pub fn run(
     let verdict = rehearsal.verify()?;
     bad_rounds += u32::from(!verdict.is_clean());
     rehearsal.check_database()?;
+    rehearsal.flips.show();
     println!(
         "{} commits acknowledged, {} lost, {} unexplained, {} wrong balances in the final database; {bad_rounds} bad rounds",
         verdict.acknowledged, verdict.lost, verdict.unexplained, verdict.wrong_balances
@@ -111,6 +117,7 @@ impl Rehearsal<'_> {
             Scenario::StorageKills => self.kill_storage(),
             Scenario::Everything => self.kill_everything(),
             Scenario::PowerCut => self.cut_power(),
+            Scenario::ByteFlips => self.flip_byte(),
         }
     }
 

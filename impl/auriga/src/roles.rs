@@ -1,6 +1,7 @@
 //! What the processes are: a storage node, or an instance, until SIGTERM.
 
 use crate::config::{InstanceConfig, StorageConfig};
+use crate::process::own_program;
 use crate::signals;
 use crate::storage::{cluster_id, volume_config};
 use auriga_instance::node::{self, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
@@ -13,10 +14,16 @@ use auriga_runtime::trace::Trace;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::ExitCode;
-use std::time::Duration;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::channel;
+
+/// See [`start_again`].
+const HEAL_PAUSE: Duration = Duration::from_secs(5);
+/// Environment variable with the time of the last healing, in seconds since 1970.
+const HEALED_AT: &str = "AURIGA_HEALED_AT";
 
 /// Members by name, from addresses in order.
 pub fn members(addresses: impl IntoIterator<Item = SocketAddr>) -> BTreeMap<MemberId, SocketAddr> {
@@ -42,7 +49,8 @@ pub fn storage(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
     // would be woken up to look for work that is not there.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let options = auriga_store::Options::new(cluster_id(&config.cluster).0, &config.name);
+        let mut options = auriga_store::Options::new(cluster_id(&config.cluster).0, &config.name);
+        options.scrub_journal_every = Duration::from_secs(config.scrub_journal_s);
         let node = StorageNode::start(node, || open_store(&config.directory, options)).await?;
         let stopped = tokio::select! {
             _ = asked.recv() => Stopped::Asked,
@@ -55,8 +63,27 @@ pub fn storage(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
                 Ok(ExitCode::SUCCESS)
             }
             Stopped::DiskFailed(why) => Err(format!("the disk failed: {why}").into()),
+            Stopped::Damaged(why) => {
+                node.stop().await;
+                start_again(&why)
+            }
         }
     })
+}
+
+/// Replaces this process by a new one of the same number, which finds the damage when it opens its store, and heals from
+/// peers. Not twice within [`HEAL_PAUSE`]: a disk that damages so much is none.
+fn start_again(why: &str) -> Result<ExitCode, Box<dyn Error>> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let last =
+        std::env::var(HEALED_AT).ok().and_then(|text| text.parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
+    if now.saturating_sub(last) < HEAL_PAUSE {
+        return Err(format!("damaged again within {} s: {why}", HEAL_PAUSE.as_secs()).into());
+    }
+    tracing::warn!(why, "starting again, to heal from peers");
+    let mut again = Command::new(own_program()?);
+    again.args(std::env::args_os().skip(1)).env(HEALED_AT, now.as_secs().to_string());
+    Err(again.exec().into())
 }
 
 /// Runs an instance.

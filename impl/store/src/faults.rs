@@ -428,3 +428,14 @@ fn more_queued_than_a_segment_may_is_a_broken_invariant() {
     store.create_segment(segment(1), membership()).expect("new");
     (1..100).for_each(|lsn| store.append(segment(1), AppendId(lsn), &records([lsn])));
 }
+
+#[test]
+fn each_copy_of_the_identity_may_be_damaged_if_a_start_lies_between() {
+    let disk = MemoryDisk::default();
+    let open = || crate::Store::open_on(std::sync::Arc::new(disk.clone()), options());
+    drop(open().unwrap());
+    for copy in [0, 1, 0] {
+        disk.flip("node", copy * 4096 + 40, 1);
+        assert!(open().is_ok(), "copy {copy}");
+    }
+}

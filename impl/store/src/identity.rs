@@ -24,7 +24,7 @@ pub(crate) struct Identity {
 /// It is another node's, or it is gone or unreadable in a directory that has segments.
 pub(crate) fn verify(disk: &dyn Disk, cluster: u128, node: &str) -> Result<Option<Identity>, OpenError> {
     let found = match disk.open(NAME) {
-        Ok(file) => twin::read(&*file, MAGIC).doing(|| "read the identity file".into())?,
+        Ok(file) => twin::read_and_repair(&*file, MAGIC).doing(|| "read the identity file".into())?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return if has_segments(disk)? { Err(OpenError::IdentityLost) } else { Ok(None) };
         }

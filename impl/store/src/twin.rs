@@ -55,6 +55,23 @@ pub(crate) fn read(file: &dyn File, magic: [u8; 4]) -> io::Result<Option<(u64, V
     Ok(copies.max_by_key(|(counter, _)| *counter).map(|(counter, value)| (counter, value.to_vec())))
 }
 
+/// [`read`], of a file that nobody is about to write: a copy that can't be read is replaced by the other one.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) fn read_and_repair(file: &dyn File, magic: [u8; 4]) -> io::Result<Option<(u64, Vec<u8>)>> {
+    let found = read(file, magic)?;
+    if let Some((counter, value)) = &found {
+        let bytes = read_up_to(file, 0, 2 * BLOCK)?;
+        let sound = bytes.chunks(BLOCK).filter(|block| decode(magic, block).is_some()).count();
+        if sound < 2 {
+            tracing::warn!(magic = %magic.escape_ascii(), "one of two copies was damaged, and is written again");
+            write_both(file, magic, *counter, value)?;
+        }
+    }
+    Ok(found)
+}
+
 /// Writes both copies, one after the other, each durable before the next begins.
 ///
 /// # Errors

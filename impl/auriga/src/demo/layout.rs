@@ -32,6 +32,8 @@ pub struct Layout {
     pub mount: MountConfig,
     /// Whether every process writes a trace.
     pub trace: bool,
+    /// See [`StorageConfig::scrub_journal_s`].
+    pub scrub_journal_s: u64,
 }
 
 impl Layout {
@@ -65,6 +67,7 @@ impl Layout {
             directory: self.storage().join(name),
             listen: self.storage_address(index),
             members: (0..STORAGE.len()).map(|index| self.storage_address(index)).collect(),
+            scrub_journal_s: self.scrub_journal_s,
             trace: self.trace_file(name),
         }
     }

@@ -71,6 +71,8 @@ pub struct Options {
     /// Whether storage is on a disk that forgets when its power is cut, and the seed of what it forgets. The caller has
     /// called [`volatile_disk::prepare`](crate::volatile_disk::prepare).
     pub volatile: Option<u64>,
+    /// See [`StorageConfig::scrub_journal_s`](crate::config::StorageConfig::scrub_journal_s).
+    pub scrub_journal_s: u64,
 }
 
 /// Why there is no demo.
@@ -311,6 +313,7 @@ fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError
         postgres: options.postgres,
         mount: options.mount,
         trace: options.trace,
+        scrub_journal_s: options.scrub_journal_s,
     };
     let problems = preflight::problems(&layout);
     if !problems.is_empty() {

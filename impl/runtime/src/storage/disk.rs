@@ -1,5 +1,6 @@
 //! What a storage node needs of its disk. `auriga-store` is the real one.
 
+use super::Stopped;
 use crate::admin::DiskStatus;
 use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
 use auriga_protocol::{AppendId, Membership, SegmentId};
@@ -12,8 +13,8 @@ pub trait DiskEvents: Send + Sync + 'static {
     fn durable(&self, segment: SegmentId, append: AppendId);
     /// A task ended (or the disk has something to say of its own accord).
     fn done(&self, segment: SegmentId, outcome: Outcome<Delta>);
-    /// The disk can't be relied on any more: the node must stop.
-    fn failed(&self, reason: String);
+    /// The disk can't be relied on any more: the node must stop, for this reason.
+    fn failed(&self, reason: Stopped);
 }
 
 /// A node's disk. Nothing here waits for the disk except [`Disk::create_segment`] and [`Disk::close`].

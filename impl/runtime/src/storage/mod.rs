@@ -51,6 +51,8 @@ pub enum Stopped {
     Asked,
     /// Its disk failed, and how. What it has not made durable it has not acknowledged.
     DiskFailed(String),
+    /// Its disk works, but what it holds is not what was written, and where. The next start heals it from peers.
+    Damaged(String),
 }
 
 /// Why a node did not start.

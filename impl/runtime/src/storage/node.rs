@@ -213,10 +213,10 @@ impl DiskEvents for NodeEvents {
         }
     }
 
-    fn failed(&self, reason: String) {
-        tracing::error!(%reason, "the disk failed: this node stops");
+    fn failed(&self, reason: Stopped) {
+        tracing::error!(?reason, "the disk failed: this node stops");
         if let Some(node) = self.0.upgrade() {
-            node.stop(Stopped::DiskFailed(reason));
+            node.stop(reason);
         }
     }
 }

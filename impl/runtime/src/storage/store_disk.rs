@@ -1,5 +1,6 @@
 //! The real disk: `auriga-store`, as a node sees it.
 
+use super::Stopped;
 use super::disk::{Disk, DiskEvents, Opened};
 use crate::admin::DiskStatus;
 use crate::driver::lock;
@@ -65,7 +66,11 @@ impl Owner for Teller {
     }
 
     fn fatal(&self, failure: &Failure) {
-        self.events.failed(failure.to_string());
+        let text = failure.to_string();
+        self.events.failed(match failure {
+            Failure::JournalDamaged { .. } => Stopped::Damaged(text),
+            Failure::Io(_) => Stopped::DiskFailed(text),
+        });
     }
 }
 
