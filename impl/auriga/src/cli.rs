@@ -3,7 +3,7 @@
 use crate::config::{self, InstanceConfig, MountConfig, PostgresConfig};
 use crate::demo::control::{self, Action, Ask, Reply};
 use crate::demo::{Demo, Options, janitor, layout, state};
-use crate::rehearse::{self, Scenario};
+use crate::rehearse::{self, Length, Scenario};
 use crate::status::gather::Where;
 use crate::{roles, signals, status, storage, tour, volatile_disk};
 use clap::{Args, Parser, Subcommand};
@@ -80,6 +80,9 @@ enum Command {
         /// How often
         #[arg(long, default_value_t = 50)]
         rounds: u32,
+        /// Go on for this long instead
+        #[arg(long, conflicts_with = "rounds")]
+        minutes: Option<u32>,
         /// To repeat a run's choices
         #[arg(long)]
         seed: Option<u64>,
@@ -159,7 +162,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
             println!("volume {} has its segments on all six storage processes", config.volume);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Rehearse { scenario, rounds, seed, lying_disk, demo } => {
+        Command::Rehearse { scenario, rounds, minutes, seed, lying_disk, demo } => {
             let volatile = scenario == Scenario::PowerCut;
             if volatile {
                 volatile_disk::prepare()?;
@@ -172,8 +175,11 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
                 options.scrub_journal_s = 1;
             }
             let demo = Demo::bring_up(options)?;
-            let clean = rehearse::run(&demo, scenario, rounds, seed, lying_disk, &stop)?;
-            Ok(verdict(clean & (!trace || demo.judge_traces()?)))
+            let length = minutes.map_or(Length::Rounds(rounds), Length::minutes);
+            let rehearsed = rehearse::run(&demo, scenario, length, seed, lying_disk, &stop);
+            // The traces of a rehearsal that failed say more than its error.
+            let holds = !trace || demo.judge_traces()?;
+            Ok(verdict(rehearsed? & holds))
         }
         Command::Janitor { mount, paths } => {
             janitor::run(&mount, &paths);
@@ -272,6 +278,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_rehearsal_is_as_long_as_asked_in_one_unit() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("auriga rehearse storage-kills --minutes 5 --trace").is_ok());
+        assert!(parse("auriga rehearse storage-kills --minutes 5 --rounds 5").is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod cli;
 mod config;
 mod demo;
 mod instance_admin;
+mod planted;
 mod process;
 mod rehearse;
 mod roles;

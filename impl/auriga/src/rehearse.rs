@@ -36,10 +36,35 @@ pub enum Scenario {
     StorageKills,
     /// SIGKILL of every process at once
     Everything,
+    /// One of these at random, or SIGKILL of an Availability Zone
+    Mixed,
     /// Everything, or one AZ, loses power: storage is on disks that forget what was not synchronised
     PowerCut,
     /// One bit changes in a file of a storage process, live or stopped; it must be harmless, or found and healed
     ByteFlips,
+}
+
+/// How long to go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Length {
+    /// So many rounds.
+    Rounds(u32),
+    /// Until a round ends after this time.
+    Time(Duration),
+}
+
+impl Length {
+    /// So many minutes.
+    pub fn minutes(minutes: u32) -> Length {
+        Length::Time(Duration::from_secs(u64::from(minutes) * 60))
+    }
+
+    fn reached(self, rounds: u32, time: Duration) -> bool {
+        match self {
+            Length::Rounds(limit) => rounds >= limit,
+            Length::Time(limit) => time >= limit,
+        }
+    }
 }
 
 struct Rehearsal<'a> {
@@ -50,19 +75,22 @@ struct Rehearsal<'a> {
     flips: byte_flips::Counts,
 }
 
-/// Runs `rounds` of `scenario`, or fewer when asked to stop; answers whether nothing was lost or unexplained.
+/// Runs rounds of `scenario` until `length`, or until asked to stop; answers whether nothing was lost or unexplained.
 ///
 /// # Errors
 /// A process did not come back, or `pg_amcheck` found something.
 pub fn run(
     demo: &Demo,
     scenario: Scenario,
-    rounds: u32,
+    length: Length,
     seed: u64,
     lying_disk: bool,
     stop: &Receiver<()>,
 ) -> Result<bool, TourError> {
-    println!("{scenario:?}, {rounds} rounds, seed {seed}");
+    match length {
+        Length::Rounds(rounds) => println!("{scenario:?}, {rounds} rounds, seed {seed}"),
+        Length::Time(time) => println!("{scenario:?}, {} s, seed {seed}", time.as_secs()),
+    }
     let server = demo.postgres(0);
     demo.runtime().block_on(Bank::create(server)).map_err(postgres("creating the bank"))?;
     let bank = demo.runtime().block_on(async { Bank::open(vec![server], CLIENTS, seed) });
@@ -71,12 +99,13 @@ pub fn run(
     }
     let mut rehearsal =
         Rehearsal { demo, bank, server, random: fastrand::Rng::with_seed(seed), flips: byte_flips::Counts::default() };
-    let mut bad_rounds = 0;
-    for round in 1..=rounds {
+    let (mut bad_rounds, mut round, started) = (0, 0, Instant::now());
+    while !length.reached(round, started.elapsed()) {
         if stop.try_recv().is_ok() {
-            println!("stopped after {} rounds", round - 1);
+            println!("stopped after {round} rounds");
             break;
         }
+        round += 1;
         let begun = Instant::now();
         let what = rehearsal.round(scenario)?;
         let verdict = rehearsal.verify()?;
@@ -116,6 +145,12 @@ impl Rehearsal<'_> {
             Scenario::InstanceKills => self.kill_instance(),
             Scenario::StorageKills => self.kill_storage(),
             Scenario::Everything => self.kill_everything(),
+            Scenario::Mixed => match self.random.u8(..8) {
+                0..3 => self.kill_instance(),
+                3..6 => self.kill_storage(),
+                6 => self.kill_zone(),
+                _ => self.kill_everything(),
+            },
             Scenario::PowerCut => self.cut_power(),
             Scenario::ByteFlips => self.flip_byte(),
         }
@@ -140,7 +175,15 @@ impl Rehearsal<'_> {
         self.random.shuffle(&mut names);
         // Mostly a write quorum stays; sometimes only a read quorum, and commits must wait.
         let victims = if self.random.u8(..) < 64 { 3 } else { self.random.usize(1..=2) };
-        let killed = &names[..victims];
+        self.kill_and_restart(&names[..victims])
+    }
+
+    fn kill_zone(&mut self) -> Result<String, TourError> {
+        let zone = self.random.usize(..STORAGE.len() / 2);
+        self.kill_and_restart(&STORAGE[2 * zone..2 * zone + 2])
+    }
+
+    fn kill_and_restart(&mut self, killed: &[&str]) -> Result<String, TourError> {
         for name in killed {
             self.demo.cluster().0.kill(name)?;
             std::thread::sleep(Duration::from_millis(self.random.u64(0..300)));
@@ -243,5 +286,18 @@ impl Rehearsal<'_> {
             }
             false => Err(unexpected(format!("pg_amcheck found:\n{}", String::from_utf8_lossy(&text)))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_goes_on_for_so_many_rounds_or_so_long() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        assert!(Length::Rounds(0).reached(0, Duration::ZERO));
+        assert!(!Length::Rounds(2).reached(1, 9 * minute) && Length::Rounds(2).reached(2, second));
+        assert!(!Length::minutes(1).reached(900, minute - second) && Length::minutes(1).reached(0, minute));
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::config::{InstanceConfig, StorageConfig};
 use crate::process::own_program;
-use crate::signals;
 use crate::storage::{cluster_id, volume_config};
+use crate::{planted, signals};
 use auriga_instance::node::{self, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
 use auriga_instance::supervise::{Ended, Event, events};
 use auriga_pagefs::enter_private_namespace;
@@ -43,6 +43,7 @@ pub fn storage(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
     let mut node =
         auriga_runtime::StorageConfig::new(&config.name, &config.az, cluster_id(&config.cluster), config.listen);
     node.members = members(config.members.iter().copied());
+    node.segment.defects = planted::defects()?;
     node.trace = trace(&config.name, config.trace.as_deref())?;
     std::fs::create_dir_all(&config.directory)?;
     // One worker: it only moves bytes and steps segments, and six of these processes may share two cores. A second one
@@ -105,6 +106,7 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
         let _ = stop.try_send(Event::Stop);
     })?;
     let mut volume = volume_config(&config);
+    volume.writer.defects = planted::defects()?;
     volume.trace = trace(&config.name, config.trace.as_deref())?;
     let config = NodeConfig {
         volume,

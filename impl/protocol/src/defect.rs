@@ -1,7 +1,7 @@
 //! Planted defects: one or more for each rule, to prove that the checks can fail.
 //!
-//! Without the feature `defects` the set is always empty and the compiler removes every branch. No binary enables the
-//! feature. `specs/invariants.md` says which property catches which defect, at which scope.
+//! Without the feature `defects` the set is always empty and the compiler removes every branch. No shipped
+//! binary enables the feature. `specs/invariants.md` says which property catches which defect, at which scope.
 
 use serde::{Deserialize, Serialize};
 

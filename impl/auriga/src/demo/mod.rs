@@ -256,7 +256,9 @@ impl Demo {
     pub fn judge_traces(&self) -> Result<bool, TraceError> {
         self.cluster().0.stop_all();
         let report = check_folder(&self.layout.traces())?;
-        print!("\nthe traces of all processes, judged by the rules (specs/rules.md):\n{}", report.to_text());
+        let bytes = bytes_in(&self.layout.traces());
+        println!("\nthe traces of all processes ({:.1} MB), judged by the rules (specs/rules.md):", bytes as f64 / 1e6);
+        print!("{}", report.to_text());
         Ok(report.holds())
     }
 
@@ -299,6 +301,12 @@ fn mount_volatile(layout: &Layout, seed: u64) -> Result<VolatileDisk, DemoError>
     let path = layout.storage();
     std::fs::create_dir_all(&path).map_err(io_error(&path))?;
     VolatileDisk::mount(&path, seed).map_err(io_error(&path))
+}
+
+/// Bytes of the files in a folder, as far as they can be seen.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
 }
 
 /// Everything before the first process: a look around, the directory, its lock, and the janitor.
