@@ -68,10 +68,8 @@ impl<P: Payload> Disk<P> {
     }
 
     fn keep(&mut self, entry: Entry<P>) {
-        match entry {
-            Entry::Amnesia { .. } => self.journal_damaged = false,
-            Entry::PagesLost => self.pages_lost = false,
-            _ => {}
+        if matches!(entry, Entry::Amnesia { .. }) {
+            self.journal_damaged = false;
         }
         self.durable.push(entry);
     }
@@ -113,6 +111,8 @@ impl<P: Payload> Disk<P> {
                     self.rotten.remove(&base.page);
                     self.pages.insert(base.page, base);
                 }
+                // The last of a hydration's pages: only now has what was lost come back.
+                self.pages_lost &= floor.is_none();
                 self.floor = floor.unwrap_or(self.floor);
                 Outcome::BasesPut { token }
             }

@@ -224,7 +224,8 @@ pub enum Outcome<P: Payload> {
         /// The token of a `ReadBase` or `ReadBases`; `None` for a `Coalesce`.
         token: Option<Token>,
     },
-    /// Base pages were lost and it isn't known which (their headers are unreadable): all must be fetched again.
+    /// Base pages were lost and it isn't known which (their headers are unreadable): all must be fetched again. Said at
+    /// every start until they have (a `PutBases` with a floor), whatever the log has of it: that may be damaged, too.
     PagesLost,
     /// The disk is nearly full (`true`), or has space again (`false`). May come at any time.
     DiskFull(bool),

@@ -151,7 +151,9 @@ impl<P: Payload> Segment<P> {
     pub(super) fn on_heal_push(&mut self, page: PageId, base: Option<BasePage<P>>, through: Lsn, out: &mut Out<P>) {
         let storing = self.bases.values().any(|pending| *pending == PendingBase::Healed { page });
         let fits = base.as_ref().is_none_or(|base| base.page == page);
-        if !self.damaged.contains(&page) || through < self.log.floor() || storing || !fits {
+        // Hydration brings every page, at its peer's floor: this one may be older (R-HYDRATE-1).
+        let hydrating = self.hydration.is_some();
+        if !self.damaged.contains(&page) || through < self.log.floor() || storing || hydrating || !fits {
             return;
         }
         let token = self.new_token();
