@@ -21,10 +21,7 @@ run() {
 }
 
 [ $# -gt 0 ] || set -- \
-  'write-quorum-three:R-QUORUM-1:rehearse storage-kills --rounds 3' \
-  'no-fence:R-FENCE-1:demo --tour' \
-  'ack-before-durable:R-WRITE-2:rehearse power-cut --rounds 3 --seed 1' \
-  'truncation-not-applied:R-TRUNCATE-1:rehearse instance-kills --rounds 6'
+  'write-quorum-three:R-QUORUM-1:rehearse storage-kills --rounds 3'
 
 if run '' rehearse mixed --rounds 4 && grep -q '^every rule held' "$scratch/out"; then
   echo "no defect: accepted ($(grep -o '^[0-9]* lines of [0-9]* processes' "$scratch/out"))"

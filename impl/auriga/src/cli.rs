@@ -177,9 +177,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let demo = Demo::bring_up(options)?;
             let length = minutes.map_or(Length::Rounds(rounds), Length::minutes);
             let rehearsed = rehearse::run(&demo, scenario, length, seed, lying_disk, &stop);
-            // The traces of a rehearsal that failed say more than its error.
-            let holds = !trace || demo.judge_traces()?;
-            Ok(verdict(rehearsed? & holds))
+            judged(&demo, trace, rehearsed)
         }
         Command::Janitor { mount, paths } => {
             janitor::run(&mount, &paths);
@@ -206,8 +204,14 @@ fn demo(arguments: DemoArguments) -> Result<ExitCode, Failure> {
         }
     });
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
-    let clean = tour::run(&demo, begun.elapsed(), seed)?;
-    Ok(verdict(clean & (!trace || demo.judge_traces()?)))
+    let toured = tour::run(&demo, begun.elapsed(), seed);
+    judged(&demo, trace, toured)
+}
+
+/// Whether a run was clean and its traces, if any, keep the rules. Those of a run that failed say more than its error.
+fn judged<E: Into<Failure>>(demo: &Demo, trace: bool, clean: Result<bool, E>) -> Result<ExitCode, Failure> {
+    let holds = !trace || demo.judge_traces()?;
+    Ok(verdict(clean.map_err(Into::into)? & holds))
 }
 
 fn verdict(clean: bool) -> ExitCode {
