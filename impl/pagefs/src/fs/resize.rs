@@ -25,7 +25,7 @@ const PAGE: u64 = PAGE_SIZE as u64;
 
 /// Most blocks zeroed by one mini-transaction that gives space back in the background.
 const TRIM_STEP: u64 = 256;
-/// Most blocks zeroed by one mini-transaction that somebody waits for: holes up to 32 MiB are punched atomically.
+/// Most blocks zeroed by one mini-transaction that somebody waits for: up to 32 MiB are zeroed atomically.
 const ZERO_STEP: u64 = 4096;
 /// A truncation that loses no more blocks than this zeroes them at once.
 const TRIM_AT_ONCE: u64 = 64;
@@ -169,15 +169,16 @@ impl PageFs {
         if !self.has_room(inode, 2) {
             return Ok(Attempt::Full);
         }
-        if !keep && end > order.size {
-            self.grow(inode, &mut order, end)?;
-        }
-        let end = end.min(order.size);
+        let size = if keep { order.size } else { order.size.max(end) };
+        let end = end.min(size);
         if start >= end {
             return Ok(Attempt::Done(self.last()));
         }
+        if size > order.size {
+            self.finish_trim(inode, &mut order)?;
+        }
         // The end of the file is the end of its last page: behind it there are only zeros.
-        let whole = blocks(start)..if end == order.size { blocks(end) } else { end / PAGE };
+        let whole = blocks(start)..if end == size { blocks(end) } else { end / PAGE };
         let mut changes = Vec::new();
         let mut changed = Vec::new();
         let parts = if whole.start > whole.end || (whole.start == whole.end && start / PAGE == end / PAGE) {
@@ -190,25 +191,30 @@ impl PageFs {
                 return Ok(Attempt::Missing(vec![block]));
             }
         }
-        let written_end = inode.lock_zeroes().written_end;
-        let mut at = whole.start;
-        let until = whole.end.min(written_end);
-        let mut lsn = self.last();
-        loop {
-            let next = until.min(at.saturating_add(ZERO_STEP)).max(at);
-            changes.extend(zeroing(inode.ino, at..next));
-            lsn = lsn.max(self.submit(std::mem::take(&mut changes))?);
-            self.publish_pages(inode, std::mem::take(&mut changed), lsn);
-            self.zeroed(inode, at..next, lsn);
-            if next >= until {
-                break;
-            }
-            at = next;
-        }
+        let until = whole.end.min(inode.lock_zeroes().written_end);
+        let first = whole.start..until.min(whole.start.saturating_add(ZERO_STEP)).max(whole.start);
+        // The size grows in the mini-transaction that zeroes: a crash leaves both or neither.
         let now = now();
-        let mut view = inode.lock_view();
-        (view.record.mtime, view.record.ctime) = (now, now);
-        Ok(Attempt::Done(lsn))
+        let record = InodeRecord { size, mtime: now, ctime: now, ..order.clone() };
+        changes.extend(zeroing(inode.ino, first.clone()));
+        let lsn = self.resubmit(inode, &mut order, record, changes)?;
+        self.publish_pages(inode, changed, lsn);
+        self.zeroed(inode, first.clone(), lsn);
+        self.zero_blocks(inode, first.end..until).map(|rest| Attempt::Done(rest.unwrap_or(lsn)))
+    }
+
+    /// Zeroes whole blocks, in as many mini-transactions as it takes. `None`: there were none.
+    fn zero_blocks(&self, inode: &Inode, blocks: Range<u64>) -> Result<Option<Lsn>, FsError> {
+        let mut last = None;
+        let mut start = blocks.start;
+        while start < blocks.end {
+            let step = start..blocks.end.min(start.saturating_add(ZERO_STEP));
+            let lsn = self.submit(zeroing(inode.ino, step.clone()).collect())?;
+            start = step.end;
+            self.zeroed(inode, step, lsn);
+            last = Some(lsn);
+        }
+        Ok(last)
     }
 
     /// The change that makes `from..to`, which lie in one page, zero. `Err`: that block must be fetched first.

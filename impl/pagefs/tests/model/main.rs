@@ -230,7 +230,7 @@ fn settle(fs: &Arc<PageFs>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn behaves_like_the_reference_and_a_crash_leaves_a_prefix(
