@@ -247,7 +247,5 @@ fn any_sequence_of_commands_leaves_what_the_reference_says() {
         pair.run(&Command::Reopen);
         true
     }
-    QuickCheck::new()
-        .tests(if cfg!(debug_assertions) { 60 } else { 400 })
-        .quickcheck(holds as fn(Vec<Command>) -> bool);
+    QuickCheck::new().quickcheck(holds as fn(Vec<Command>) -> bool);
 }
