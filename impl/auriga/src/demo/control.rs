@@ -95,7 +95,9 @@ pub fn serve(listener: &UnixListener, mut answer: impl FnMut(Ask) -> Reply) {
 /// # Errors
 /// It isn't there, or does not answer.
 pub fn ask(dir: &Path, ask: &Ask) -> io::Result<Reply> {
-    let stream = UnixStream::connect(socket(dir))?;
+    let no_demo =
+        |error: io::Error| io::Error::new(error.kind(), format!("no demo runs in {}: {error}", dir.display()));
+    let stream = UnixStream::connect(socket(dir)).map_err(no_demo)?;
     write_line(&stream, ask)?;
     Ok(serde_json::from_str(&read_line(&stream)?)?)
 }
