@@ -1,7 +1,8 @@
 # What benchmarks with PostgreSQL share: a working directory, servers in it, and their end. To be sourced.
 #
 # Sets BIN (PostgreSQL's programs), AURIGA, WORK and ADDRESS (how to reach each server, by name). Nothing outlives the
-# script: at its end everything is stopped and WORK removed; if it is killed, the kernel ends the servers.
+# script: at its end everything is stopped; if it is killed, the kernel ends the servers. WORK is removed when the last of
+# them is gone.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BIN=$(dirname "$(readlink -f "$(command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl | tail -1)")")
 AURIGA=${AURIGA:-./target/release/auriga}
@@ -10,6 +11,8 @@ WORK=$(mktemp -d)
 chmod 711 "$WORK"
 chown postgres: "$WORK"
 declare -A ADDRESS=() PID=()
+# Every process of the script inherits this pipe, so its reader waits for the last of them.
+exec {ALIVE}> >(trap '' INT TERM HUP; cat >/dev/null; rm -rf "$WORK")
 
 end() {
     local server
@@ -17,7 +20,6 @@ end() {
         if [ "$server" = auriga ]; then kill -INT "${PID[$server]}"; else kill -QUIT "${PID[$server]}"; fi 2>/dev/null || true
     done
     for server in "${!PID[@]}"; do wait "${PID[$server]}" 2>/dev/null || true; done
-    rm -rf "$WORK"
 }
 trap end EXIT
 
@@ -58,10 +60,18 @@ start_server() { # NAME PORT [SETTING...]
     run_server "$name"
     ADDRESS[$name]="-h 127.0.0.1 -p $port"
 }
+# A streaming standby of the server PRIMARY, with the same settings.
+start_standby() { # NAME PORT PRIMARY
+    local to; read -ra to <<<"${ADDRESS[$3]}"
+    as_postgres "$BIN/pg_basebackup" "${to[@]}" -U postgres -D "$WORK/$1" -c fast --no-sync
+    as_postgres touch "$WORK/$1/standby.signal"
+    start_server "$1" "$2" "primary_conninfo = 'host=${to[1]} port=${to[3]} user=postgres application_name=$1'"
+}
 # In this shell and no subshell of it: its end is the servers'.
 run_server() { # NAME
     cd "$WORK"
-    setpriv --pdeathsig QUIT "${AS_POSTGRES[@]}" "$BIN/postgres" -D "$WORK/$1" >>"$WORK/$1.log" 2>&1 &
+    # Last, as the kernel forgets this signal when a process changes its user.
+    "${AS_POSTGRES[@]}" setpriv --pdeathsig QUIT "$BIN/postgres" -D "$WORK/$1" >>"$WORK/$1.log" 2>&1 &
     PID[$1]=$!
     cd "$OLDPWD"
 }

@@ -3,56 +3,21 @@
 #   auriga   the demo: PostgreSQL on six copies, four of which have synced before a commit is acknowledged
 #   quorum   PostgreSQL with six streaming standbys, synchronous_standby_names = 'ANY 4 (...)': what one would run instead
 #   single   one PostgreSQL without any copy
-# For each load and number of clients the three run one after another, so that a busy machine slows all of them alike.
-# Prints transactions per second, ratios, and bytes sent to the copies per transaction, steady and after a checkpoint.
+# In each round, the three run one after another for each load and number of clients, so that a busy machine slows all of
+# them alike, and each in its turn goes first. Prints the medians of the rounds in transactions per second, their ratios,
+# and the lowest and highest ratio of a round; then bytes sent to the copies per transaction, steady and after a
+# checkpoint. The demo keeps its own frequent checkpoints; the other two make none while they are measured.
 #
-# Needs root. Settings by environment: SECONDS_PER_CELL (10), SCALE (10), CLIENTS ("1 8 32"), BUFFERS (256MB).
+# Needs root. Settings by environment: SECONDS_PER_CELL (10), ROUNDS (3), SCALE (10), BUFFERS (256MB), CLIENTS of TPC-B
+# ("1 8 32"), SELECT_CLIENTS ("8 32"), NETWORK (127.0.77), PORT (25720, and the seven above it). With these, ten minutes.
 set -eu
-cd "$(dirname "$0")/.."
-SECONDS_PER_CELL=${SECONDS_PER_CELL:-10} SCALE=${SCALE:-10} CLIENTS=${CLIENTS:-1 8 32} BUFFERS=${BUFFERS:-256MB}
-BIN=$(dirname "$(readlink -f "$(command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl | tail -1)")")
-AURIGA=${AURIGA:-./target/release/auriga}
-SINGLE=25700 QUORUM=25701
-WORK=$(mktemp -d) NETWORK=127.0.77 DEMO=
-chmod 711 "$WORK"
-chown postgres: "$WORK"
+# shellcheck source=bench/lib.sh
+. "$(dirname "$0")/lib.sh"
+SECONDS_PER_CELL=${SECONDS_PER_CELL:-10} ROUNDS=${ROUNDS:-3} CLIENTS=${CLIENTS-1 8 32} SELECT_CLIENTS=${SELECT_CLIENTS-8 32}
+NETWORK=${NETWORK:-127.0.77} PORT=${PORT:-25720}
+SERVERS=(auriga quorum single)
+QUORUM=$((PORT + 1))
 
-as_postgres() { (cd "$WORK" && exec setpriv --reuid=postgres --regid=postgres --init-groups env HOME="$WORK" "$@"); }
-end() {
-    [ -z "$DEMO" ] || { kill -INT "$DEMO" && wait "$DEMO"; } 2>/dev/null || true
-    for pid in "$WORK"/*/postmaster.pid; do [ ! -f "$pid" ] || kill -QUIT "$(head -1 "$pid")" || true; done
-    sleep 1
-    rm -rf "$WORK"
-}
-trap end EXIT
-
-host() { case $1 in auriga) echo "-h $NETWORK.11 -p 5432" ;; quorum) echo "-h 127.0.0.1 -p $QUORUM" ;; single) echo "-h 127.0.0.1 -p $SINGLE" ;; esac; }
-sql() { local to=$1; shift; # shellcheck disable=SC2046
-    "$BIN/psql" $(host "$to") -XqAt -U postgres -d postgres -c "$*"; }
-
-settings() { # NAME PORT
-    cat >>"$WORK/$1/postgresql.conf" <<CONF
-port = $2
-listen_addresses = '127.0.0.1'
-unix_socket_directories = ''
-shared_buffers = $BUFFERS
-max_wal_senders = 12
-checkpoint_timeout = 30min
-max_wal_size = 16GB
-CONF
-}
-new_server() { # NAME PORT
-    as_postgres "$BIN/initdb" -D "$WORK/$1" -A trust -U postgres --locale=C --encoding=UTF8 --no-sync >/dev/null
-    settings "$1" "$2"
-    as_postgres "$BIN/pg_ctl" -D "$WORK/$1" -l "$WORK/$1.log" -w start >/dev/null
-}
-new_standby() { # NUMBER
-    as_postgres "$BIN/pg_basebackup" -h 127.0.0.1 -p "$QUORUM" -U postgres -D "$WORK/s$1" -c fast --no-sync
-    settings "s$1" $((QUORUM + $1))
-    echo "primary_conninfo = 'host=127.0.0.1 port=$QUORUM user=postgres application_name=s$1'" >>"$WORK/s$1/postgresql.conf"
-    as_postgres touch "$WORK/s$1/standby.signal"
-    as_postgres "$BIN/pg_ctl" -D "$WORK/s$1" -l "$WORK/s$1.log" -w start >/dev/null
-}
 # Bytes sent so far to all copies.
 sent() {
     case $1 in
@@ -60,52 +25,77 @@ sent() {
     quorum) ss -Htin state established "( sport = :$QUORUM )" | grep -o 'bytes_sent:[0-9]*' | awk -F: '{n += $2} END {print n + 0}' ;;
     esac
 }
-cell() { # SERVER CLIENTS ARGUMENTS...: prints transactions per second; leaves their number in $WORK/transactions
+cell() { # SERVER CLIENTS ARGUMENTS...: leaves TPS and TRANSACTIONS
     local server=$1 clients=$2; shift 2
-    # shellcheck disable=SC2046
-    "$BIN/pgbench" $(host "$server") -n -U postgres -M prepared -c "$clients" -j 2 -T "$SECONDS_PER_CELL" "$@" postgres >"$WORK/out" 2>"$WORK/err" ||
-        { cat "$WORK/err" >&2; exit 1; }
-    awk '/actually processed/ {print $6}' "$WORK/out" | cut -d/ -f1 >"$WORK/transactions"
-    awk '/^tps/ {printf "%.0f", $3}' "$WORK/out"
+    # shellcheck disable=SC2086 # options
+    "$BIN/pgbench" ${ADDRESS[$server]} -n -U postgres -M prepared -c "$clients" -j 2 -T "$SECONDS_PER_CELL" "$@" postgres \
+        >"$WORK/out" 2>"$WORK/err" || { cat "$WORK/err" >&2; exit 1; }
+    TRANSACTIONS=$(awk '/actually processed/ {print $6}' "$WORK/out" | cut -d/ -f1)
+    TPS=$(awk '/^tps/ {print $3}' "$WORK/out")
 }
-row() { # LABEL A Q S
-    awk -v l="$1" -v a="$2" -v q="$3" -v s="$4" 'BEGIN {printf "%-28s %9s %9s %9s %12.2f %12.2f\n", l, a, q, s, a / q, a / s}'
+round() { # NUMBER: a line "LABEL|SERVER|ROUND|TPS" a cell in $WORK/cells
+    local load clients list arguments i server
+    for load in TPC-B select-only; do
+        arguments=() list=$CLIENTS
+        [ $load = TPC-B ] || { arguments=(-S); list=$SELECT_CLIENTS; }
+        for clients in $list; do
+            for i in 0 1 2; do
+                server=${SERVERS[($1 + i) % 3]}
+                cell "$server" "$clients" "${arguments[@]}"
+                echo "$load, $clients clients|$server|$1|$TPS" >>"$WORK/cells"
+            done
+        done
+    done
+}
+table() {
+    python3 - "$WORK/cells" <<'PYTHON'
+import sys
+from statistics import median
+cells = {}
+for line in open(sys.argv[1]):
+    label, server, _, tps = line.split("|")
+    cells.setdefault(label, {}).setdefault(server, []).append(float(tps))
+def ratio(of, to):
+    rounds = [a / b for a, b in zip(of, to)]
+    return f"{median(of) / median(to):.2f} ({min(rounds):.2f} to {max(rounds):.2f})"
+row = "{:<26} {:>8} {:>8} {:>8} {:>22} {:>22}".format
+print(row("transactions per second", "auriga", "quorum", "single", "auriga/quorum", "auriga/single"))
+for label, of in cells.items():
+    medians = [round(median(of[server])) for server in ("auriga", "quorum", "single")]
+    print(row(label, *medians, ratio(of["auriga"], of["quorum"]), ratio(of["auriga"], of["single"])))
+PYTHON
 }
 
-echo "starting three servers …" >&2
-mkdir "$WORK/demo"
-"$AURIGA" demo --dir "$WORK/demo" --network "$NETWORK" --shared-buffers "$BUFFERS" >"$WORK/demo.log" 2>&1 &
-DEMO=$!
-new_server single "$SINGLE"
-new_server quorum "$QUORUM"
-for n in 1 2 3 4 5 6; do new_standby $n; done
+# Each base backup makes a checkpoint: without WAL kept, what the standby before it still has to fetch may be gone.
+no_checkpoints=("max_wal_senders = 12" "wal_keep_size = 1GB" "checkpoint_timeout = 1h" "max_wal_size = 16GB")
+start_auriga "$NETWORK"
+start_server single "$PORT" "${no_checkpoints[@]}"
+start_server quorum "$QUORUM" "${no_checkpoints[@]}"
+until_ready quorum
+for n in 1 2 3 4 5 6; do start_standby s$n $((QUORUM + n)) quorum; done
 sql quorum "alter system set synchronous_standby_names = 'ANY 4 (s1, s2, s3, s4, s5, s6)'"
 sql quorum "select pg_reload_conf()" >/dev/null
-for _ in $(seq 100); do sql auriga "select 1" >/dev/null 2>&1 && break; sleep .2; done
-for server in auriga quorum single; do # shellcheck disable=SC2046
-    "$BIN/pgbench" $(host $server) -i -q -s "$SCALE" -U postgres postgres >/dev/null 2>&1
-    cell $server 8 >/dev/null # each page's first change after the load is behind us
+for server in "${SERVERS[@]}"; do
+    until_ready "$server"
+    load "$server"
+    cell "$server" 8 # each page's first change after the load is behind us
 done
 
-echo "# $(date -u +%F) $(nproc) cores, $(uname -r), scale $SCALE, $SECONDS_PER_CELL s a cell, load $(cut -d' ' -f1 /proc/loadavg)"
-printf '%-28s %9s %9s %9s %12s %12s\n' "transactions per second" auriga quorum single auriga/quorum auriga/single
-for clients in $CLIENTS; do
-    row "TPC-B, $clients clients" "$(cell auriga "$clients")" "$(cell quorum "$clients")" "$(cell single "$clients")"
-done
-for clients in $CLIENTS; do
-    row "select-only, $clients clients" "$(cell auriga "$clients" -S)" "$(cell quorum "$clients" -S)" "$(cell single "$clients" -S)"
-done
+conditions
+echo "# $ROUNDS rounds of $SECONDS_PER_CELL s a cell; ratios of the medians (lowest to highest of a round)"
+for ((n = 0; n < ROUNDS; n++)); do round "$n"; done
+[ ! -s "$WORK/cells" ] || table
 
 echo
-printf '%-28s %9s %9s %12s\n' "bytes sent per transaction" auriga quorum auriga/quorum
+printf '%-26s %8s %8s %22s\n' "bytes sent per transaction" auriga quorum auriga/quorum
 for when in steady "after a checkpoint"; do
+    declare -A bytes=()
     for server in auriga quorum; do
         [ "$when" = steady ] || sql $server checkpoint
         before=$(sent $server)
-        cell $server 8 >/dev/null
+        cell $server 8
         sleep 1
-        eval "$server=$(( ($(sent $server) - before) / $(cat "$WORK/transactions") ))"
+        bytes[$server]=$((($(sent $server) - before) / TRANSACTIONS))
     done
-    # shellcheck disable=SC2154 # set by eval
-    awk -v l="$when" -v a="$auriga" -v q="$quorum" 'BEGIN {printf "%-28s %9d %9d %12.2f\n", l, a, q, a / q}'
+    awk -v l="$when" -v a="${bytes[auriga]}" -v q="${bytes[quorum]}" 'BEGIN {printf "%-26s %8d %8d %22.2f\n", l, a, q, a / q}'
 done
