@@ -78,7 +78,7 @@ async fn a_node_with_a_defect_fails_at_its_rows() {
 /// The report on the trace of a suite's run, with the inputs of every segment.
 async fn replayed(defects: Defects) -> Report {
     let folder = tempfile::tempdir().expect("a folder");
-    let trace = Trace::with_inputs("storage-a1", &folder.path().join("a1.jsonl")).expect("opened");
+    let trace = Trace::with_inputs("storage-a1", &folder.path().join("a1.jsonl"), u64::MAX).expect("opened");
     traced_verdicts(defects, trace.clone(), || Ok(MemoryPlatters::default().open())).await;
     trace.flush();
     check_folder(folder.path()).expect("a trace")
@@ -87,8 +87,8 @@ async fn replayed(defects: Defects) -> Report {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_run_is_run_again_and_says_the_same() {
     let report = replayed(Defects::NONE).await;
-    assert!(report.replayed_lives >= 14 && report.replayed_inputs > 50, "{report:?}");
-    assert!(report.lines > 40 && report.broken.iter().all(|broken| broken.rule != "replay"), "{}", report.to_text());
+    assert!(report.replayed_segments >= 14 && report.replayed_inputs > 50, "{report:?}");
+    assert!(report.lines > 40 && report.broken.iter().all(|broken| !broken.by_replay), "{}", report.to_text());
 }
 
 /// Without a crash the observer sees nothing of what a segment says too early: its notes alone are those of a quick disk.
@@ -98,7 +98,7 @@ async fn what_a_segment_says_too_early_is_found_by_replay_alone() {
     for defect in [Defect::AckBeforeDurable, Defect::SealBeforeDurable, Defect::InstallBeforeDurable] {
         let report = replayed(Defects::plant(defect)).await;
         let (by_replay, by_rule): (Vec<_>, Vec<_>) =
-            report.broken.iter().partition::<Vec<_>, _>(|broken| broken.rule == "replay");
+            report.broken.iter().partition::<Vec<_>, _>(|broken| broken.by_replay);
         assert!(!by_replay.is_empty() && by_rule.is_empty(), "{defect:?}: {}", report.to_text());
     }
 }

@@ -132,6 +132,17 @@ struct PlaceArguments {
     /// Let every process write down each observable fact; judged by the rules at the end of a tour or rehearsal
     #[arg(long)]
     trace: bool,
+    /// The same, and let every process record the inputs of its state machines: at the end, each life of each is run
+    /// again, and must say and do the same. Large: every redo record once more in each copy's recording. Those of one
+    /// process, its restarts included, end at so many MiB
+    #[arg(long, value_name = "MIB", num_args = 0..=1, require_equals = true, default_missing_value = "1024")]
+    trace_inputs: Option<u64>,
+    /// Protection groups of the volume
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    groups: u16,
+    /// LAL of the volume, the LSNs that may be allocated above VDL
+    #[arg(long, hide = true, value_parser = clap::value_parser!(u64).range(64..))]
+    allocation_limit: Option<u64>,
     /// Limit of the mount's page cache, in MiB
     #[arg(long, default_value_t = 256)]
     cache_mib: usize,
@@ -169,7 +180,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
             }
             let stop = stop_asked()?;
             let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-            let trace = demo.trace;
+            let trace = demo.traces();
             let mut options = Options { volatile: volatile.then_some(seed), ..demo.options("64MB") };
             if scenario == Scenario::ByteFlips {
                 options.scrub_journal_s = 1;
@@ -194,7 +205,7 @@ fn demo(arguments: DemoArguments) -> Result<ExitCode, Failure> {
         Demo::bring_up(arguments.place.options("256MB"))?.stay(&stop);
         return Ok(ExitCode::SUCCESS);
     }
-    let trace = arguments.place.trace;
+    let trace = arguments.place.traces();
     let demo = Demo::bring_up(arguments.place.options("16MB"))?;
     // Ctrl-C ends a tour at once: the kernel ends the processes, and the janitor clears up.
     std::thread::spawn(move || {
@@ -255,7 +266,12 @@ fn stop_asked() -> std::io::Result<Receiver<()>> {
 }
 
 impl PlaceArguments {
+    fn traces(&self) -> bool {
+        self.trace || self.trace_inputs.is_some()
+    }
+
     fn options(self, shared_buffers: &str) -> Options {
+        let trace = self.traces();
         let shared_buffers = self.shared_buffers.unwrap_or_else(|| shared_buffers.to_owned());
         let settings = BTreeMap::from([
             ("shared_buffers".to_owned(), shared_buffers),
@@ -267,7 +283,10 @@ impl PlaceArguments {
             port: self.port,
             postgres: PostgresConfig { bin: self.pg_bin, settings, ..PostgresConfig::default() },
             mount: MountConfig { cache_mib: self.cache_mib, ..MountConfig::default() },
-            trace: self.trace,
+            trace,
+            trace_inputs_mib: self.trace_inputs,
+            groups: self.groups,
+            allocation_limit: self.allocation_limit,
             volatile: None,
             scrub_journal_s: config::scrub_journal_s(),
         }
@@ -288,6 +307,8 @@ mod tests {
     fn a_rehearsal_is_as_long_as_asked_in_one_unit() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
         assert!(parse("auriga rehearse storage-kills --minutes 5 --trace").is_ok());
+        assert!(parse("auriga rehearse storage-kills --trace-inputs --rounds 5").is_ok());
+        assert!(parse("auriga demo --tour --trace-inputs=64").is_ok());
         assert!(parse("auriga rehearse storage-kills --minutes 5 --rounds 5").is_err());
     }
 

@@ -28,6 +28,10 @@ pub struct StorageConfig {
     /// File that takes every observable fact as a line of JSON, for `auriga-conformance trace`; none where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<PathBuf>,
+    /// Records every input of the state machines beside the trace, to be run again by `auriga-conformance trace`, up to
+    /// so many MiB for all recordings there; none where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_inputs_mib: Option<u64>,
 }
 
 /// The usual [`StorageConfig::scrub_journal_s`].
@@ -48,6 +52,10 @@ pub struct InstanceConfig {
     /// Protection groups of the volume; fixed when it is created.
     #[serde(default = "one")]
     pub groups: u16,
+    /// LAL: how many LSNs may be allocated above VDL. The same for every instance of the volume, ever; the usual where
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation_limit: Option<u64>,
     /// Local directory: mount point, sockets, logs. Nothing in it is needed.
     pub directory: PathBuf,
     /// Address that PostgreSQL listens on.
@@ -60,6 +68,9 @@ pub struct InstanceConfig {
     /// See [`StorageConfig::trace`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<PathBuf>,
+    /// See [`StorageConfig::trace_inputs_mib`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_inputs_mib: Option<u64>,
     /// PostgreSQL's own settings.
     #[serde(default)]
     pub postgres: PostgresConfig,

@@ -4,6 +4,7 @@
 //! the clients remember. At intervals and at the end, PostgreSQL's own checker (`pg_amcheck`) reads every table and
 //! index.
 
+mod apart;
 mod byte_flips;
 mod power_cut;
 
@@ -40,6 +41,12 @@ pub enum Scenario {
     Mixed,
     /// Everything, or one AZ, loses power: storage is on disks that forget what was not synchronised
     PowerCut,
+    /// A second instance takes over from one that works on, over slow storage; the first must find out and end
+    Takeovers,
+    /// The instance dies when its last records have reached one AZ only; its successor annuls them without that AZ
+    LostTails,
+    /// One or two storage processes stand still (SIGSTOP) for a moment, and go on with what has waited for them
+    Stalls,
     /// One bit changes in a file of a storage process, live or stopped; it must be harmless, or found and healed
     ByteFlips,
 }
@@ -71,6 +78,8 @@ struct Rehearsal<'a> {
     demo: &'a Demo,
     bank: Bank,
     server: SocketAddr,
+    /// The number of the instance that PostgreSQL is on.
+    instance: usize,
     random: fastrand::Rng,
     flips: byte_flips::Counts,
 }
@@ -97,8 +106,14 @@ pub fn run(
     if lying_disk {
         power_cut::lie(demo)?;
     }
-    let mut rehearsal =
-        Rehearsal { demo, bank, server, random: fastrand::Rng::with_seed(seed), flips: byte_flips::Counts::default() };
+    let mut rehearsal = Rehearsal {
+        demo,
+        bank,
+        server,
+        instance: 0,
+        random: fastrand::Rng::with_seed(seed),
+        flips: byte_flips::Counts::default(),
+    };
     let (mut bad_rounds, mut round, started) = (0, 0, Instant::now());
     while !length.reached(round, started.elapsed()) {
         if stop.try_recv().is_ok() {
@@ -151,6 +166,9 @@ impl Rehearsal<'_> {
                 6 => self.kill_zone(),
                 _ => self.kill_everything(),
             },
+            Scenario::Takeovers => self.take_over(),
+            Scenario::LostTails => self.lose_tail(),
+            Scenario::Stalls => self.stall(),
             Scenario::PowerCut => self.cut_power(),
             Scenario::ByteFlips => self.flip_byte(),
         }

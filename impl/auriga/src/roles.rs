@@ -44,7 +44,7 @@ pub fn storage(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
         auriga_runtime::StorageConfig::new(&config.name, &config.az, cluster_id(&config.cluster), config.listen);
     node.members = members(config.members.iter().copied());
     node.segment.defects = planted::defects()?;
-    node.trace = trace(&config.name, config.trace.as_deref())?;
+    node.trace = trace(&config.name, config.trace.as_deref(), config.trace_inputs_mib)?;
     std::fs::create_dir_all(&config.directory)?;
     // One worker: it only moves bytes and steps segments, and six of these processes may share two cores. A second one
     // would be woken up to look for work that is not there.
@@ -107,7 +107,7 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     })?;
     let mut volume = volume_config(&config);
     volume.writer.defects = planted::defects()?;
-    volume.trace = trace(&config.name, config.trace.as_deref())?;
+    volume.trace = trace(&config.name, config.trace.as_deref(), config.trace_inputs_mib)?;
     let config = NodeConfig {
         volume,
         directory: config.directory,
@@ -128,8 +128,12 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-fn trace(name: &str, file: Option<&Path>) -> std::io::Result<Trace> {
-    file.map_or(Ok(Trace::off()), |file| Trace::to_file(name, file))
+fn trace(name: &str, file: Option<&Path>, inputs_mib: Option<u64>) -> std::io::Result<Trace> {
+    match (file, inputs_mib) {
+        (None, _) => Ok(Trace::off()),
+        (Some(file), None) => Trace::to_file(name, file),
+        (Some(file), Some(mib)) => Trace::with_inputs(name, file, mib << 20),
+    }
 }
 
 /// `RUST_LOG` chooses what is logged; everything of ours from `info` up where it is absent.

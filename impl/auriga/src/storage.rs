@@ -75,6 +75,9 @@ pub fn volume_config(config: &InstanceConfig) -> VolumeConfig {
     let members = crate::roles::members(config.storage.iter().map(|storage| storage.address));
     let mut volume = VolumeConfig::new(&config.name, cluster_id(&config.cluster), VolumeId(config.volume), members);
     volume.writer.geometry.groups = config.groups;
+    if let Some(limit) = config.allocation_limit {
+        volume.writer.allocation_limit = limit;
+    }
     volume
 }
 

@@ -192,6 +192,11 @@ impl<M: Machine> Effects<M> {
         self.0.drain(..)
     }
 
+    /// What there is to do.
+    pub fn as_slice(&self) -> &[Effect<M>] {
+        &self.0
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

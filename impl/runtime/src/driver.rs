@@ -4,8 +4,9 @@
 //! thread, a tokio task that read a frame) takes the machine's lock and steps it: on the write path each hop to another
 //! thread would cost more than the step itself.
 //!
-//! Three promises to ports:
+//! Four promises to ports:
 //! - effects arrive in the order of the steps that caused them (the machine promises no order *within* a step);
+//! - the notes of a step come before its other effects, so that what others saw can have been written down;
 //! - the machine's lock is free while effects are handed over, so others can step meanwhile;
 //! - answers are given with no lock held: whoever is answered may ask again at once.
 //!
@@ -30,8 +31,12 @@ pub trait Ports<M: Machine>: Send + Sync + 'static {
     fn set_timer(&self, timer: M::Timer, after: Micros);
     /// The machine takes this input next, at this time; called in the order of the steps, so it must be quick.
     fn took(&self, _now: Micros, _input: &Input<M>) {}
+    /// This came of what it took, at this time; called in the order of the steps.
+    fn gave(&self, _now: Micros, _effects: &[Effect<M>]) {}
     /// Tells the observer. `at` is when the step began: before its effects, after its causes.
-    fn note(&self, at: Micros, note: Note);
+    fn note(&self, at: Micros, note: &Note);
+    /// All notes of this step were told; next, others will see what came of it.
+    fn noted(&self) {}
     /// Everything of this step was handed over: put it on the wire.
     fn settle(&self);
     /// Answers a local request.
@@ -58,7 +63,9 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
     pub fn boot(config: &M::Config, id: M::Id, survived: M::Survived, ports: P) -> Self {
         let _guard = StopOnPanic(id);
         let mut effects = Effects::default();
-        let machine = M::boot(config, id, survived, clock::now(), &mut effects);
+        let now = clock::now();
+        let machine = M::boot(config, id, survived, now, &mut effects);
+        ports.gave(now, effects.as_slice());
         Driver { id, ports, running: Mutex::new(Running { machine, effects }), outgoing: Mutex::default() }
     }
 
@@ -76,13 +83,19 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
         let mut running = lock(&self.running);
         let now = clock::now(); // Under the lock, so that the steps' times have the steps' order.
         let Running { machine, effects } = &mut *running;
+        let before = effects.as_slice().len();
         let result = act(machine, now, effects);
+        self.ports.gave(now, &effects.as_slice()[before..]);
         if effects.is_empty() {
             return result;
         }
         let mut outgoing = lock(&self.outgoing);
         swap(effects, &mut *outgoing);
         drop(running);
+        let others = self.tell(now, outgoing.as_slice());
+        if others {
+            self.ports.noted();
+        }
         let mut answers = Vec::new();
         for effect in outgoing.drain() {
             match effect {
@@ -92,7 +105,7 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
                 Effect::Start(task) => self.ports.start(task),
                 Effect::SetTimer { timer, after } => self.ports.set_timer(timer, after),
                 Effect::Answer { token, answer } => answers.push((token, answer)),
-                Effect::Note(note) => self.ports.note(now, note),
+                Effect::Note(_) => {}
             }
         }
         drop(outgoing);
@@ -100,6 +113,18 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
         drop(guard);
         answers.into_iter().for_each(|(token, answer)| self.ports.answer(token, answer));
         result
+    }
+
+    /// Tells the notes among `effects`; answers whether there is anything else.
+    fn tell(&self, now: Micros, effects: &[Effect<M>]) -> bool {
+        let mut others = false;
+        for effect in effects {
+            match effect {
+                Effect::Note(note) => self.ports.note(now, note),
+                _ => others = true,
+            }
+        }
+        others
     }
 
     /// Looks at the machine without changing it.

@@ -7,13 +7,13 @@
 //! A message is sent after its step began and received before the next one begins, so the order of times respects every
 //! message; within one machine it is the order of steps.
 //!
-//! **What was lost.** A process that is killed takes its last lines with it, up to a tenth of a second of them; one may
-//! be torn. When a process's lines end, whoever spoke in them *may* have said more. The observer is told so, and takes
+//! **What was lost.** A process that is killed takes lines with it of which nothing has left it yet (`trace.rs`); one may
+//! be torn. Traces by other means (the simulation's, in tests) lose more. When a process's lines end, whoever spoke in them *may* have said more. The observer is told so, and takes
 //! nothing that was not heard for evidence. So a correct run is never refused; a broken one is refused when what was
 //! written down shows it. A gap inside a process's numbers is no kill: then the trace itself is broken, and that is said.
 //!
-//! **Replay.** Where the inputs of segments were recorded as well (`recording.rs`), each segment's life is run again
-//! through its state machine as it is meant, and must say the same (`replay.rs`).
+//! **Replay.** Where the inputs of machines were recorded as well (`recording.rs`), each life of a segment or writer is run
+//! again through its state machine as it is meant, and must say and do the same (`replay.rs`).
 //!
 //! It judges facts, not speed, and knows nothing of the machines' insides. Next: `reading.rs` (files to lines).
 
@@ -46,6 +46,8 @@ pub struct Broken {
     pub sequence: u64,
     /// That line's time, microseconds.
     pub at: u64,
+    /// Whether replay showed it, and not the observer.
+    pub by_replay: bool,
 }
 
 /// What a check found.
@@ -64,9 +66,13 @@ pub struct Report {
     /// Writers that opened.
     pub recoveries: usize,
     /// Lives of segments that were run again from their recorded inputs.
-    pub replayed_lives: u64,
+    pub replayed_segments: u64,
+    /// Lives of writers, the same.
+    pub replayed_writers: u64,
     /// Those inputs.
     pub replayed_inputs: u64,
+    /// Recordings that had reached their limit; what came later was not run again.
+    pub recordings_full: u64,
     /// Rules broken in all.
     pub broken_count: u64,
     /// The first of them.
@@ -87,12 +93,21 @@ impl Report {
         );
         let notes: Vec<_> = self.notes.iter().map(|(name, count)| format!("{name} {count}")).collect();
         text += &format!("  {}\n", notes.join(", "));
-        if self.replayed_lives > 0 {
-            let (lives, inputs) = (self.replayed_lives, self.replayed_inputs);
-            text += &format!("  {lives} lives of segments run again from {inputs} recorded inputs\n");
+        if self.replayed_segments + self.replayed_writers > 0 {
+            let differ = self.broken.iter().filter(|broken| broken.by_replay).count();
+            text += &format!(
+                "  replay: {} inputs of {} segment incarnations and {} writers through the state machines: {}\n",
+                self.replayed_inputs,
+                self.replayed_segments,
+                self.replayed_writers,
+                if differ == 0 { "all alike".to_owned() } else { format!("{differ} differ") }
+            );
+        }
+        if self.recordings_full > 0 {
+            text += &format!("  {} recordings ended at their limit; the rest was not replayed\n", self.recordings_full);
         }
         for broken in &self.broken {
-            let Broken { rule, what, node, sequence, at } = broken;
+            let Broken { rule, what, node, sequence, at, .. } = broken;
             text += &format!("BROKEN {rule}: {what}\n  ({node}, line {sequence}, at {at} us)\n");
         }
         let verdict = if self.holds() { "every rule held".to_owned() } else { format!("{} broken", self.broken_count) };
@@ -110,7 +125,8 @@ pub fn check_folder(folder: &Path) -> Result<Report, TraceError> {
     (report.files, report.torn) = (read.files, read.torn);
     let mut differ = Vec::new();
     let replayed = replay::replay(&read.recordings, &read.processes, &mut differ)?;
-    (report.replayed_lives, report.replayed_inputs) = (replayed.lives, replayed.inputs);
+    (report.replayed_segments, report.replayed_writers) = (replayed.segments, replayed.writers);
+    (report.replayed_inputs, report.recordings_full) = (replayed.inputs, replayed.full);
     report.broken_count += differ.len() as u64;
     report.broken.extend(differ.into_iter().take(LISTED_MAX));
     Ok(report)
@@ -159,7 +175,7 @@ fn check(processes: &[Process]) -> Report {
                     if report.broken.len() < LISTED_MAX {
                         let (node, sequence, at) = (line.node.clone(), line.sequence, line.at.0);
                         let rule = violation.rule.to_owned();
-                        report.broken.push(Broken { rule, what: violation.what, node, sequence, at });
+                        report.broken.push(Broken { rule, what: violation.what, node, sequence, at, by_replay: false });
                     }
                 }
             }
@@ -231,6 +247,17 @@ fn segment_of(note: &Note) -> Option<SegmentId> {
         | Note::Collected { segment, .. }
         | Note::Learnt { segment, .. }
         | Note::Rejoined { segment, .. } => Some(*segment),
+        _ => None,
+    }
+}
+
+fn writer_of(note: &Note) -> Option<(VolumeId, VolumeEpoch)> {
+    match note {
+        Note::Allocated { volume, volume_epoch, .. }
+        | Note::Opened { volume, volume_epoch, .. }
+        | Note::Durable { volume, volume_epoch, .. }
+        | Note::Read { volume, volume_epoch, .. }
+        | Note::Fenced { volume, volume_epoch, .. } => Some((*volume, *volume_epoch)),
         _ => None,
     }
 }

@@ -58,7 +58,7 @@ pub enum Reply {
     /// Everyone.
     Described {
         /// The demo's fixed facts.
-        layout: Layout,
+        layout: Box<Layout>,
         /// Its members.
         members: Vec<Described>,
     },

@@ -32,6 +32,12 @@ pub struct Layout {
     pub mount: MountConfig,
     /// Whether every process writes a trace.
     pub trace: bool,
+    /// See [`StorageConfig::trace_inputs_mib`].
+    pub trace_inputs_mib: Option<u64>,
+    /// Protection groups of the volume.
+    pub groups: u16,
+    /// See [`InstanceConfig::allocation_limit`].
+    pub allocation_limit: Option<u64>,
     /// See [`StorageConfig::scrub_journal_s`].
     pub scrub_journal_s: u64,
 }
@@ -69,6 +75,7 @@ impl Layout {
             members: (0..STORAGE.len()).map(|index| self.storage_address(index)).collect(),
             scrub_journal_s: self.scrub_journal_s,
             trace: self.trace_file(name),
+            trace_inputs_mib: self.trace_inputs_mib,
         }
     }
 
@@ -79,12 +86,14 @@ impl Layout {
             cluster: self.cluster.clone(),
             name: name.to_owned(),
             volume: 1,
-            groups: 1,
+            groups: self.groups,
+            allocation_limit: self.allocation_limit,
             directory: directory.to_owned(),
             listen: host,
             port: self.port,
             admin: SocketAddr::new(host, ADMIN_PORT),
             trace: self.trace_file(name),
+            trace_inputs_mib: self.trace_inputs_mib,
             postgres: self.postgres.clone(),
             mount: self.mount.clone(),
             storage: (0..STORAGE.len())

@@ -68,6 +68,12 @@ pub struct Options {
     pub mount: MountConfig,
     /// Whether every process writes a trace.
     pub trace: bool,
+    /// See [`StorageConfig::trace_inputs_mib`](crate::config::StorageConfig::trace_inputs_mib).
+    pub trace_inputs_mib: Option<u64>,
+    /// Protection groups of the volume.
+    pub groups: u16,
+    /// See [`InstanceConfig::allocation_limit`](crate::config::InstanceConfig::allocation_limit).
+    pub allocation_limit: Option<u64>,
     /// Whether storage is on a disk that forgets when its power is cut, and the seed of what it forgets. The caller has
     /// called [`volatile_disk::prepare`](crate::volatile_disk::prepare).
     pub volatile: Option<u64>,
@@ -168,7 +174,7 @@ impl Demo {
                 let mut members = members.lock().unwrap_or_else(PoisonError::into_inner);
                 let (cluster, faults) = &mut *members;
                 match ask {
-                    Ask::Describe => Reply::Described { layout: layout.clone(), members: cluster.describe() },
+                    Ask::Describe => Reply::Described { layout: Box::new(layout.clone()), members: cluster.describe() },
                     Ask::Inject { target, action, ms } => match faults.apply(cluster, &handle, &target, action, ms) {
                         Ok(names) => {
                             println!("inject {action:?} {}", names.join(" "));
@@ -321,6 +327,9 @@ fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError
         postgres: options.postgres,
         mount: options.mount,
         trace: options.trace,
+        trace_inputs_mib: options.trace_inputs_mib,
+        groups: options.groups,
+        allocation_limit: options.allocation_limit,
         scrub_journal_s: options.scrub_journal_s,
     };
     let problems = preflight::problems(&layout);

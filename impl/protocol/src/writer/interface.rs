@@ -74,7 +74,7 @@ pub enum Timer {
 }
 
 /// A writer's fixed configuration.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct WriterConfig {
     /// Which group keeps which page.
     pub geometry: Geometry,
@@ -90,7 +90,8 @@ pub struct WriterConfig {
     pub retry_every: Micros,
     /// Reads that may be under way at one time.
     pub reads_max: usize,
-    /// Planted defects.
+    /// Planted defects. Not written down: a recording is judged by the protocol as it is meant.
+    #[serde(skip)]
     pub defects: Defects,
 }
 

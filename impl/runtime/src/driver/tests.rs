@@ -65,7 +65,7 @@ impl Ports<Counter> for Recorder {
     fn set_timer(&self, timer: u8, _: Micros) {
         lock(&self.timers).push(timer);
     }
-    fn note(&self, _: Micros, _: Note) {}
+    fn note(&self, _: Micros, _: &Note) {}
     fn settle(&self) {
         *lock(&self.settled) += 1;
     }

@@ -77,7 +77,8 @@ impl Node {
     pub fn host(self: &Arc<Self>, id: SegmentId, survived: Survived<Delta>) {
         let ports = SegmentPorts::new(id, Arc::downgrade(self), self.config.trace.clone());
         let config = &self.config.segment;
-        self.config.trace.took(clock::now(), id, || Happened::Booted(config.clone(), survived.clone()));
+        let boot = || Happened::SegmentBooted(config.clone(), survived.clone());
+        self.config.trace.record(clock::now(), Party::Segment(id), boot);
         let segment = Arc::new(Driver::boot(&self.config.segment, id, survived, ports));
         self.segments.write().expect("no holder panics").insert(id, segment.clone());
         let weak = Arc::downgrade(&segment);

@@ -3,11 +3,11 @@
 use super::node::Node;
 use crate::driver::{Ports, lock};
 use crate::net::Outbox;
-use crate::recording::Happened;
+use crate::recording::{Happened, outputs};
 use crate::timers::Timers;
 use crate::trace::Trace;
 use auriga_protocol::segment::{Entry, Task, Timer};
-use auriga_protocol::{AppendId, Input, Message, Micros, Note, Party, Segment, SegmentId, Token};
+use auriga_protocol::{AppendId, Effect, Input, Message, Micros, Note, Party, Segment, SegmentId, Token};
 use auriga_store::Delta;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, Weak};
@@ -57,11 +57,19 @@ impl Ports<Segment<Delta>> for SegmentPorts {
     }
 
     fn took(&self, now: Micros, input: &Input<Segment<Delta>>) {
-        self.trace.took(now, self.id, || Happened::of(input));
+        self.trace.record(now, Party::Segment(self.id), || Happened::to_segment(input));
     }
 
-    fn note(&self, at: Micros, note: Note) {
+    fn gave(&self, now: Micros, effects: &[Effect<Segment<Delta>>]) {
+        self.trace.record(now, Party::Segment(self.id), || Happened::Gave(outputs(effects)));
+    }
+
+    fn note(&self, at: Micros, note: &Note) {
         self.trace.note(at, note);
+    }
+
+    fn noted(&self) {
+        self.trace.flush();
     }
 
     fn settle(&self) {

@@ -1,153 +1,158 @@
-//! Replay: runs each recorded life of a segment again, through the state machine as it is meant, and compares the notes
-//! that come out with those in the trace.
+//! Replay: runs each recorded life of a machine again, through the state machine as it is meant, and compares all that
+//! comes of it: the notes with those in the trace, everything else with its digests in the recording.
 //!
-//! Found so: whatever makes a segment say other things than its inputs allow, or at another time. An acknowledgement
-//! before its append was durable is found without a crash, which the observer needs to see it. Not found so: what a
-//! segment *asked for* (messages, appends, tasks), as far as no note tells of it, such as a refusal where it could have
-//! served; and anything of writers, whose inputs are not recorded.
+//! A life is what one process did with one machine, from its boot to its end or to SIGKILL. A segment's next life begins
+//! from what its disk had, which is part of the recording; whether the disk had what it should is the observer's to judge.
+//!
+//! Found so: whatever makes a machine say or do other things than its inputs allow, or at another time. An
+//! acknowledgement before its append was durable is found without a crash, which the observer needs to see it. Not found
+//! so: a wrong input, such as a page that the store changed.
+//!
+//! Here: files to lives, and to the lines of each. Next: `life.rs`.
+
+mod life;
+mod rules;
 
 use super::reading::{Process, TraceError};
-use super::{Broken, segment_of};
-use crate::recording::{Happened, Recorded, read};
+use super::{Broken, segment_of, writer_of};
+use crate::recording::{Frame, Frames, Happened, Recorded};
 use crate::trace::TraceLine;
-use auriga_protocol::segment::Request;
-use auriga_protocol::{Effect, Effects, Input, Machine, Micros, Note, Segment, SegmentId, Token};
-use auriga_store::Delta;
+use auriga_protocol::{Micros, Note, Party, SegmentId, VolumeEpoch, VolumeId};
+use life::{Difference, Life};
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What was run again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Replayed {
-    pub lives: u64,
+    pub segments: u64,
+    pub writers: u64,
     pub inputs: u64,
+    /// Recordings that had reached their limit.
+    pub full: u64,
 }
 
 /// A line, and how far its process was heard.
+#[derive(Clone, Copy)]
 struct Said<'a> {
     line: &'a TraceLine,
     heard_until: Micros,
 }
 
-/// One life: from a boot to before the next.
-struct Life {
-    segment: SegmentId,
-    begins: Micros,
-    ends: Micros,
-    happened: Vec<Recorded>,
+/// How lines name a machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Name {
+    Segment(SegmentId),
+    Writer(VolumeId, VolumeEpoch),
+}
+
+fn name_in(note: &Note) -> Option<Name> {
+    let writer = || writer_of(note).map(|(volume, volume_epoch)| Name::Writer(volume, volume_epoch));
+    segment_of(note).map(Name::Segment).or_else(writer)
+}
+
+/// What all processes said, by node and machine, and when each segment was booted.
+#[derive(Default)]
+struct Heard<'a> {
+    said: BTreeMap<&'a str, BTreeMap<Name, Vec<Said<'a>>>>,
+    boots: BTreeMap<SegmentId, Vec<Micros>>,
+}
+
+impl<'a> Heard<'a> {
+    fn of(processes: &'a [Process]) -> Heard<'a> {
+        let mut heard = Heard::default();
+        for process in processes {
+            let heard_until = process.lines.last().map(|line| line.at).unwrap_or_default();
+            for line in &process.lines {
+                if let Some(name) = name_in(&line.note) {
+                    let of_node = heard.said.entry(&line.node).or_default();
+                    of_node.entry(name).or_default().push(Said { line, heard_until });
+                }
+            }
+        }
+        heard
+    }
+
+    /// What the machine of that name said in its life that began then.
+    fn said(&self, node: &str, name: Name, begins: Micros) -> &[Said<'a>] {
+        let said = self.said.get(node).and_then(|of_node| of_node.get(&name)).map_or(&[][..], Vec::as_slice);
+        let boots = match name {
+            Name::Segment(segment) => self.boots.get(&segment).map_or(&[][..], Vec::as_slice),
+            Name::Writer(..) => &[],
+        };
+        let ends = boots.get(boots.partition_point(|boot| *boot <= begins)).copied();
+        let before = |at: Micros| said.partition_point(|said| said.line.at < at);
+        &said[before(begins)..ends.map_or(said.len(), before)]
+    }
 }
 
 pub(super) fn replay(
-    recordings: &[impl AsRef<Path>],
+    recordings: &[PathBuf],
     processes: &[Process],
     broken: &mut Vec<Broken>,
 ) -> Result<Replayed, TraceError> {
-    let mut recorded = Vec::new();
+    let mut heard = Heard::of(processes);
     for path in recordings {
-        let path = path.as_ref();
-        recorded.extend(read(path).map_err(|error| TraceError::Unreadable { path: path.to_owned(), error })?);
-    }
-    let mut traced: BTreeMap<SegmentId, Vec<Said>> = BTreeMap::new();
-    for process in processes {
-        let heard_until = process.lines.last().map(|line| line.at).unwrap_or_default();
-        for line in &process.lines {
-            if let Some(segment) = segment_of(&line.note) {
-                traced.entry(segment).or_default().push(Said { line, heard_until });
+        for frame in frames(path)? {
+            if let Frame::Recorded(Recorded { at, machine: Party::Segment(segment), what }) = frame
+                && matches!(what, Happened::SegmentBooted(..))
+            {
+                heard.boots.entry(segment).or_default().push(at);
             }
         }
     }
+    heard.boots.values_mut().for_each(|boots| boots.sort_unstable());
     let mut replayed = Replayed::default();
-    for life in lives(recorded) {
-        replayed.lives += 1;
-        replayed.inputs += life.happened.len() as u64 - 1;
-        let said = traced.get(&life.segment).into_iter().flatten();
-        let said: Vec<_> = said.filter(|said| life.begins <= said.line.at && said.line.at < life.ends).collect();
-        broken.extend(compare(&life, &said));
+    for path in recordings {
+        run(frames(path)?, &heard, &mut replayed, broken);
     }
     Ok(replayed)
 }
 
-/// Inputs by life. Those of one segment are in the order in which it took them.
-fn lives(recorded: Vec<Recorded>) -> Vec<Life> {
-    let mut by_segment: BTreeMap<SegmentId, Vec<Life>> = BTreeMap::new();
-    for one in recorded {
-        let lives = by_segment.entry(one.segment).or_default();
-        if let Happened::Booted(..) = one.what {
-            let (segment, begins, ends) = (one.segment, one.at, Micros(u64::MAX));
-            lives.push(Life { segment, begins, ends, happened: Vec::new() });
-        }
-        if let Some(life) = lives.last_mut() {
-            life.happened.push(one);
-        }
-    }
-    for lives in by_segment.values_mut() {
-        lives.sort_by_key(|life| life.begins);
-        let begins: Vec<_> = lives.iter().skip(1).map(|life| life.begins).collect();
-        lives.iter_mut().zip(begins).for_each(|(life, next)| life.ends = next);
-    }
-    by_segment.into_values().flatten().collect()
+fn frames(path: &Path) -> Result<Frames, TraceError> {
+    Frames::open(path).map_err(|error| TraceError::Unreadable { path: path.to_owned(), error })
 }
 
-/// A kill may have taken the end of either side; as far as both go they must agree.
-fn compare(life: &Life, said: &[&Said]) -> Option<Broken> {
-    let mut machine = None;
-    let mut next = 0;
-    for one in &life.happened {
-        let notes = match catch_unwind(AssertUnwindSafe(|| step(&mut machine, one))) {
-            Ok(notes) => notes,
-            Err(_) => vec![Err("an assertion of the state machine fails".to_owned())],
-        };
-        for must in notes {
-            let (line, found) = match (said.get(next), said.last()) {
-                (Some(said), _) if must.as_ref() == Ok(&said.line.note) => {
-                    next += 1;
-                    continue;
-                }
-                (Some(said), _) => (said.line, format!("{:?}", said.line.note)),
-                // Its process went on to speak of later things, so it did not say this one.
-                (None, Some(last)) if one.at < last.heard_until => (last.line, "nothing more".to_owned()),
-                _ => return None,
-            };
-            let must = must.map_or_else(|why| why, |note| format!("it must say {note:?}"));
-            let what = format!("{} said {found}; after {} {must}", life.segment, name_of(&one.what));
-            let (rule, node) = ("replay".to_owned(), line.node.clone());
-            return Some(Broken { rule, what, node, sequence: line.sequence, at: line.at.0 });
-        }
-    }
-    None
-}
-
-fn step(machine: &mut Option<Segment<Delta>>, recorded: &Recorded) -> Vec<Result<Note, String>> {
-    let mut effects = Effects::default();
-    let input = match recorded.what.clone() {
-        Happened::Booted(config, survived) => {
-            *machine = Some(Segment::boot(&config, recorded.segment, survived, recorded.at, &mut effects));
-            None
-        }
-        Happened::Message(from, message) => Some(Input::Message { from, message }),
-        Happened::Timer(timer) => Some(Input::Timer(timer)),
-        Happened::Durable(append) => Some(Input::Durable(append)),
-        Happened::Done(outcome) => Some(Input::Done(outcome)),
-        Happened::CoalesceNow => Some(Input::Request { token: Token(0), request: Request::CoalesceNow }),
+/// One recording. A life that differs is followed no further.
+fn run(frames: Frames, heard: &Heard, replayed: &mut Replayed, broken: &mut Vec<Broken>) {
+    let (mut node, mut full) = (String::new(), false);
+    let mut lives: BTreeMap<Party, Option<Life>> = BTreeMap::new();
+    let mut report = |node: &str, difference: Difference| {
+        let Difference { rule, what, line, at } = difference;
+        let (node, sequence) = (node.to_owned(), line.map_or(0, |line| line.sequence));
+        broken.push(Broken { rule, what, node, sequence, at: at.0, by_replay: true });
     };
-    if let (Some(machine), Some(input)) = (machine, input) {
-        machine.step(recorded.at, input, &mut effects);
+    for frame in frames {
+        let recorded = match frame {
+            Frame::Node(name) => {
+                node = name;
+                continue;
+            }
+            Frame::Full => {
+                (full, replayed.full) = (true, replayed.full + 1);
+                break;
+            }
+            Frame::Recorded(recorded) => recorded,
+        };
+        let machine = recorded.machine;
+        let begun = Life::begin(&node, &recorded, heard);
+        match &recorded.what {
+            Happened::SegmentBooted(..) => replayed.segments += 1,
+            Happened::WriterBooted(_) => replayed.writers += 1,
+            Happened::Gave(_) => {}
+            _ => replayed.inputs += 1,
+        }
+        if let Some(begun) = begun {
+            let before = lives.insert(machine, Some(begun)).flatten();
+            before.and_then(|before| before.end()).into_iter().for_each(|difference| report(&node, difference));
+        }
+        if let Some(life) = lives.get_mut(&machine)
+            && let Some(difference) = life.as_mut().and_then(|life| life.take(recorded).err())
+        {
+            *life = None;
+            report(&node, difference);
+        }
     }
-    let notes = effects.drain().filter_map(|effect| match effect {
-        Effect::Note(note) => Some(Ok(note)),
-        _ => None,
-    });
-    notes.collect()
-}
-
-fn name_of(happened: &Happened) -> String {
-    match happened {
-        Happened::Booted(..) => "its boot".to_owned(),
-        Happened::Message(from, message) => format!("{} of {from}", message.name()),
-        Happened::Timer(timer) => format!("its timer {timer:?}"),
-        Happened::Durable(append) => format!("append {} was durable", append.0),
-        Happened::Done(_) => "a task's end".to_owned(),
-        Happened::CoalesceNow => "a request to coalesce".to_owned(),
-    }
+    let left = lives.into_values().flatten().filter(|_| !full);
+    left.filter_map(Life::end).for_each(|difference| report(&node, difference));
 }

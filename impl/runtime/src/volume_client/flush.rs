@@ -103,7 +103,7 @@ impl Client {
             }
             drop(gather);
             let request = Input::Request { token: Token(0), request: Request::Flush };
-            auriga_protocol::Machine::step(writer, now, request, effects);
+            self.take(writer, now, request, effects);
         });
     }
 }

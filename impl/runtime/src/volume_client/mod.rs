@@ -20,13 +20,15 @@ mod waiting;
 pub use config::VolumeConfig;
 pub use create::{CreateError, create_volume};
 
-use crate::driver::{Driver, lock};
+use crate::clock;
+use crate::driver::{Driver, Ports, lock};
 use crate::net::dialler::keep_connected;
 use crate::net::traffic::MessageTraffic;
 use crate::net::{Hello, Role as ConnectionRole};
+use crate::recording::Happened;
 use crate::volume::{Callback, PageRead, Volume, VolumeError};
 use auriga_protocol::writer::{Request, Role, SubmitRefused, WriterIdentity, WriterStatus};
-use auriga_protocol::{Change, Input, Lsn, Machine, PageId, Token, Writer, WriterId};
+use auriga_protocol::{Change, Effects, Input, Lsn, Machine, Micros, PageId, Token, Writer, WriterId};
 use auriga_store::Delta;
 use flush::Flushing;
 use inbound::WriterReceiver;
@@ -68,6 +70,8 @@ pub struct VolumeStatus {
     pub dropped_frames: u64,
 }
 
+type WriterEffects = Effects<Writer<Delta>>;
+
 /// What the tasks and the callers share.
 struct Client {
     driver: Driver<Writer<Delta>, WriterPorts>,
@@ -103,6 +107,7 @@ impl RemoteVolume {
     fn boot(config: VolumeConfig) -> RemoteVolume {
         let identity = WriterIdentity { volume: config.volume, writer: fresh_writer_id() };
         let ports = WriterPorts::new(identity, &config);
+        ports.record(clock::now(), || Happened::WriterBooted(config.writer.clone()));
         let driver = Driver::boot(&config.writer, identity, (), ports);
         let client = Arc::new(Client {
             driver,
@@ -198,7 +203,11 @@ impl Volume for RemoteVolume {
             }
             let vdl = self.vdl();
             let attempt = changes.clone(); // Payloads are shared, not copied.
-            match self.client.step(|writer, _, effects| writer.submit(attempt, effects)) {
+            let submit = |writer: &mut Writer<Delta>, now, effects: &mut _| {
+                self.client.driver.ports().record(now, || Happened::Submit(attempt.clone()));
+                writer.submit(attempt, effects)
+            };
+            match self.client.step(submit) {
                 Ok(lsn) => {
                     self.client.submitted(weight);
                     return Ok(lsn);
@@ -242,7 +251,7 @@ impl Volume for RemoteVolume {
         // One step, so that the requests leave together.
         self.client.step(|writer, now, effects| {
             for (token, page) in begun {
-                writer.step(now, Input::Request { token, request: Request::Read(page) }, effects);
+                self.client.take(writer, now, Input::Request { token, request: Request::Read(page) }, effects);
             }
         });
     }
@@ -251,20 +260,24 @@ impl Volume for RemoteVolume {
 impl Client {
     /// Gives the writer one input.
     fn input(&self, input: Input<Writer<Delta>>) {
-        self.step(|writer, now, effects| writer.step(now, input, effects));
+        self.step(|writer, now, effects| self.take(writer, now, input, effects));
+    }
+
+    /// Within a step: gives the writer one of its inputs.
+    fn take(&self, writer: &mut Writer<Delta>, now: Micros, input: Input<Writer<Delta>>, effects: &mut WriterEffects) {
+        self.driver.ports().took(now, &input);
+        writer.step(now, input, effects);
     }
 
     /// Steps the writer, then tells those who wait what has become of it.
-    fn step<R>(
-        &self,
-        act: impl FnOnce(&mut Writer<Delta>, auriga_protocol::Micros, &mut auriga_protocol::Effects<Writer<Delta>>) -> R,
-    ) -> R {
+    fn step<R>(&self, act: impl FnOnce(&mut Writer<Delta>, Micros, &mut WriterEffects) -> R) -> R {
         let (result, vdl, role, volume_epoch) = self.driver.step(|writer, now, effects| {
             let result = act(writer, now, effects);
             (result, writer.vdl(), writer.role(), writer.volume_epoch())
         });
         let moved = self.vdl.fetch_max(vdl.0, SeqCst) < vdl.0;
         if moved {
+            self.driver.ports().trace.flush(); // Before a user hears of it.
             let durable = self.waiting.durable(vdl);
             self.flush_what_gathered(durable.len());
             durable.call();

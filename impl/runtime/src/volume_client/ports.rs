@@ -4,11 +4,14 @@ use super::VolumeConfig;
 use crate::driver::{Ports, lock};
 use crate::net::outbox::{OUTBOX_BYTES_MAX, Outbox};
 use crate::net::{Encoded, Traffic, is_page_traffic};
+use crate::recording::{Happened, outputs};
 use crate::timers::Timers;
 use crate::trace::Trace;
 use crate::volume::{Callback, PageRead, VolumeError};
 use auriga_protocol::writer::{Answer, SubmitRefused, Timer, WriterIdentity};
-use auriga_protocol::{AppendId, MemberId, Message, Micros, Note, PageId, Party, Token, VolumeEpoch, Writer};
+use auriga_protocol::{
+    AppendId, Effect, Input, MemberId, Message, Micros, Note, PageId, Party, Token, VolumeEpoch, Writer,
+};
 use auriga_store::Delta;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -97,6 +100,11 @@ impl WriterPorts {
         reads.into_values().for_each(|read| (read.callback)(Err(error)));
     }
 
+    /// Records what happens to the writer, where that is asked for.
+    pub fn record(&self, now: Micros, what: impl FnOnce() -> Happened) {
+        self.trace.record(now, Party::Writer(self.identity.volume, self.identity.writer), what);
+    }
+
     fn finish_read(&self, token: Token, result: Result<PageRead, VolumeError>) {
         // Without an entry its deadline has passed.
         let read = lock(&self.reads).remove(&token);
@@ -144,11 +152,23 @@ impl Ports<Writer<Delta>> for WriterPorts {
         self.timers.set(timer, after);
     }
 
-    fn note(&self, at: Micros, note: Note) {
-        if let Note::Fenced { by, .. } = &note {
+    fn took(&self, now: Micros, input: &Input<Writer<Delta>>) {
+        self.record(now, || Happened::to_writer(input));
+    }
+
+    fn gave(&self, now: Micros, effects: &[Effect<Writer<Delta>>]) {
+        self.record(now, || Happened::Gave(outputs(effects)));
+    }
+
+    fn note(&self, at: Micros, note: &Note) {
+        if let Note::Fenced { by, .. } = note {
             self.fenced_by.store(by.0, SeqCst);
         }
         self.trace.note(at, note);
+    }
+
+    fn noted(&self) {
+        self.trace.flush();
     }
 
     fn settle(&self) {
