@@ -174,7 +174,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Rehearse { scenario, rounds, minutes, seed, lying_disk, demo } => {
-            let volatile = scenario == Scenario::PowerCut;
+            let volatile = scenario.needs_volatile_disk();
             if volatile {
                 volatile_disk::prepare()?;
             }

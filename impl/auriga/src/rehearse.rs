@@ -6,6 +6,7 @@
 
 mod apart;
 mod byte_flips;
+mod disk_full;
 mod power_cut;
 
 use crate::bank::Bank;
@@ -13,6 +14,7 @@ use crate::bank::verify::{Verdict, verify};
 use crate::demo::layout::STORAGE;
 use crate::demo::{Demo, WRITER};
 use crate::tour::{TourError, postgres};
+use crate::volatile_disk::VolatileDisk;
 use auriga_instance::postgres::find;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -47,8 +49,17 @@ pub enum Scenario {
     LostTails,
     /// One or two storage processes stand still (SIGSTOP) for a moment, and go on with what has waited for them
     Stalls,
+    /// The disks of one, two, three or all six storage processes are full for a while: commits go on, or wait; none fails
+    DiskFull,
     /// One bit changes in a file of a storage process, live or stopped; it must be harmless, or found and healed
     ByteFlips,
+}
+
+impl Scenario {
+    /// Whether storage is on disks that can be cut off, or filled.
+    pub fn needs_volatile_disk(self) -> bool {
+        matches!(self, Scenario::PowerCut | Scenario::DiskFull)
+    }
 }
 
 /// How long to go on.
@@ -142,6 +153,10 @@ pub fn run(
     Ok(bad_rounds == 0)
 }
 
+fn disk(demo: &Demo) -> Result<&VolatileDisk, TourError> {
+    demo.disk().ok_or_else(|| TourError::Unexpected("this scenario has no volatile disks".to_owned()))
+}
+
 fn show(round: u32, what: &str, took: Duration, verdict: &Verdict) {
     println!(
         "round {round:<3} {what:<44} {:>5.1} s  acknowledged {:>8}  lost {}  unexplained {}  wrong balances {}",
@@ -170,6 +185,7 @@ impl Rehearsal<'_> {
             Scenario::LostTails => self.lose_tail(),
             Scenario::Stalls => self.stall(),
             Scenario::PowerCut => self.cut_power(),
+            Scenario::DiskFull => self.fill_disks(),
             Scenario::ByteFlips => self.flip_byte(),
         }
     }
@@ -276,6 +292,12 @@ impl Rehearsal<'_> {
             }
         }
         Some((*scls.iter().min()?, *scls.iter().max()?))
+    }
+
+    /// What a member has logged so far.
+    fn log(&self, name: &str) -> Result<String, TourError> {
+        let path = self.demo.layout().log(name);
+        std::fs::read_to_string(&path).map_err(|error| TourError::Unexpected(format!("{}: {error}", path.display())))
     }
 
     fn verify(&self) -> Result<Verdict, TourError> {

@@ -101,7 +101,11 @@ impl Watched {
         let was_full = self.full.load(Relaxed);
         let full = self.space.is_full(&*self.disk, self.reserve, was_full).doing(|| "ask for the room left".into())?;
         if full != was_full {
-            tracing::warn!(full, used_bytes = self.space.used(), "the disk is full, or has room again");
+            let used_bytes = self.space.used();
+            match full {
+                true => tracing::warn!(used_bytes, "the disk is full: new records are refused until there is room"),
+                false => tracing::warn!(used_bytes, "the disk has room again"),
+            }
             self.full.store(full, Relaxed);
         }
         let segments: Vec<SegmentId> =

@@ -1,10 +1,10 @@
 //! Power cuts: processes are killed, and their disks forget what was not synchronised.
 
-use super::Rehearsal;
+use super::{Rehearsal, disk};
 use crate::demo::layout::{Layout, STORAGE};
 use crate::demo::{Demo, WRITER};
 use crate::tour::TourError;
-use crate::volatile_disk::{Cut, VolatileDisk};
+use crate::volatile_disk::Cut;
 use std::time::{Duration, Instant};
 
 /// What a storage process logs when it takes its files for damaged. After an honest power cut, none may.
@@ -18,10 +18,6 @@ pub fn lie(demo: &Demo) -> Result<(), TourError> {
     println!("the disks lie: nothing that is synchronised from now on is kept");
     disk(demo)?.lie();
     Ok(())
-}
-
-fn disk(demo: &Demo) -> Result<&VolatileDisk, TourError> {
-    demo.disk().ok_or_else(|| TourError::Unexpected("only `power-cut` has volatile disks".to_owned()))
 }
 
 impl Rehearsal<'_> {
@@ -78,9 +74,7 @@ impl Rehearsal<'_> {
     fn taken_for_damage(&self) -> Result<usize, TourError> {
         let mut count = 0;
         for name in STORAGE {
-            let path = self.demo.layout().log(name);
-            let text = std::fs::read_to_string(&path)
-                .map_err(|error| TourError::Unexpected(format!("{}: {error}", path.display())))?;
+            let text = self.log(name)?;
             count += text.lines().filter(|line| TAKEN_FOR_DAMAGE.iter().any(|said| line.contains(said))).count();
         }
         Ok(count)

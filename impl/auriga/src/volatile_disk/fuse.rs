@@ -33,11 +33,35 @@ impl Adapter {
 
     /// Runs `action` on a file whose power is on.
     fn on_file<T>(&self, number: INodeNo, action: impl FnOnce(&mut Content) -> io::Result<T>) -> io::Result<T> {
+        self.on_file_of(number, |_, content| action(content))
+    }
+
+    /// The same, and tells below which name of the root it is.
+    fn on_file_of<T>(
+        &self,
+        number: INodeNo,
+        action: impl FnOnce(Option<&str>, &mut Content) -> io::Result<T>,
+    ) -> io::Result<T> {
         let (top, content) = self.file(number)?;
         let mut content = lock(&content);
         // Asked with the content locked: after the power is off, nothing changes.
         self.check_power(top.as_deref())?;
-        action(&mut content)
+        action(top.as_deref(), &mut content)
+    }
+
+    fn write_file(&self, number: INodeNo, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.on_file_of(number, |top, content| {
+            let size = content.file().metadata()?.len();
+            lock(&self.shared.room).resize(top, size, size.max(offset + data.len() as u64))?;
+            content.write(offset, data)
+        })
+    }
+
+    fn resize_file(&self, number: INodeNo, size: u64) -> io::Result<()> {
+        self.on_file_of(number, |top, content| {
+            lock(&self.shared.room).resize(top, content.file().metadata()?.len(), size)?;
+            content.resize(size)
+        })
     }
 
     fn file(&self, number: INodeNo) -> io::Result<(Option<String>, Arc<Mutex<Content>>)> {
@@ -55,7 +79,7 @@ impl Adapter {
     }
 
     fn check_path(&self, path: &Path) -> io::Result<()> {
-        self.check_power(path.iter().next().and_then(OsStr::to_str))
+        self.check_power(top_of(path))
     }
 
     fn attributes(&self, number: INodeNo) -> io::Result<FileAttr> {
@@ -86,9 +110,15 @@ impl Adapter {
     fn remove(&self, parent: INodeNo, name: &OsStr, remove: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let (path, below) = self.paths(parent, name)?;
         self.check_path(&path)?;
+        let size = size_of(&below);
         remove(&below)?;
         lock(&self.shared.tree).unlinked(&path);
-        Ok(())
+        self.give_back(&path, size)
+    }
+
+    /// What was at `path`, of this size, is gone.
+    fn give_back(&self, path: &Path, size: u64) -> io::Result<()> {
+        lock(&self.shared.room).resize(top_of(path), size, 0)
     }
 
     fn paths(&self, parent: INodeNo, name: &OsStr) -> io::Result<(std::path::PathBuf, std::path::PathBuf)> {
@@ -106,9 +136,10 @@ impl Adapter {
         if std::fs::symlink_metadata(&from_below)?.is_dir() {
             return Err(io::ErrorKind::Unsupported.into());
         }
+        let replaced = size_of(&to_below);
         std::fs::rename(from_below, to_below)?;
         lock(&self.shared.tree).renamed(&from, &to);
-        Ok(())
+        self.give_back(&to, replaced)
     }
 
     /// Takes its time, as a disk does: the power may go meanwhile.
@@ -131,6 +162,16 @@ fn attributes(number: u64, inode: &Inode, below: &Path) -> io::Result<FileAttr> 
         Some(content) => Ok(translate(number, &lock(content).file().metadata()?)),
         None => Ok(translate(number, &std::fs::symlink_metadata(below)?)),
     }
+}
+
+/// The name in the root below which `path` is.
+fn top_of(path: &Path) -> Option<&str> {
+    path.iter().next().and_then(OsStr::to_str)
+}
+
+/// The size of a file; nothing where none is.
+fn size_of(below: &Path) -> u64 {
+    std::fs::symlink_metadata(below).ok().filter(Metadata::is_file).map_or(0, |found| found.len())
 }
 
 fn translate(number: u64, found: &Metadata) -> FileAttr {
@@ -215,7 +256,7 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         // Only the size matters here.
-        let resized = size.map_or(Ok(()), |size| self.on_file(number, |content| content.resize(size)));
+        let resized = size.map_or(Ok(()), |size| self.resize_file(number, size));
         attr(resized.and_then(|()| self.attributes(number)), reply);
     }
 
@@ -297,7 +338,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.on_file(number, |content| content.write(offset, data)) {
+        match self.write_file(number, offset, data) {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(errno(&error)),
         }
@@ -331,13 +372,16 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let root = lock(&self.shared.tree).below(Path::new(""));
+    fn statfs(&self, _: &Request, number: INodeNo, reply: ReplyStatfs) {
+        let tree = lock(&self.shared.tree);
+        let root = tree.below(Path::new(""));
+        let left = tree.get(number.0).ok().and_then(|inode| lock(&self.shared.room).left(inode.top()));
+        drop(tree);
         match nix::sys::statvfs::statvfs(&root) {
             Ok(found) => reply.statfs(
                 found.blocks(),
                 found.blocks_free(),
-                found.blocks_available(),
+                left.map_or(found.blocks_available(), |left| left / found.fragment_size()),
                 found.files(),
                 found.files_free(),
                 found.block_size() as u32,

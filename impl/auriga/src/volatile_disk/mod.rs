@@ -1,4 +1,4 @@
-//! A disk that forgets: a FUSE mount over a directory, whose power can be cut.
+//! A disk that forgets: a FUSE mount over a directory, whose power can be cut. It can be filled, too ([`room`]).
 //!
 //! What a process writes is durable when a later fsync or fdatasync of the same file has returned, and may be lost before
 //! that. A power cut makes every operation fail at once; when the power comes back, each change of a file's content or
@@ -17,12 +17,14 @@
 
 mod content;
 mod fuse;
+mod room;
 mod tree;
 
 use auriga_pagefs::enter_private_namespace;
 use content::Fate;
 use fuser::{BackgroundSession, Config, MountOption, Session};
 use nix::mount::{MntFlags, umount2};
+use room::Room;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -52,6 +54,7 @@ struct Shared {
     tree: Mutex<Tree>,
     /// Names in the root whose power is off.
     off: Mutex<BTreeSet<String>>,
+    room: Mutex<Room>,
     lies: AtomicBool,
     random: Mutex<fastrand::Rng>,
 }
@@ -84,6 +87,7 @@ impl VolatileDisk {
         let shared = Arc::new(Shared {
             tree: Mutex::new(Tree::new(root, below)),
             off: Mutex::default(),
+            room: Mutex::default(),
             lies: AtomicBool::new(false),
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
         });
@@ -118,6 +122,18 @@ impl VolatileDisk {
         }
         lock(&self.shared.off).retain(|name| !names.contains(&name.as_str()));
         Ok(cut)
+    }
+
+    /// From now on, files below each of these names of the root may grow by `left` bytes, together.
+    pub fn fill(&self, names: &[&str], left: u64) {
+        let mut room = lock(&self.shared.room);
+        names.iter().for_each(|name| room.limit(name, left));
+    }
+
+    /// Below these names of the root, there is as much room as the directory has.
+    pub fn make_room(&self, names: &[&str]) {
+        let mut room = lock(&self.shared.room);
+        names.iter().for_each(|name| room.lift(name));
     }
 
     /// From now on, nothing is durable whatever is synchronised.

@@ -65,7 +65,7 @@ fn write(
             // The bytes are not acknowledged, so the writer counts on other segments until there is room again.
             Err(failure) if failure.is_no_space() => {
                 if !std::mem::replace(&mut waiting, true) {
-                    tracing::warn!(%failure, "the journal waits for room");
+                    tracing::debug!(%failure, "the journal waits for room");
                     shared.space.wait(true);
                 }
                 take_floors(shared, files);
