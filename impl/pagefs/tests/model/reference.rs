@@ -181,8 +181,9 @@ impl Reference {
     pub fn snapshot(&self) -> BTreeMap<String, Seen> {
         let mut names = vec![0; self.nodes.len()];
         self.walk(0, "", &mut |_, index| names[index] += 1);
-        let mut seen = BTreeMap::new();
+        let (mut seen, mut inodes) = (BTreeMap::new(), BTreeMap::new());
         self.walk(0, "", &mut |path, index| {
+            inodes.insert(path.to_owned(), index as u64);
             let what = match &self.nodes[index] {
                 Node::File { bytes, mode } => Seen::File { bytes: bytes.clone(), mode: *mode, nlink: names[index] },
                 Node::Directory { entries, mode } => {
@@ -193,7 +194,7 @@ impl Reference {
             };
             seen.insert(path.to_owned(), what);
         });
-        seen
+        name_links(seen, &inodes)
     }
 
     fn walk(&self, index: usize, path: &str, visit: &mut impl FnMut(&str, usize)) {
@@ -206,12 +207,25 @@ impl Reference {
     }
 }
 
+/// Replaces what is seen by every name of an inode but the first by that name.
+pub fn name_links(mut seen: BTreeMap<String, Seen>, inodes: &BTreeMap<String, u64>) -> BTreeMap<String, Seen> {
+    let mut first = BTreeMap::new();
+    for (path, inode) in inodes {
+        let name = first.entry(*inode).or_insert(path);
+        if *name != path {
+            seen.insert(path.clone(), Seen::SameAs((*name).clone()));
+        }
+    }
+    seen
+}
+
 /// What is seen at a path.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Seen {
     File { bytes: Vec<u8>, mode: u16, nlink: u32 },
     Directory { mode: u16, nlink: u32 },
     Symlink { target: Vec<u8>, nlink: u32 },
+    SameAs(String),
 }
 
 impl std::fmt::Debug for Seen {
@@ -223,6 +237,7 @@ impl std::fmt::Debug for Seen {
                 write!(f, "file {mode:o}, {nlink} names, {} bytes: {}", bytes.len(), runs.join(" "))
             }
             Seen::Directory { mode, nlink } => write!(f, "directory {mode:o}, {nlink}"),
+            Seen::SameAs(path) => write!(f, "same as {path}"),
             Seen::Symlink { target, nlink } => write!(f, "link to {target:?}, {nlink} names"),
         }
     }
