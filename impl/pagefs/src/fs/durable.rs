@@ -113,7 +113,7 @@ impl PageFs {
     }
 
     /// Calls back when everything that was done before is durable, with [`FsError::Volume`] when that can't be told by
-    /// the deadline. `ino`: whose modification time is submitted first, if it is ahead.
+    /// the deadline. `ino`: whose modification time is submitted first, if it is ahead; `None` for fdatasync.
     pub fn sync(self: &Arc<Self>, ino: Option<u64>, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
         let inode = ino.and_then(|ino| self.inode(ino).ok());
         match inode.map_or(Ok(()), |inode| self.submit_times(&inode)) {

@@ -45,6 +45,24 @@ fn changes_are_made_elsewhere_while_the_log_is_far_ahead() {
     mount.unmount().expect("unused");
 }
 
+#[test]
+fn only_fsync_takes_times_along() {
+    if !can_mount() {
+        return;
+    }
+    let mounted = mount(&volume(Duration::ZERO));
+    let file = File::create(mounted.path().join("a")).expect("created");
+    file.write_all_at(b"first", 0).expect("written");
+    file.sync_all().expect("durable");
+    let records = || mounted.mount.figures().records;
+    let before = records();
+    file.write_all_at(b"other", 0).expect("written");
+    file.sync_data().expect("durable");
+    assert_eq!(records() - before, 1, "the content alone");
+    file.sync_all().expect("durable");
+    assert_eq!(records() - before, 2, "now the time");
+}
+
 fn use_names(root: &Path) {
     let at = |name: &str| root.join(name);
     fs::write(at("a"), b"hello").expect("written");
