@@ -6,7 +6,9 @@ use bytes::BytesMut;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::timeout;
 
 /// How long the rest of a frame may take once its first byte is there.
@@ -61,25 +63,26 @@ pub(crate) async fn run(
     outbox: &Outbox,
     receiver: &mut impl Receiver,
 ) -> ConnectionError {
-    let stream = Arc::new(stream);
-    outbox.connect(stream.clone(), peer);
+    let (reader, writer) = stream.into_split();
+    let writer = Arc::new(writer);
+    outbox.connect(writer.clone(), peer);
     let error = tokio::select! {
-        error = read(&stream, receiver) => error,
-        error = outbox.write_the_rest(&stream) => error.into(),
+        error = read(reader, receiver) => error,
+        error = outbox.write_the_rest(&writer) => error.into(),
     };
     outbox.disconnect();
     error
 }
 
-async fn read(stream: &TcpStream, receiver: &mut impl Receiver) -> ConnectionError {
-    match try_read(stream, receiver).await {
+async fn read(reader: OwnedReadHalf, receiver: &mut impl Receiver) -> ConnectionError {
+    match try_read(reader, receiver).await {
         Ok(never) => match never {},
         Err(error) => error,
     }
 }
 
 async fn try_read(
-    stream: &TcpStream,
+    mut reader: OwnedReadHalf,
     receiver: &mut impl Receiver,
 ) -> Result<std::convert::Infallible, ConnectionError> {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
@@ -87,17 +90,17 @@ async fn try_read(
         while let Some((frame, size)) = take_frame(&mut buffer)? {
             receiver.receive(frame, size).await?;
         }
-        if buffer.is_empty() {
-            stream.readable().await?;
-        } else {
-            timeout(FRAME_TIMEOUT, stream.readable()).await.map_err(|_| ConnectionError::Stalled)??;
-        }
+        let is_between_frames = buffer.is_empty();
         buffer.reserve(READ_BYTES);
-        match stream.try_read_buf(&mut buffer) {
-            Ok(0) => return Err(ConnectionError::Closed),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.into()),
+        // Not `readable` and `try_read`: only this takes a short read for what it is, the last one for now. Those ask the
+        // kernel a second time after each frame.
+        let more = reader.read_buf(&mut buffer);
+        let read = match is_between_frames {
+            true => more.await?,
+            false => timeout(FRAME_TIMEOUT, more).await.map_err(|_| ConnectionError::Stalled)??,
+        };
+        if read == 0 {
+            return Err(ConnectionError::Closed);
         }
     }
 }

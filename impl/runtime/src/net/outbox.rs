@@ -14,7 +14,7 @@ use bytes::{Buf, BytesMut};
 use std::io::{self, ErrorKind};
 use std::mem::take;
 use std::sync::{Arc, Mutex};
-use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 /// Bytes that may wait for one peer.
@@ -34,7 +34,7 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct State {
-    stream: Option<Arc<TcpStream>>,
+    stream: Option<Arc<OwnedWriteHalf>>,
     peer: Arc<str>,
     /// Frames, whole.
     queued: BytesMut,
@@ -96,7 +96,7 @@ impl Outbox {
     }
 
     /// Sends through `stream`, to the node named `peer`, from now on.
-    pub(super) fn connect(&self, stream: Arc<TcpStream>, peer: &str) {
+    pub(super) fn connect(&self, stream: Arc<OwnedWriteHalf>, peer: &str) {
         *lock(&self.state) = State { stream: Some(stream), peer: peer.into(), ..State::default() };
     }
 
@@ -116,7 +116,7 @@ impl Outbox {
     }
 
     /// The connection's task: writes what [`Outbox::flush`] could not. Ends with the error that breaks the connection.
-    pub(super) async fn write_the_rest(&self, stream: &TcpStream) -> io::Error {
+    pub(super) async fn write_the_rest(&self, stream: &OwnedWriteHalf) -> io::Error {
         loop {
             self.attention.notified().await;
             let mut rest = {
@@ -156,7 +156,7 @@ impl State {
 }
 
 /// Writes until `chunk` is empty or the kernel takes no more.
-fn write_now(stream: &TcpStream, chunk: &mut BytesMut) -> io::Result<()> {
+fn write_now(stream: &OwnedWriteHalf, chunk: &mut BytesMut) -> io::Result<()> {
     while !chunk.is_empty() {
         match stream.try_write(chunk) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -175,12 +175,12 @@ mod tests {
     use crate::net::frame::{Frame, take_frame};
     use auriga_protocol::Token;
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
-    async fn pair() -> (Arc<TcpStream>, TcpStream) {
+    async fn pair() -> (Arc<OwnedWriteHalf>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let here = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
-        (Arc::new(here), listener.accept().await.expect("connected").0)
+        (Arc::new(here.into_split().1), listener.accept().await.expect("connected").0)
     }
 
     fn frame(index: u64, bytes: usize) -> Encoded {
