@@ -166,8 +166,10 @@ pub fn run(config: &NodeConfig, sender: &SyncSender<Event>, receiver: Receiver<E
     let installations = find::find(config.pg_bin.as_deref())?;
     let user = RunAs::resolve(config.user.as_deref())?;
     let local = Local::make(&config.directory, &user)?;
+    // One thread: what storage says is short work, and a second one would be woken for every acknowledgement, to find
+    // nothing to steal. Whatever waits is on FUSE's threads or the file system's own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(io_error("starting tokio"))?;
