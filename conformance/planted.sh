@@ -14,15 +14,19 @@ cargo build --profile fast --quiet -p auriga --features planted-defects --target
 cargo build --profile fast --quiet -p auriga-conformance
 scratch=$(mktemp -d)
 chmod 711 "$scratch" # PostgreSQL's user must get through.
-trap 'rm -rf "$scratch"' EXIT
-failed=0
+failed=0 child=
+trap 'if [ -n "$child" ]; then kill "$child"; wait "$child" || true; fi; rm -rf "$scratch"' EXIT
+trap 'exit 143' INT TERM HUP
 
 # run DEFECT COMMAND…: leaves `ran`, `judged` (exit codes), and the verdict in a file. No defect: an empty name.
 run() {
   local defect=$1; shift
   ran=0 judged=0
   env ${defect:+AURIGA_PLANTED_DEFECT="$defect"} timeout 240 target/planted/fast/auriga "$@" --keep "$scratch/demo" \
-    --network "${NETWORK:-127.0.77}" --port "${PORT:-5432}" > "$scratch/out" 2>&1 || ran=$?
+    --network "${NETWORK:-127.0.77}" --port "${PORT:-5432}" > "$scratch/out" 2>&1 &
+  child=$!
+  wait "$child" || ran=$?
+  child=
   target/fast/auriga-conformance trace "$scratch/demo/traces" > "$scratch/verdict" 2> "$scratch/errors" || judged=$?
   rm -rf "$scratch/demo"
 }

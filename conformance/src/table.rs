@@ -39,7 +39,8 @@ what cost. A technique that finds everything makes the others no less useful: th
 - **simulation**: how many seeds until it is found, and by which rule
   (`cargo run --profile fast -p auriga-conformance -- defects`).
 - **TLA+**: the configuration of `specs/tla/` in which TLC finds the same mistake, made there on purpose.
-- **trace check**: whether the notes alone show it, as the traces of a real cluster do (the same command).
+- **trace check**: whether the notes of a simulated run alone show it, less what kills took with them (the same command).
+  What real processes show is in [README.md](README.md), *The rules, on the real cluster*.
 
 Cells are written by those commands (`--write`); edit nothing between the marks.
 

@@ -36,7 +36,7 @@ pub const LISTED_MAX: usize = 20;
 /// A broken rule.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Broken {
-    /// Its number in `specs/rules.md`.
+    /// Its number in `specs/rules.md`; `replay` where no one rule is about what differs.
     pub rule: String,
     /// What was seen.
     pub what: String,

@@ -1,7 +1,7 @@
-//! The driver's three promises, with a machine that only counts.
+//! The driver's four promises, with a machine that only counts.
 
 use super::*;
-use auriga_protocol::Party;
+use auriga_protocol::{Lsn, Party, VolumeEpoch, VolumeId};
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -32,6 +32,7 @@ impl Machine for Counter {
                 assert_ne!(timer, 13, "planted");
                 self.0 += 1;
                 effects.append(AppendId(self.0), self.0);
+                effects.note(Note::Durable { volume: VolumeId(1), volume_epoch: VolumeEpoch(1), vdl: Lsn(self.0) });
             }
             Input::Request { token, .. } => effects.answer(token, self.0),
             _ => {}
@@ -44,6 +45,9 @@ struct Recorder {
     appended: Mutex<Vec<u64>>,
     timers: Mutex<Vec<u8>>,
     settled: Mutex<u64>,
+    /// Steps whose notes were told, and then said to be complete.
+    told: Mutex<u64>,
+    noted: Mutex<u64>,
     answers: Mutex<Vec<u64>>,
     driver: OnceLock<Weak<Driver<Counter, Recorder>>>,
 }
@@ -57,6 +61,7 @@ impl Ports<Counter> for Recorder {
     }
     fn append(&self, id: AppendId, entry: u64) {
         assert_eq!(id.0, entry);
+        assert_eq!(*lock(&self.noted), entry, "its notes come first");
         lock(&self.appended).push(entry);
     }
     fn start(&self, task: Infallible) {
@@ -65,7 +70,12 @@ impl Ports<Counter> for Recorder {
     fn set_timer(&self, timer: u8, _: Micros) {
         lock(&self.timers).push(timer);
     }
-    fn note(&self, _: Micros, _: &Note) {}
+    fn note(&self, _: Micros, _: &Note) {
+        *lock(&self.told) += 1;
+    }
+    fn noted(&self) {
+        *lock(&self.noted) = *lock(&self.told);
+    }
     fn settle(&self) {
         *lock(&self.settled) += 1;
     }
