@@ -7,11 +7,14 @@
 //! Both types check their bytes when they are made, also when they come from the network or a disk. So applying a
 //! delta to a page always works, and whoever holds one needs no error path.
 
+mod image;
+mod serial;
+
+pub use image::PageImage;
+
 use auriga_protocol::Payload;
-use bytes::{Bytes, BytesMut};
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::fmt::Formatter;
+use bytes::Bytes;
+use image::is_zero;
 use std::sync::Arc;
 
 /// Bytes in a page.
@@ -47,68 +50,6 @@ pub enum MalformedPage {
     /// A patch is empty, leaves the page, or begins before the last one ended.
     #[error("a delta with a patch out of place (at byte {0})")]
     Patch(usize),
-}
-
-/// A page's content: [`PAGE_SIZE`] bytes. The zero page is kept as no bytes at all.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-#[serde(try_from = "Bytes", into = "Bytes")]
-pub struct PageImage(Bytes);
-
-impl PageImage {
-    /// A page of `bytes`: exactly [`PAGE_SIZE`], or none for the zero page. Does not copy.
-    ///
-    /// # Errors
-    /// Any other length.
-    pub fn new(bytes: Bytes) -> Result<PageImage, MalformedPage> {
-        match bytes.len() {
-            0 => Ok(PageImage::default()),
-            PAGE_SIZE if is_zero(&bytes) => Ok(PageImage::default()),
-            PAGE_SIZE => Ok(PageImage(bytes)),
-            other => Err(MalformedPage::PageLength(other)),
-        }
-    }
-
-    /// A page with a copy of `bytes`.
-    pub fn copy_from(bytes: &[u8; PAGE_SIZE]) -> PageImage {
-        if is_zero(bytes) { PageImage::default() } else { PageImage(Bytes::copy_from_slice(bytes)) }
-    }
-
-    /// Whether every byte is zero.
-    pub fn is_zero(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// All [`PAGE_SIZE`] bytes.
-    pub fn content(&self) -> &[u8] {
-        if self.0.is_empty() { &ZERO_PAGE } else { &self.0 }
-    }
-
-    /// As stored: [`PAGE_SIZE`] bytes, or none for the zero page.
-    pub fn stored(&self) -> &Bytes {
-        &self.0
-    }
-
-    /// A buffer of [`PAGE_SIZE`] bytes to change in place; copies only when the bytes are shared.
-    fn take_mut(&mut self) -> BytesMut {
-        match std::mem::take(&mut self.0) {
-            bytes if bytes.is_empty() => BytesMut::zeroed(PAGE_SIZE),
-            bytes => bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..])),
-        }
-    }
-}
-
-impl TryFrom<Bytes> for PageImage {
-    type Error = MalformedPage;
-
-    fn try_from(bytes: Bytes) -> Result<Self, MalformedPage> {
-        PageImage::new(bytes)
-    }
-}
-
-impl From<PageImage> for Bytes {
-    fn from(page: PageImage) -> Bytes {
-        page.0
-    }
 }
 
 /// A change of a page. Clones share the bytes.
@@ -192,44 +133,6 @@ impl Delta {
     }
 }
 
-impl Serialize for Delta {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Delta {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Delta, D::Error> {
-        deserializer.deserialize_bytes(DeltaVisitor)
-    }
-}
-
-struct DeltaVisitor;
-
-impl<'de> Visitor<'de> for DeltaVisitor {
-    type Value = Delta;
-
-    fn expecting(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("the bytes of a delta")
-    }
-
-    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Delta, E> {
-        Delta::from_bytes(bytes).map_err(E::custom)
-    }
-
-    /// Formats without bytes, JSON for one, have sequences of numbers instead.
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Delta, A::Error> {
-        let mut bytes = Vec::new();
-        while let Some(byte) = sequence.next_element()? {
-            if bytes.len() >= DELTA_MAX {
-                return Err(serde::de::Error::invalid_length(bytes.len() + 1, &self));
-            }
-            bytes.push(byte);
-        }
-        self.visit_bytes(&bytes)
-    }
-}
-
 impl Payload for Delta {
     type Page = PageImage;
 
@@ -252,7 +155,7 @@ impl Payload for Delta {
                     may_be_zero &= is_zero(patch);
                 }
                 // To look at what was written takes less than to look at the whole page.
-                *page = if may_be_zero && is_zero(&bytes) { PageImage::default() } else { PageImage(bytes.freeze()) };
+                *page = PageImage::changed(bytes, may_be_zero);
             }
         }
     }
@@ -274,11 +177,6 @@ impl Payload for Delta {
 fn whole(page: &[u8]) -> &[u8] {
     assert!(page.is_empty() || page.len() == PAGE_SIZE, "a page of {} bytes", page.len());
     if page.is_empty() { &ZERO_PAGE } else { page }
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    let (chunks, rest) = bytes.as_chunks::<16>();
-    chunks.iter().all(|chunk| u128::from_ne_bytes(*chunk) == 0) && rest.iter().all(|byte| *byte == 0)
 }
 
 /// `tag` and the patches that turn `old` into `new`, both [`PAGE_SIZE`] long.

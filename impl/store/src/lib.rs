@@ -21,6 +21,8 @@ pub mod disk;
 mod error;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod full_disk;
 mod identity;
 mod journal;
 mod options;

@@ -8,10 +8,14 @@
 //! Files are opened for direct I/O: the kernel keeps no copy of their content, so what a process was told is written has
 //! reached the log. Names and attributes are cached by the kernel for long, as no one else changes them.
 
+mod adapter;
 mod translate;
+
+pub use adapter::Adapter;
 
 use crate::fs::{NewInode, PageFs, RenameMode, SetAttr};
 use crate::layout::{FILE_MAX, Kind, NAME_MAX};
+use adapter::New;
 use auriga_store::PAGE_SIZE;
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
@@ -38,51 +42,6 @@ const WRITE_MAX: u32 = 1 << 20;
 const LIST_AT_A_TIME: usize = 512;
 /// Requests in the background (asynchronous and direct reads) before the kernel throttles.
 const BACKGROUND_MAX: u16 = 128;
-
-/// Answers the kernel for one file system.
-pub struct Adapter {
-    fs: Arc<PageFs>,
-}
-
-impl Adapter {
-    /// Answers from `fs`.
-    pub fn new(fs: Arc<PageFs>) -> Adapter {
-        Adapter { fs }
-    }
-
-    /// Makes a change on this thread, or on one of the file system's own when the log is so far ahead of VDL that
-    /// submitting may have to wait: these threads are for requests that can be answered, above all reads.
-    fn change(&self, job: impl FnOnce(&Arc<PageFs>) + Send + 'static) {
-        if self.fs.is_lagging() {
-            self.fs.run_later(job);
-        } else {
-            job(&self.fs);
-        }
-    }
-
-    fn make(&self, request: &Request, parent: INodeNo, name: &OsStr, new: New, reply: ReplyEntry) {
-        let (uid, gid, name) = (request.uid(), request.gid(), name.to_owned());
-        self.change(move |fs| {
-            let New { kind, mode, rdev, target } = &new;
-            let new = NewInode { kind: *kind, mode: *mode, uid, gid, rdev: *rdev, target };
-            reply_entry(fs.create(parent.0, name.as_bytes(), &new, false), reply);
-        });
-    }
-}
-
-/// What a request wants made.
-struct New {
-    kind: Kind,
-    mode: u16,
-    rdev: u32,
-    target: Vec<u8>,
-}
-
-impl New {
-    fn of(kind: Kind, mode: u32) -> New {
-        New { kind, mode: permissions(mode), rdev: 0, target: Vec::new() }
-    }
-}
 
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {

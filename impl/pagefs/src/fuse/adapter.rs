@@ -1,0 +1,54 @@
+//! Who answers, and what requests that change something share.
+
+use super::translate::{permissions, reply_entry};
+use crate::fs::{NewInode, PageFs};
+use crate::layout::Kind;
+use fuser::{INodeNo, ReplyEntry, Request};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+/// Answers the kernel for one file system.
+pub struct Adapter {
+    pub(super) fs: Arc<PageFs>,
+}
+
+impl Adapter {
+    /// Answers from `fs`.
+    pub fn new(fs: Arc<PageFs>) -> Adapter {
+        Adapter { fs }
+    }
+
+    /// Makes a change on this thread, or on one of the file system's own when the log is so far ahead of VDL that
+    /// submitting may have to wait: these threads are for requests that can be answered, above all reads.
+    pub(super) fn change(&self, job: impl FnOnce(&Arc<PageFs>) + Send + 'static) {
+        if self.fs.is_lagging() {
+            self.fs.run_later(job);
+        } else {
+            job(&self.fs);
+        }
+    }
+
+    pub(super) fn make(&self, request: &Request, parent: INodeNo, name: &OsStr, new: New, reply: ReplyEntry) {
+        let (uid, gid, name) = (request.uid(), request.gid(), name.to_owned());
+        self.change(move |fs| {
+            let New { kind, mode, rdev, target } = &new;
+            let new = NewInode { kind: *kind, mode: *mode, uid, gid, rdev: *rdev, target };
+            reply_entry(fs.create(parent.0, name.as_bytes(), &new, false), reply);
+        });
+    }
+}
+
+/// What a request wants made.
+pub(super) struct New {
+    pub kind: Kind,
+    pub mode: u16,
+    pub rdev: u32,
+    pub target: Vec<u8>,
+}
+
+impl New {
+    pub(super) fn of(kind: Kind, mode: u32) -> New {
+        New { kind, mode: permissions(mode), rdev: 0, target: Vec::new() }
+    }
+}
