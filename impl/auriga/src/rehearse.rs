@@ -235,6 +235,12 @@ impl Rehearsal<'_> {
 
     fn kill_everything(&mut self) -> Result<String, TourError> {
         self.demo.cluster().0.kill_all();
+        let ready = self.start_everything()?;
+        Ok(format!("all seven killed; ready after {} ms", ready.as_millis()))
+    }
+
+    /// Starts all seven at once; answers how long it took until PostgreSQL was ready. Commits have then resumed, too.
+    fn start_everything(&self) -> Result<Duration, TourError> {
         let begun = Instant::now();
         for name in STORAGE {
             self.demo.cluster().0.start(name)?;
@@ -242,7 +248,7 @@ impl Rehearsal<'_> {
         self.demo.start(WRITER)?;
         let ready = begun.elapsed();
         self.wait_for_commits()?;
-        Ok(format!("all seven killed; ready after {} ms", ready.as_millis()))
+        Ok(ready)
     }
 
     fn wait_for_commits(&self) -> Result<(), TourError> {

@@ -1,11 +1,11 @@
 //! Power cuts: processes are killed, and their disks forget what was not synchronised.
 
 use super::{Rehearsal, disk};
+use crate::demo::Demo;
 use crate::demo::layout::{Layout, STORAGE};
-use crate::demo::{Demo, WRITER};
 use crate::tour::TourError;
 use crate::volatile_disk::Cut;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a storage process logs when it takes its files for damaged. After an honest power cut, none may.
 const TAKEN_FOR_DAMAGE: [&str; 2] = ["the journal is damaged", "base pages were lost"];
@@ -39,13 +39,7 @@ impl Rehearsal<'_> {
         disk.power_off(&STORAGE);
         self.demo.cluster().0.kill_all();
         let cut = disk.power_on(&STORAGE).map_err(volatile)?;
-        let begun = Instant::now();
-        for name in STORAGE {
-            self.demo.cluster().0.start(name)?;
-        }
-        self.demo.start(WRITER)?;
-        let ready = begun.elapsed();
-        self.wait_for_commits()?;
+        let ready = self.start_everything()?;
         Ok(format!("all, {}; ready after {} ms", text(cut), ready.as_millis()))
     }
 
