@@ -112,7 +112,7 @@ fn copies_are_there(model: &Volume, world: &World) -> Broken {
             node.kept.holds(*lsn) || node.machine.status().rejoining
         };
         let holders: MemberSet = (0..world.shape.members).map(MemberId).filter(holds).collect();
-        let what = || format!("{lsn} is durable for {by}, and only {holders:?} of {pg} have it on disk");
+        let what = || format!("{lsn} is durable for {by}, and on disk in {pg} only at {holders:?}");
         let lost = world.left.losses < model.scale.budgets.losses;
         let rule = if lost { "I-AMNESIA" } else { "I-COPIES" };
         (!model.quorum().write_met(holders)).then(|| (rule, what()))

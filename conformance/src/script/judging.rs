@@ -111,7 +111,7 @@ impl Bench {
             let pg = self.geometry().group_of(page);
             let holders = self
                 .kept_by(pg, |kept| lsn <= kept.log().floor() || kept.log().records().any(|record| record.lsn == lsn));
-            let what = || format!("{lsn} is durable, and only {holders:?} of {pg} have it on disk");
+            let what = || format!("{lsn} is durable, and on disk in {pg} only at {holders:?}");
             (!self.quorum().write_met(holders)).then(|| ("I-COPIES", what()))
         })
     }

@@ -61,7 +61,9 @@ pub fn scopes() -> Vec<Scope> {
     };
     vec![
         scope("member-replace", Set::Quick, Some(185_460), "2/3 ABC, C→D, 1 write", || three(1, 0)),
-        scope("member-crash", Set::Nightly, None, "2/3 ABC, C→D, 1 write, 1 crash of anyone", || three(1, 1)),
+        scope("member-crash", Set::Nightly, Some(4_705_168), "2/3 ABC, C→D, 1 write, 1 crash of anyone", || {
+            three(1, 1)
+        }),
         scope("member-undo", Set::Quick, Some(682_990), "2/3 ABC, C→D taken back, 1 write", undo),
         scope("member-second-fault", Set::Nightly, None, "2/3 ABC, C→D and B→E at one time, 1 write", second_fault),
     ]
