@@ -1,5 +1,7 @@
 //! Whole demos, as a person would start them. They need root, /dev/fuse and PostgreSQL, and say so where one is missing.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -52,8 +54,8 @@ impl Running {
         Command::new(AURIGA).args(arguments).args(["--dir", &self.dir()]).output().unwrap()
     }
 
-    fn signal(&mut self, signal: &str) {
-        Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+    fn signal(&mut self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
         self.child.wait().unwrap();
     }
 
@@ -102,7 +104,7 @@ fn a_demo_killed_with_sigkill_leaves_no_process_and_no_file() {
     assert!(processes(&dir).len() >= 8, "six storage processes, an instance, postgres: {:?}", processes(&dir));
     // A frozen process can't react to anything: the kernel must end it.
     assert!(demo.auriga(&["inject", "freeze", "writer"]).status.success());
-    demo.signal("-KILL");
+    demo.signal(Signal::SIGKILL);
     wait_until_gone(&dir);
 }
 
@@ -113,11 +115,11 @@ fn a_demo_that_is_kept_goes_on_where_it_was() {
     let arguments = ["--keep", dir.to_str().unwrap()];
     let mut demo = Running::start("127.0.102", &arguments);
     demo.sql("create table t as select 42 as x").unwrap();
-    demo.signal("-INT");
+    demo.signal(Signal::SIGINT);
     assert!(processes(dir.to_str().unwrap()).is_empty());
     let mut demo = Running::start("127.0.102", &arguments);
     assert_eq!(demo.sql("select x from t").unwrap(), "42");
-    demo.signal("-INT");
+    demo.signal(Signal::SIGINT);
 }
 
 #[test]
@@ -143,7 +145,7 @@ fn status_and_inject_reach_a_running_demo() {
     }
     let unknown = demo.auriga(&["inject", "kill", "d1"]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("there are: a1, a2"), "{unknown:?}");
-    demo.signal("-INT");
+    demo.signal(Signal::SIGINT);
 }
 
 #[test]
@@ -161,7 +163,7 @@ fn an_instance_cut_off_from_storage_commits_when_it_is_healed_and_not_before() {
     assert!(demo.auriga(&["inject", "heal", "writer"]).status.success());
     assert!(waiting.wait().unwrap().success());
     assert_eq!(demo.sql("select x from t").unwrap(), "1");
-    demo.signal("-INT");
+    demo.signal(Signal::SIGINT);
 }
 
 #[test]
@@ -170,14 +172,14 @@ fn an_instance_that_crashes_comes_back_by_itself() {
     demo.sql("create table t as select 7 as x").unwrap();
     let status = demo.auriga(&["status", "--json"]);
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
-    let pid = status["instances"][0]["member"]["pid"].to_string();
-    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let pid = status["instances"][0]["member"]["pid"].as_i64().unwrap();
+    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     while !demo.output().contains("starting it again") || demo.sql("select x from t").as_deref() != Ok("7") {
         assert!(Instant::now() < deadline, "{}", demo.output());
         std::thread::sleep(Duration::from_millis(100));
     }
-    demo.signal("-INT");
+    demo.signal(Signal::SIGINT);
 }
 
 #[test]
