@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs what Auriga needs and this machine lacks: Rust, a C linker, PostgreSQL 15 or newer. Debian and Ubuntu.
+# Arguments THING=PACKAGE are what the caller needs besides: the package is installed if there is no such program or path.
 set -eu
 
 as_root() {
@@ -11,6 +12,9 @@ command -v cc >/dev/null 2>&1 || missing="$missing build-essential"
 command -v cargo >/dev/null 2>&1 || [ -x "$HOME/.cargo/bin/cargo" ] || missing="$missing curl ca-certificates"
 ls /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 ||
     missing="$missing postgresql"
+for wanted; do
+    command -v "${wanted%=*}" >/dev/null 2>&1 || [ -e "${wanted%=*}" ] || missing="$missing ${wanted##*=}"
+done
 if [ -n "$missing" ]; then
     command -v apt-get >/dev/null 2>&1 || { echo "please install:$missing" >&2; exit 1; }
     # A server of the distribution's own would take PostgreSQL's port: only the programs are wanted.

@@ -4,6 +4,8 @@
 # script: at its end everything is stopped; if it is killed, the kernel ends the servers. WORK is removed when the last of
 # them is gone.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+./install.sh python3=python3 ss=iproute2
+[ -n "${AURIGA:-}" ] || PATH="$PATH:$HOME/.cargo/bin" cargo build --release --quiet -p auriga
 BIN=$(dirname "$(readlink -f "$(command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl | tail -1)")")
 AURIGA=${AURIGA:-./target/release/auriga}
 BUFFERS=${BUFFERS:-256MB} SCALE=${SCALE:-10}

@@ -12,15 +12,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 ROUNDS=${ROUNDS:-3} EACH=${SECONDS_EACH:-5} CLIENTS=${CLIENTS:-1 32} DIR=${DIR:-${TMPDIR:-/tmp}}
 
-missing=()
-command -v etcd >/dev/null || missing+=(etcd-server)
-command -v etcdctl >/dev/null || missing+=(etcd-client)
-command -v go >/dev/null || missing+=(golang-go)
-[ -d /usr/share/gocode/src/go.etcd.io/etcd/clientv3 ] || missing+=(golang-etcd-server-dev)
-if [ ${#missing[@]} -gt 0 ]; then
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+./install.sh etcd=etcd-server etcdctl=etcd-client go=golang-go \
+  /usr/share/gocode/src/go.etcd.io/etcd/clientv3=golang-etcd-server-dev
+PATH="$PATH:$HOME/.cargo/bin"
 
 work=$(mktemp -d "$DIR/raw-volume.XXXXXX")
 members=()

