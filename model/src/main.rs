@@ -22,7 +22,7 @@ struct Arguments {
 enum Command {
     /// Check scopes completely.
     Check {
-        /// quick, nightly (all), or the name of one scope.
+        /// quick, nightly (and quick), or the name of one scope.
         #[arg(long, default_value = "quick")]
         scope: String,
         /// Threads of the checker.
@@ -147,9 +147,13 @@ fn write_or_compare(hunts: &[Hunt], write: bool) -> Result<(), String> {
 
 fn list() -> Result<ExitCode, String> {
     for Scope { name, set, pinned, about, .. } in registry::all() {
-        let set = if set == Set::Quick { "quick" } else { "nightly" };
+        let set = match set {
+            Set::Quick => "quick",
+            Set::Nightly => "nightly",
+            Set::Unfinished => "unfinished",
+        };
         let pinned = pinned.map_or_else(|| String::from("-"), grouped);
-        println!("{name:<24} {set:<8} {pinned:>12}  {about}");
+        println!("{name:<24} {set:<10} {pinned:>12}  {about}");
     }
     Ok(ExitCode::SUCCESS)
 }

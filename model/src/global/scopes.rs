@@ -149,6 +149,6 @@ pub fn scopes() -> Vec<Scope> {
             "3 regions, 1 commit, 2 rival failovers, 2 shipments",
             rival_failovers_small,
         ),
-        scope("global-three-lineages", Set::Nightly, None, "the same with 2 commits", rival_failovers),
+        scope("global-three-lineages", Set::Unfinished, None, "the same with 2 commits", rival_failovers),
     ]
 }
