@@ -195,6 +195,11 @@ impl Model for GlobalModel {
         }
     }
 
+    /// As a counterexample tells it: for the explorer.
+    fn format_step(&self, world: &World, action: Action) -> Option<String> {
+        Some(self.line(world, &action))
+    }
+
     fn next_state(&self, world: &World, action: Action) -> Option<World> {
         self.after(world, &action)
     }

@@ -21,6 +21,7 @@ mod world;
 pub use scopes::{Bounds, planted, scopes};
 pub use world::{Doomed, Entry, Held, Member, Message, World};
 
+use crate::checking::Checkable;
 use auriga_protocol::membership::{Changer, ChangerConfig, ChangerEntry, ChangerMessage, ChangerRequest, Step, admits};
 use auriga_protocol::quorum::{MemberSet, Membership};
 use auriga_protocol::{Defects, Effects, Input, Machine, MemberId, Micros, Token};
@@ -233,6 +234,11 @@ impl Model for MembershipModel {
             }
             None => {}
         }
+    }
+
+    /// As a counterexample tells it: for the explorer.
+    fn format_step(&self, world: &World, action: Action) -> Option<String> {
+        Some(self.line(world, &action))
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {

@@ -18,6 +18,7 @@ mod steps;
 pub use scale::{Focus, Scale, page};
 pub use steps::Step;
 
+use crate::checking::Checkable;
 use crate::invariants;
 use crate::linearizability::Operations;
 use crate::node::Node;
@@ -165,6 +166,11 @@ impl Model for Volume {
             self.node_steps(world, steps);
             self.writer_steps(world, steps);
         }
+    }
+
+    /// As a counterexample tells it: for the explorer.
+    fn format_step(&self, before: &World, step: Step) -> Option<String> {
+        Some(self.line(before, &step))
     }
 
     fn next_state(&self, before: &World, step: Step) -> Option<World> {
