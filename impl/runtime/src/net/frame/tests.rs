@@ -1,7 +1,10 @@
 //! Frames go there and back, and nothing that isn't one gets through.
 
 use super::*;
-use auriga_protocol::{Lsn, MembershipEpoch, PgId, Refusal, SegmentId, VolumeEpoch, VolumeId, WriterId};
+use auriga_protocol::{
+    Lsn, MembershipEpoch, PageId, PgId, Record, Refusal, SegmentId, VolumeEpoch, VolumeId, WriterId,
+};
+use auriga_store::{PAGE_SIZE, PageImage};
 use proptest::prelude::*;
 
 fn segment(member: u8) -> Party {
@@ -94,9 +97,60 @@ fn sound_checksums_around_nonsense_are_refused() {
     assert!(matches!(take_frame(&mut around(&beyond[FRAME_HEADER..])), Err(FrameError::Malformed(_))));
 }
 
+/// A write of one record that writes these bytes into a page.
+fn write(bytes: Vec<u8>) -> Message<Delta> {
+    let mut page = [0; PAGE_SIZE];
+    page[100..100 + bytes.len()].copy_from_slice(&bytes);
+    let record = Record {
+        lsn: Lsn(2),
+        prev_volume: Lsn(1),
+        prev_segment: Lsn(1),
+        prev_block: Lsn(0),
+        is_cpl: true,
+        page: PageId { inode: 1, block: 1 },
+        payload: Delta::full(&page),
+    };
+    match heartbeat(9) {
+        Message::Write { volume_epoch, membership_epoch, vdl, pgmrpl, .. } => {
+            Message::Write { volume_epoch, membership_epoch, records: vec![record], vdl, pgmrpl }
+        }
+        other => other,
+    }
+}
+
+#[test]
+fn what_repeats_itself_is_shorter_on_the_wire_and_a_page_that_is_waited_for_is_not() {
+    let sent = framed(writer(), segment(0), &write(vec![7; 2000]));
+    assert!(sent.len() < 200, "{} bytes", sent.len());
+    let page = Message::Page { read: Token(1), version: Lsn(1), page: PageImage::copy_from(&[7; PAGE_SIZE]) };
+    assert!(framed(segment(0), writer(), &page).len() > PAGE_SIZE);
+}
+
+#[test]
+fn a_block_that_is_not_what_it_says_is_refused() {
+    let sent = framed(writer(), segment(0), &write(vec![7; 2000]));
+    let (length, block, to): (u32, &[u8], Party) = postcard::from_bytes(&sent[FRAME_HEADER + 1..]).expect("sound");
+    let claim = |length: u32| {
+        let block = Bytes::copy_from_slice(block);
+        let payload = postcard::to_extend(&(length, block, to), vec![KIND_COMPRESSED]).expect("small");
+        take_frame(&mut around(&payload))
+    };
+    assert!(matches!(claim(length), Ok(Some(_))));
+    assert!(matches!(claim(length + 1), Err(FrameError::Malformed(_))));
+    assert!(matches!(claim(length - 1), Err(FrameError::Malformed(_))));
+    assert!(matches!(claim(FRAME_PAYLOAD_MAX as u32 + 1), Err(FrameError::TooLarge { .. })));
+}
+
 proptest! {
     #[test]
-    fn arbitrary_payloads_never_panic(payload in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..3) {
+    fn every_write_comes_back_as_it_was(bytes in proptest::collection::vec(0u8..4, 1..3000)) {
+        let message = write(bytes);
+        let (frame, _) = take_frame(&mut framed(writer(), segment(3), &message)).expect("sound").expect("whole");
+        prop_assert_eq!(frame, Frame::Protocol(Envelope { from: writer(), to: segment(3), message }));
+    }
+
+    #[test]
+    fn arbitrary_payloads_never_panic(payload in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..4) {
         let mut payload = payload;
         payload.insert(0, kind);
         let _ = take_frame(&mut around(&payload));
