@@ -5,8 +5,9 @@
 #   single   one PostgreSQL without any copy
 # In each round, the three run one after another for each load and number of clients, so that a busy machine slows all of
 # them alike, and each in its turn goes first. Prints the medians of the rounds in transactions per second, their ratios,
-# and the lowest and highest ratio of a round; then bytes sent to the copies per transaction, steady and after a
-# checkpoint. The demo keeps its own frequent checkpoints; the other two make none while they are measured.
+# and the lowest and highest ratio of a round. Then bytes sent to the copies per transaction: without any checkpoint, with
+# those that the demo makes by itself, and after one. The demo keeps its own frequent checkpoints in all the rounds; the
+# other two make none while they are measured.
 #
 # Needs root. Settings by environment: SECONDS_PER_CELL (10), ROUNDS (3), SCALE (10), BUFFERS (256MB), CLIENTS of TPC-B
 # ("1 8 32"), SELECT_CLIENTS ("8 32"), NETWORK (127.0.77), PORT (25720, and the seven above it). With these, ten minutes.
@@ -32,6 +33,33 @@ cell() { # SERVER CLIENTS ARGUMENTS...: leaves TPS and TRANSACTIONS
         >"$WORK/out" 2>"$WORK/err" || { cat "$WORK/err" >&2; exit 1; }
     TRANSACTIONS=$(awk '/actually processed/ {print $6}' "$WORK/out" | cut -d/ -f1)
     TPS=$(awk '/^tps/ {print $3}' "$WORK/out")
+}
+# For each server that copies: how many bytes a transaction costs with 8 clients, in so many cells' time.
+measure_bytes() { # LABEL CELLS PREPARE: the last is called with the server before it is measured
+    local server before
+    declare -A bytes=()
+    for server in auriga quorum; do
+        "$3" $server
+        before=$(sent $server)
+        SECONDS_PER_CELL=$((SECONDS_PER_CELL * $2)) cell $server 8
+        sleep 1
+        bytes[$server]=$((($(sent $server) - before) / TRANSACTIONS))
+    done
+    awk -v l="$1" -v a="${bytes[auriga]}" -v q="${bytes[quorum]}" 'BEGIN {printf "%-34s %8d %8d %14.2f\n", l, a, q, a / q}'
+}
+before_checkpoint() { sql "$1" checkpoint; }
+before_none() { # the peer makes none anyway
+    [ "$1" = auriga ] || return 0
+    sql auriga "alter system set checkpoint_timeout = '1h'"
+    sql auriga "alter system set max_wal_size = '16GB'"
+    sql auriga "select pg_reload_conf()" >/dev/null
+    sql auriga checkpoint
+}
+before_own() {
+    [ "$1" = auriga ] || return 0
+    sql auriga "alter system reset checkpoint_timeout"
+    sql auriga "alter system reset max_wal_size"
+    sql auriga "select pg_reload_conf()" >/dev/null
 }
 round() { # NUMBER: a line "LABEL|SERVER|ROUND|TPS" a cell in $WORK/cells
     local load clients list arguments i server
@@ -87,15 +115,7 @@ for ((n = 0; n < ROUNDS; n++)); do round "$n"; done
 [ ! -s "$WORK/cells" ] || table
 
 echo
-printf '%-26s %8s %8s %22s\n' "bytes sent per transaction" auriga quorum auriga/quorum
-for when in steady "after a checkpoint"; do
-    declare -A bytes=()
-    for server in auriga quorum; do
-        [ "$when" = steady ] || sql $server checkpoint
-        before=$(sent $server)
-        cell $server 8
-        sleep 1
-        bytes[$server]=$((($(sent $server) - before) / TRANSACTIONS))
-    done
-    awk -v l="$when" -v a="${bytes[auriga]}" -v q="${bytes[quorum]}" 'BEGIN {printf "%-26s %8d %8d %22.2f\n", l, a, q, a / q}'
-done
+printf '%-34s %8s %8s %14s\n' "bytes sent per transaction" auriga quorum auriga/quorum
+measure_bytes "no checkpoint" 1 before_none
+measure_bytes "auriga's own checkpoints" 4 before_own
+measure_bytes "after a checkpoint" 1 before_checkpoint
