@@ -8,9 +8,10 @@
 //! message; within one machine it is the order of steps.
 //!
 //! **What was lost.** A process that is killed takes lines with it of which nothing has left it yet (`trace.rs`); one may
-//! be torn. Traces by other means (the simulation's, in tests) lose more. When a process's lines end, whoever spoke in them *may* have said more. The observer is told so, and takes
-//! nothing that was not heard for evidence. So a correct run is never refused; a broken one is refused when what was
-//! written down shows it. A gap inside a process's numbers is no kill: then the trace itself is broken, and that is said.
+//! be torn. Traces by other means (the simulation's, in tests) lose more. When a process's lines end, whoever spoke in
+//! them *may* have said more. The observer is told so, and takes nothing that was not heard for evidence. So a correct run
+//! is never refused; a broken one is refused when what was written down shows it. A gap inside a process's numbers is no
+//! kill: then the trace itself is broken, and that is said.
 //!
 //! **Replay.** Where the inputs of machines were recorded as well (`recording.rs`), each life of a segment or writer is run
 //! again through its state machine as it is meant, and must say and do the same (`replay.rs`).
