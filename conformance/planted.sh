@@ -27,7 +27,7 @@ run() {
   child=$!
   wait "$child" || ran=$?
   child=
-  target/fast/auriga-conformance trace "$scratch/demo/traces" > "$scratch/verdict" 2> "$scratch/errors" || judged=$?
+  target/fast/auriga-conformance trace --complete "$scratch/demo/traces" > "$scratch/verdict" 2> "$scratch/errors" || judged=$?
   rm -rf "$scratch/demo"
 }
 

@@ -6,7 +6,7 @@ use auriga_runtime::net::handshake::ClusterId;
 use auriga_runtime::storage::disk::Opened;
 use auriga_runtime::storage::{MemoryPlatters, open_store};
 use auriga_runtime::trace::Trace;
-use auriga_runtime::trace_check::{Report, check_folder};
+use auriga_runtime::trace_check::{Coverage, Report, check_folder};
 use auriga_runtime::{StorageConfig, StorageNode};
 use auriga_store::Options;
 use std::net::SocketAddr;
@@ -81,7 +81,7 @@ async fn replayed(defects: Defects) -> Report {
     let trace = Trace::with_inputs("storage-a1", &folder.path().join("a1.jsonl"), u64::MAX).expect("opened");
     traced_verdicts(defects, trace.clone(), || Ok(MemoryPlatters::default().open())).await;
     trace.flush();
-    check_folder(folder.path()).expect("a trace")
+    check_folder(folder.path(), Coverage::Interrupted).expect("a trace")
 }
 
 #[tokio::test(flavor = "multi_thread")]

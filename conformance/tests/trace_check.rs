@@ -4,15 +4,21 @@
 use auriga_conformance::sim::{Plan, run_for_notes};
 use auriga_conformance::trace::write_simulated;
 use auriga_protocol::Defect;
-use auriga_runtime::trace_check::{Report, check_folder};
+use auriga_runtime::trace_check::{Coverage, Report, check_folder};
 
 const SEEDS: u64 = if cfg!(debug_assertions) { 40 } else { 1_000 };
 
+/// The report on a simulated run's trace without what its processes said in so many µs before each kill.
 fn check(seed: u64, defect: Option<Defect>, lost: u64) -> Report {
+    let coverage = if lost == 0 { Coverage::Complete } else { Coverage::Interrupted };
+    check_as(coverage, seed, defect, lost)
+}
+
+fn check_as(coverage: Coverage, seed: u64, defect: Option<Defect>, lost: u64) -> Report {
     let (_, notes) = run_for_notes(&Plan::from_seed(seed).with_defect(defect));
     let folder = tempfile::tempdir().expect("a folder");
     write_simulated(folder.path(), &notes, lost).expect("written");
-    check_folder(folder.path()).expect("a trace")
+    check_folder(folder.path(), coverage).expect("a trace")
 }
 
 #[test]
@@ -24,6 +30,12 @@ fn a_correct_run_is_accepted_whatever_kills_took_of_its_trace() {
             assert!(report.lines > 0 && report.recoveries > 0 || lost > 0, "seed {seed}: nothing was judged");
         }
     }
+}
+
+#[test]
+fn what_was_not_heard_is_evidence_where_nothing_can_be_missing() {
+    let refused = (0..SEEDS).filter(|seed| !check_as(Coverage::Complete, *seed, None, 20_000).holds()).count();
+    assert!(refused > 0, "no kill took anything that matters");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::sim::campaign::{Campaign, run_campaign};
 use crate::sim::{Plan, run_for_notes};
 use crate::{table, trace};
 use auriga_protocol::Defect;
-use auriga_runtime::trace_check::check_folder;
+use auriga_runtime::trace_check::{Coverage, check_folder};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -89,7 +89,7 @@ fn hunt_in_traces(defect: Defect, options: &Options) -> Result<Option<(u64, Stri
         let (_, notes) = run_for_notes(&Plan::from_seed(seed).with_defect(Some(defect)));
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         trace::write_simulated(folder.path(), &notes, LOST).map_err(|error| error.to_string())?;
-        let report = check_folder(folder.path()).map_err(|error| error.to_string())?;
+        let report = check_folder(folder.path(), Coverage::Interrupted).map_err(|error| error.to_string())?;
         if let Some(broken) = report.broken.into_iter().next() {
             return Ok(Some((seed + 1, broken.rule)));
         }

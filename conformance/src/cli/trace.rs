@@ -1,6 +1,6 @@
 //! `auriga-conformance trace`.
 
-use auriga_runtime::trace_check::check_folder;
+use auriga_runtime::trace_check::{Coverage, check_folder};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,6 +9,10 @@ use std::process::ExitCode;
 pub struct Options {
     /// The folder with the trace files (`*.jsonl`) of all processes of one run.
     folder: PathBuf,
+    /// Nothing that others can have seen is missing: the processes are Auriga's, their host stayed up, and none has logged
+    /// that it could not write its trace. What was not heard is then evidence, too.
+    #[arg(long)]
+    complete: bool,
     /// For machines: the report as JSON.
     #[arg(long)]
     json: bool,
@@ -19,7 +23,8 @@ pub struct Options {
 /// # Errors
 /// When the trace can't be read.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
-    let report = check_folder(&options.folder).map_err(|error| error.to_string())?;
+    let coverage = if options.complete { Coverage::Complete } else { Coverage::Interrupted };
+    let report = check_folder(&options.folder, coverage).map_err(|error| error.to_string())?;
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?);
     } else {

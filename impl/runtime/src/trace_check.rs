@@ -7,11 +7,12 @@
 //! A message is sent after its step began and received before the next one begins, so the order of times respects every
 //! message; within one machine it is the order of steps.
 //!
-//! **What was lost.** A process that is killed takes lines with it of which nothing has left it yet (`trace.rs`); one may
-//! be torn. Traces by other means (the simulation's, in tests) lose more. When a process's lines end, whoever spoke in
-//! them *may* have said more. The observer is told so, and takes nothing that was not heard for evidence. So a correct run
-//! is never refused; a broken one is refused when what was written down shows it. A gap inside a process's numbers is no
-//! kill: then the trace itself is broken, and that is said.
+//! **What was lost.** [`Coverage`] says whether anything can be. A trace by `trace.rs` lacks nothing that anybody else can
+//! have seen, whatever was killed: then what was not heard was not said. Traces by other means (the simulation's, in
+//! tests), or of a host that lost its power, may lack the last lines of each process. The observer is told where they end,
+//! and takes nothing that was not heard for evidence. So a correct run is never refused; a broken one is refused when what
+//! was written down shows it. A gap inside a process's numbers is no kill: then the trace itself is broken, and that is
+//! said.
 //!
 //! **Replay.** Where the inputs of machines were recorded as well (`recording.rs`), each life of a segment or writer is run
 //! again through its state machine as it is meant, and must say and do the same (`replay.rs`).
@@ -116,13 +117,23 @@ impl Report {
     }
 }
 
+/// How much of what was said is in a trace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Coverage {
+    /// All that anybody else can have seen: `trace.rs` wrote it, on a host that stayed up, and no process has logged that
+    /// it could not.
+    Complete,
+    /// Perhaps not the last lines of each process.
+    Interrupted,
+}
+
 /// Checks every trace file (`*.jsonl`) in `folder` and the folders in it.
 ///
 /// # Errors
 /// When a file can't be read, or is no trace; not when a rule is broken.
-pub fn check_folder(folder: &Path) -> Result<Report, TraceError> {
+pub fn check_folder(folder: &Path, coverage: Coverage) -> Result<Report, TraceError> {
     let read = reading::read_folder(folder)?;
-    let mut report = check(&read.processes);
+    let mut report = check(&read.processes, coverage);
     (report.files, report.torn) = (read.files, read.torn);
     let mut differ = Vec::new();
     let replayed = replay::replay(&read.recordings, &read.processes, &mut differ)?;
@@ -140,7 +151,7 @@ enum Happening<'a> {
 }
 
 /// Judges the lines of a run's processes. Those of one process are in its order.
-fn check(processes: &[Process]) -> Report {
+fn check(processes: &[Process], coverage: Coverage) -> Report {
     let mut report = Report { processes: processes.len(), ..Report::default() };
     let (mut observer, mut hindsight) = (Observer::new(QuorumSet::aurora()), Hindsight::default());
     let mut happenings = Vec::new();
@@ -148,17 +159,16 @@ fn check(processes: &[Process]) -> Report {
         for (index, line) in process.lines.iter().enumerate() {
             happenings.push((line.at.0, writes_volume(&line.note), line.sequence, Happening::Line { process, index }));
         }
-        if let Some(last) = process.lines.last() {
+        if let (Some(last), Coverage::Interrupted) = (process.lines.last(), coverage) {
             happenings.push((last.at.0, true, u64::MAX, Happening::Silence { process }));
         }
     }
     // At one time, segments first: what they acknowledge is what a writer calls durable.
     happenings.sort_by_key(|(at, writer, sequence, _)| (*at, *writer, *sequence));
-    for (volume, volume_epoch, vdl) in unheard_recoveries(processes) {
-        observer.perhaps_opened(volume, volume_epoch, vdl);
-    }
-    for segment in members(processes) {
-        observer.lose_track_of_segment(segment);
+    if coverage == Coverage::Interrupted {
+        let recoveries = unheard_recoveries(processes).into_iter();
+        recoveries.for_each(|(volume, volume_epoch, vdl)| observer.perhaps_opened(volume, volume_epoch, vdl));
+        members(processes).into_iter().for_each(|segment| observer.lose_track_of_segment(segment));
     }
     for (_, _, _, happening) in happenings {
         match happening {

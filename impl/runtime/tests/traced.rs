@@ -7,7 +7,7 @@ use auriga_protocol::observer::Observer;
 use auriga_protocol::{Lsn, Party, QuorumSet};
 use auriga_runtime::recording::{Frame, Frames, Happened, Recorded};
 use auriga_runtime::trace::{Trace, TraceLine};
-use auriga_runtime::trace_check::check_folder;
+use auriga_runtime::trace_check::{Coverage, check_folder};
 use auriga_runtime::volume::{Volume, VolumeError};
 use auriga_runtime::{RemoteVolume, create_volume};
 use common::*;
@@ -79,7 +79,7 @@ async fn a_run_with_restarts_and_a_takeover_breaks_no_rule() {
     drop(cluster);
     trace.flush();
 
-    let report = check_folder(dir.path()).expect("a trace");
+    let report = check_folder(dir.path(), Coverage::Complete).expect("a trace");
     assert_eq!(report.broken, []);
     assert!(
         report.replayed_segments >= 15 && report.replayed_writers == 7 && report.replayed_inputs > 2000,
@@ -148,7 +148,7 @@ fn found_in(folder: &Path, tamper: impl FnOnce(&mut Vec<Frame>)) -> Vec<String> 
     tamper(&mut tampered);
     assert_ne!(frames, tampered, "nothing was changed");
     rewrite(&path, &tampered);
-    let report = check_folder(folder).expect("a trace");
+    let report = check_folder(folder, Coverage::Complete).expect("a trace");
     rewrite(&path, &frames);
     assert!(report.broken.iter().all(|broken| broken.by_replay), "{}", report.to_text());
     report.broken.into_iter().map(|broken| broken.rule).collect()
@@ -165,7 +165,7 @@ async fn replay_finds_one_output_one_note_or_one_input_that_differs() {
     let dir = tempfile::tempdir().expect("a directory");
     let folder = dir.path();
     recorded_run(folder).await;
-    let report = check_folder(folder).expect("a trace");
+    let report = check_folder(folder, Coverage::Complete).expect("a trace");
     assert_eq!(report.broken, []);
     assert!(report.replayed_writers == 2 && report.replayed_segments == 8, "{}", report.to_text());
 
@@ -191,7 +191,7 @@ async fn replay_finds_one_output_one_note_or_one_input_that_differs() {
     let end = scl + text[scl..].find('}').expect("its end");
     let lower = text[scl..end].parse::<u64>().expect("a number") - 1;
     std::fs::write(&path, format!("{}{lower}{}", &text[..scl], &text[end..])).expect("written");
-    let report = check_folder(folder).expect("a trace");
+    let report = check_folder(folder, Coverage::Complete).expect("a trace");
     assert!(report.broken.iter().any(|it| it.by_replay && it.rule == "R-WRITE-2"), "{}", report.to_text());
 }
 
@@ -202,9 +202,12 @@ async fn what_came_after_a_recordings_limit_is_not_held_against_anyone() {
     let (path, mut frames) = recording(dir.path());
     frames.truncate(frames.len() / 2);
     rewrite(&path, &frames);
-    assert!(!check_folder(dir.path()).expect("a trace").holds(), "without a limit, no line is without its inputs");
+    assert!(
+        !check_folder(dir.path(), Coverage::Complete).expect("a trace").holds(),
+        "without a limit, no line is without its inputs"
+    );
     frames.push(Frame::Full);
     rewrite(&path, &frames);
-    let report = check_folder(dir.path()).expect("a trace");
+    let report = check_folder(dir.path(), Coverage::Complete).expect("a trace");
     assert!(report.holds() && report.recordings_full == 1, "{}", report.to_text());
 }

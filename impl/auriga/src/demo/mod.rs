@@ -21,7 +21,7 @@ use crate::config::{MountConfig, PostgresConfig};
 use crate::volatile_disk::VolatileDisk;
 use crate::{instance_admin, storage};
 use auriga_instance::node::{EXIT_FENCED, EXIT_GAVE_UP};
-use auriga_runtime::trace_check::{TraceError, check_folder};
+use auriga_runtime::trace_check::{Coverage, TraceError, check_folder};
 use cluster::{Cluster, ClusterError};
 use control::{Ask, Reply};
 use faults::Faults;
@@ -261,7 +261,7 @@ impl Demo {
     /// The traces can't be read.
     pub fn judge_traces(&self) -> Result<bool, TraceError> {
         self.cluster().0.stop_all();
-        let report = check_folder(&self.layout.traces())?;
+        let report = check_folder(&self.layout.traces(), Coverage::Complete)?;
         let bytes = bytes_in(&self.layout.traces());
         println!("\nthe traces of all processes ({:.1} MB), judged by the rules (specs/rules.md):", bytes as f64 / 1e6);
         print!("{}", report.to_text());
