@@ -41,7 +41,7 @@ small='--shared-buffers 1MB --cache-mib 1'
   "read-ignores-read-point:R-READ-3:rehearse stalls --rounds 15 --trace --groups 2 $small" \
   'ack-before-durable:R-WRITE-2:rehearse instance-kills --rounds 1 --trace-inputs' \
   'collect-above-pgmrpl:R-COLLECT-1:rehearse storage-kills --rounds 3 --trace-inputs' \
-  'no-allocation-limit:R-ALLOC-1:rehearse instance-kills --rounds 1 --trace-inputs --allocation-limit 256' \
+  'no-allocation-limit:R-ALLOC-1:rehearse instance-kills --rounds 2 --trace-inputs --allocation-limit 160' \
   "read-point-above-vdl:R-READ-4:rehearse instance-kills --rounds 4 --trace-inputs --groups 2 $small"
 
 for command in 'mixed --rounds 4' 'takeovers --rounds 2' 'lost-tails --rounds 2' "stalls --rounds 3 --groups 2 $small"; do

@@ -88,7 +88,7 @@ enum Command {
         seed: Option<u64>,
         /// For `power-cut`: from the first round on, the disk keeps nothing of what it is asked to synchronise, so
         /// that commits must be reported as lost
-        #[arg(long, hide = true)]
+        #[arg(long)]
         lying_disk: bool,
         #[command(flatten)]
         demo: PlaceArguments,

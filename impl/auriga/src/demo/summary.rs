@@ -1,6 +1,16 @@
 //! What a person sees when a demo is up.
 
 use super::layout::{Layout, STORAGE};
+use std::path::{Path, PathBuf};
+
+/// What to try: arguments, and what one sees.
+const TO_TRY: [(&str, &str); 5] = [
+    ("status --watch", "who is where, and how far"),
+    ("inject kill az-b", "an AZ is lost: commits go on"),
+    ("inject kill c1", "AZ + 1: commits wait, reads go on, nothing is lost"),
+    ("inject restart c1", "a fourth copy: commits go on by themselves"),
+    ("inject restart writer", "SIGKILL, empty disk, higher volume epoch"),
+];
 
 /// A box with the line to paste, where the logs are, and what to try.
 pub fn boxed(layout: &Layout) -> String {
@@ -11,7 +21,7 @@ pub fn boxed(layout: &Layout) -> String {
         })
         .into();
     let [a, b, c] = layout.network;
-    let lines = [
+    let mut lines = vec![
         "Auriga: PostgreSQL on six copies in three Availability Zones".to_owned(),
         String::new(),
         format!("connect   psql -h {} -p {} -U postgres", layout.instance_host(0), layout.port),
@@ -19,14 +29,10 @@ pub fn boxed(layout: &Layout) -> String {
         format!("logs      {}", layout.dir.join("logs").display()),
         String::new(),
         "try, in another terminal:".to_owned(),
-        "  auriga status --watch                 who is where, and how far".to_owned(),
-        "  auriga inject kill az-b               an AZ is lost: commits go on".to_owned(),
-        "  auriga inject kill c1                 AZ + 1: commits wait, reads go on, nothing is lost".to_owned(),
-        "  auriga inject restart c1              a fourth copy: commits go on by themselves".to_owned(),
-        "  auriga inject restart writer          SIGKILL, empty disk, higher volume epoch".to_owned(),
-        String::new(),
-        "Ctrl-C stops everything and leaves nothing behind.".to_owned(),
     ];
+    let program = callable();
+    lines.extend(TO_TRY.map(|(command, effect)| format!("  {program} {command:<24} {effect}")));
+    lines.extend([String::new(), "Ctrl-C stops everything and leaves nothing behind.".to_owned()]);
     let width = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
     let mut text = format!("╭{}╮\n", "─".repeat(width + 2));
     for line in lines {
@@ -34,4 +40,41 @@ pub fn boxed(layout: &Layout) -> String {
     }
     text.push_str(&format!("╰{}╯", "─".repeat(width + 2)));
     text
+}
+
+/// This program as one can call it from here: by name where the shell finds it, by a path otherwise.
+fn callable() -> String {
+    let Ok(program) = std::env::current_exe() else { return "auriga".to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let here = std::env::current_dir().unwrap_or_default();
+    as_called(&program, std::env::split_paths(&path), &here)
+}
+
+fn as_called(program: &Path, mut folders: impl Iterator<Item = PathBuf>, here: &Path) -> String {
+    let name = program.file_name().unwrap_or_default();
+    if folders.any(|folder| folder.join(name) == program) {
+        return name.display().to_string();
+    }
+    match program.strip_prefix(here) {
+        Ok(below) if below == name => format!("./{}", below.display()),
+        Ok(below) => below.display().to_string(),
+        Err(_) => program.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn called(program: &str, here: &str) -> String {
+        as_called(Path::new(program), ["/usr/bin", "/opt/auriga/bin"].map(PathBuf::from).into_iter(), Path::new(here))
+    }
+
+    #[test]
+    fn what_the_box_says_can_be_pasted() {
+        assert_eq!(called("/src/auriga/target/release/auriga", "/src/auriga"), "target/release/auriga");
+        assert_eq!(called("/src/auriga/target/release/auriga", "/home"), "/src/auriga/target/release/auriga");
+        assert_eq!(called("/src/auriga", "/src"), "./auriga");
+        assert_eq!(called("/opt/auriga/bin/auriga", "/opt"), "auriga");
+    }
 }

@@ -79,7 +79,7 @@ pub fn az_and_one_killed(tour: &mut Tour) -> Seen {
         return Err(TourError::Unexpected(format!("{during} commits were acknowledged with three copies left")));
     }
     Ok(vec![
-        "three of six copies left: no commit was acknowledged, none failed".to_owned(),
+        "three of six copies left: no further commit was acknowledged, none failed".to_owned(),
         format!(
             "the mount's cache was dropped, then {ARCHIVE_ROWS} rows were read and right: {pages} pages from storage in {:.1} s",
             took.as_secs_f64()
