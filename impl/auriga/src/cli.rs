@@ -78,10 +78,10 @@ enum Command {
         /// What to crash
         scenario: Scenario,
         /// How often
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
         /// Go on for this long instead
-        #[arg(long, conflicts_with = "rounds")]
+        #[arg(long, conflicts_with = "rounds", value_parser = clap::value_parser!(u32).range(1..))]
         minutes: Option<u32>,
         /// To repeat a run's choices
         #[arg(long)]
@@ -232,7 +232,7 @@ fn verdict(clean: bool) -> ExitCode {
 fn inject(dir: Option<PathBuf>, target: String, action: Action, ms: u32) -> Result<ExitCode, Failure> {
     match control::ask(&find_demo(dir)?, &Ask::Inject { target, action, ms })? {
         Reply::Done(names) => {
-            println!("done: {}", names.join(" "));
+            println!("done: {}{}", names.join(" "), action.effect(ms));
             Ok(ExitCode::SUCCESS)
         }
         Reply::Refused(why) => Err(why.into()),

@@ -32,6 +32,8 @@ pub const EXIT_GAVE_UP: u8 = 4;
 
 /// How long a recovery may wait for a quorum of storage.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+/// How often a recovery looks whether it is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long the last writes may take to be durable when stopping.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -120,6 +122,12 @@ pub enum NodeError {
     /// The volume can't be opened.
     #[error("opening the volume: {0}")]
     Volume(#[from] VolumeError),
+    /// Too few storage processes answer.
+    #[error(
+        "the volume could not be recovered within {RECOVERY_LIMIT:?}: that takes three of six copies of each protection \
+         group to read and four to write. Are the storage processes running ({0})? `auriga status` shows which answer"
+    )]
+    NoQuorum(String),
     /// It holds no file system, and none can be made.
     #[error("making a file system on the volume: {0}")]
     FileSystem(#[from] LoadError),
@@ -183,7 +191,7 @@ pub fn run(config: &NodeConfig, sender: &SyncSender<Event>, receiver: Receiver<E
     });
     serve_admin(config.admin, &shown)?;
 
-    let volume = open(config, &runtime)?;
+    let Some(volume) = open(config, &runtime, &receiver)? else { return Ok(Ended::Stopped) };
     let _ = shown.volume.set(volume.clone());
     let mount = mount(config, &volume, &local.mount, &user)?;
     let _ = shown.files.set(mount.fs().clone());
@@ -201,16 +209,45 @@ pub fn run(config: &NodeConfig, sender: &SyncSender<Event>, receiver: Receiver<E
     Ok(ended)
 }
 
-fn open(config: &NodeConfig, runtime: &tokio::runtime::Runtime) -> Result<Arc<RemoteVolume>, NodeError> {
+/// Recovers the volume. `None`: asked to stop meanwhile.
+fn open(
+    config: &NodeConfig,
+    runtime: &tokio::runtime::Runtime,
+    receiver: &Receiver<Event>,
+) -> Result<Option<Arc<RemoteVolume>>, NodeError> {
     let begun = Instant::now();
     tracing::info!(volume = %config.volume.volume, "recovering the volume");
-    let volume = runtime.block_on(RemoteVolume::open(config.volume.clone(), begun + RECOVERY_LIMIT))?;
+    let opened = runtime.block_on(async {
+        tokio::select! {
+            opened = RemoteVolume::open(config.volume.clone(), begun + RECOVERY_LIMIT) => Some(opened),
+            () = asked_to_stop(receiver) => None,
+        }
+    });
+    let volume = match opened {
+        Some(Ok(volume)) => volume,
+        Some(Err(VolumeError::TimedOut)) => {
+            let storage: Vec<_> = config.volume.members.values().map(SocketAddr::to_string).collect();
+            return Err(NodeError::NoQuorum(storage.join(", ")));
+        }
+        Some(Err(error)) => return Err(error.into()),
+        None => {
+            tracing::info!("asked to stop before the volume was recovered");
+            return Ok(None);
+        }
+    };
     let writer = volume.status().writer;
     tracing::info!(
         volume_epoch = %writer.volume_epoch, vdl = %writer.vdl, took_ms = begun.elapsed().as_millis() as u64,
         "WRITER: the volume is open; every earlier writer is fenced"
     );
-    Ok(Arc::new(volume))
+    Ok(Some(Arc::new(volume)))
+}
+
+/// Returns once somebody wants the instance to stop. Nothing else is reported before PostgreSQL runs.
+async fn asked_to_stop(receiver: &Receiver<Event>) {
+    while !matches!(receiver.try_recv(), Ok(Event::Stop)) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Mounts the volume, with a new file system where it has none.

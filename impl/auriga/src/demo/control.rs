@@ -51,6 +51,19 @@ pub enum Action {
     Heal,
 }
 
+impl Action {
+    /// For people: what it means from now on, and how to end it.
+    pub fn effect(self, ms: u32) -> String {
+        match self {
+            Action::Freeze => " (until `inject resume`)".to_owned(),
+            Action::Slow => format!(" (each message {ms} ms late, both ways, until `inject heal`)"),
+            Action::Partition => " (cut off until `inject heal`)".to_owned(),
+            Action::Kill => " (down until `inject restart`)".to_owned(),
+            Action::Resume | Action::Restart | Action::Heal => String::new(),
+        }
+    }
+}
+
 /// What is replied.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

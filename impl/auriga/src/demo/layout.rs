@@ -131,10 +131,9 @@ impl Layout {
 /// # Errors
 /// Not three bytes, or not loopback: a demo has no authentication.
 pub fn parse_network(text: &str) -> Result<[u8; 3], String> {
-    let bytes: Vec<u8> =
-        text.split('.').map(str::parse).collect::<Result<_, _>>().map_err(|e| format!("{text}: {e}"))?;
-    match bytes[..] {
-        [127, b, c] => Ok([127, b, c]),
+    let bytes: Result<Vec<u8>, _> = text.split('.').map(str::parse).collect();
+    match bytes.as_deref() {
+        Ok([127, b, c]) => Ok([127, *b, *c]),
         _ => Err(format!("{text}: must be the first three bytes of a loopback network, such as 127.0.1")),
     }
 }
@@ -148,6 +147,10 @@ mod tests {
         assert_eq!(parse_network("127.0.1"), Ok([127, 0, 1]));
         assert!(parse_network("10.0.1").is_err());
         assert!(parse_network("127.0.1.1").is_err());
+        assert_eq!(
+            parse_network("127.0.300").unwrap_err(),
+            "127.0.300: must be the first three bytes of a loopback network, such as 127.0.1"
+        );
         assert!(parse_network("127.0.900").is_err());
     }
 }

@@ -3,7 +3,7 @@
 use super::layout::{ADMIN_PORT, Layout, STORAGE};
 use auriga_instance::postgres::find;
 use std::fs::OpenOptions;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 
 /// Everything that is wrong, as sentences for a person; empty: all is well.
@@ -37,18 +37,46 @@ fn address_problems(layout: &Layout) -> Vec<String> {
         let host = layout.instance_host(number);
         [SocketAddr::new(host, layout.port), SocketAddr::new(host, ADMIN_PORT)]
     });
-    storage.chain(instances).filter_map(address_problem).collect()
-}
-
-fn address_problem(address: SocketAddr) -> Option<String> {
     // The standard library sets SO_REUSEADDR: connections that linger in TIME_WAIT are no obstacle.
-    let error = TcpListener::bind(address).err()?;
-    Some(match error.kind() {
-        ErrorKind::AddrInUse => format!(
-            "{address} is in use (another demo, or a PostgreSQL that listens on every address?): \
-             choose another port with --port, or other addresses with --network 127.0.9"
-        ),
+    let unusable = |address| TcpListener::bind(address).err().map(|error| (address, error));
+    let unusable: Vec<(SocketAddr, io::Error)> = storage.chain(instances).filter_map(unusable).collect();
+    let (taken, others): (Vec<_>, Vec<_>) =
+        unusable.into_iter().partition(|(_, error)| error.kind() == ErrorKind::AddrInUse);
+    let others = others.into_iter().map(|(address, error)| match error.kind() {
         ErrorKind::PermissionDenied => format!("{address} needs privileges: choose a port above 1023 with --port"),
         _ => format!("{address} can't be used: {error}"),
-    })
+    });
+    let taken: Vec<SocketAddr> = taken.into_iter().map(|(address, _)| address).collect();
+    taken_problem(&taken, layout.port).into_iter().chain(others).collect()
+}
+
+/// What to do where addresses are in use: said once, however many they are.
+fn taken_problem(taken: &[SocketAddr], port: u16) -> Option<String> {
+    let first = taken.first()?;
+    if taken.iter().all(|address| address.port() == port) {
+        return Some(format!(
+            "{first} is in use (a PostgreSQL that listens on every address?): choose another port with --port, or \
+             other addresses with --network 127.0.9"
+        ));
+    }
+    let others = match taken.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Some(format!("{first}{others} is in use, by another demo? Choose other addresses with --network 127.0.9"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_demo_is_told_from_another_postgresql() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let postgres = address("127.0.1.11:5432");
+        assert_eq!(taken_problem(&[], 5432), None);
+        assert!(taken_problem(&[postgres], 5432).expect("a problem").contains("--port"));
+        let all = taken_problem(&[address("127.0.1.1:7400"), postgres], 5432).expect("a problem");
+        assert!(all.contains("127.0.1.1:7400 (and 1 more)") && !all.contains("--port"), "{all}");
+    }
 }
