@@ -13,8 +13,8 @@
 //! once more; a record that was damaged on its way would be made durable with a sound checksum of its own. CRC-32C costs
 //! about as much as copying the frame (there is an instruction for it), so there is no switch.
 //!
-//! **What is sent six times is compressed once** ([`compression`]): on a network between Availability Zones, bytes are what
-//! is paid for, and a copy that is half as long is also half as much to send, to receive and to sum up.
+//! **What is sent six times is compressed once** ([`compression`]): on a network between Availability Zones, bytes are
+//! what is paid for, and a copy that is half as long is also half as much to send, to receive and to sum up.
 //!
 //! Decoding trusts nothing: length, checksum, every field, and that nothing is left over. An error is for the connection
 //! that sent it, see [`FrameError`].
@@ -106,14 +106,10 @@ impl Encoded {
     /// # Errors
     /// When it is too large to send.
     pub fn protocol(from: Party, message: &Message<Delta>) -> Result<Encoded, FrameError> {
-        let plain = Encoded::new(KIND_PROTOCOL, message.name(), &(message, from))?;
-        if is_page_traffic(message) {
-            return Ok(plain);
-        }
-        match compression::compress(&plain.body[1..]) {
-            Some(compressed) => Encoded::new(KIND_COMPRESSED, message.name(), &compressed),
-            None => Ok(plain),
-        }
+        let plain = encode(KIND_PROTOCOL, &(message, from))?;
+        let compressed = if is_page_traffic(message) { None } else { compression::compress(&plain[1..]) };
+        let body = compressed.map_or(Ok(plain), |compressed| encode(KIND_COMPRESSED, &compressed))?;
+        Ok(Encoded::of(message.name(), body))
     }
 
     /// An admin request.
@@ -121,7 +117,7 @@ impl Encoded {
     /// # Errors
     /// When it is too large to send.
     pub fn request(token: Token, request: &AdminRequest) -> Result<Encoded, FrameError> {
-        Encoded::new(KIND_REQUEST, "AdminRequest", &(token, request))
+        Ok(Encoded::of("AdminRequest", encode(KIND_REQUEST, &(token, request))?))
     }
 
     /// The reply to an admin request.
@@ -129,16 +125,11 @@ impl Encoded {
     /// # Errors
     /// When it is too large to send.
     pub fn reply(token: Token, reply: &AdminReply) -> Result<Encoded, FrameError> {
-        Encoded::new(KIND_REPLY, "AdminReply", &(token, reply))
+        Ok(Encoded::of("AdminReply", encode(KIND_REPLY, &(token, reply))?))
     }
 
-    fn new(kind: u8, name: &'static str, content: &impl Serialize) -> Result<Encoded, FrameError> {
-        let body = postcard::to_extend(content, vec![kind])?;
-        // A receiver takes at most 21 bytes.
-        if body.len() + 32 > FRAME_PAYLOAD_MAX {
-            return Err(FrameError::TooLarge { length: body.len() });
-        }
-        Ok(Encoded { checksum: crc32c::crc32c(&body), body: body.into(), name })
+    fn of(name: &'static str, body: Vec<u8>) -> Encoded {
+        Encoded { checksum: crc32c::crc32c(&body), body: body.into(), name }
     }
 
     /// What is in it, for counters.
@@ -161,6 +152,16 @@ impl Encoded {
         out.extend_from_slice(receiver);
         FRAME_HEADER + self.body.len() + receiver.len()
     }
+}
+
+/// A payload without its receiver.
+fn encode(kind: u8, content: &impl Serialize) -> Result<Vec<u8>, FrameError> {
+    let body = postcard::to_extend(content, vec![kind])?;
+    // A receiver takes at most 21 bytes.
+    if body.len() + 32 > FRAME_PAYLOAD_MAX {
+        return Err(FrameError::TooLarge { length: body.len() });
+    }
+    Ok(body)
 }
 
 /// Takes the next whole frame off `buffer`; answers it with its size in bytes, or `None` when more bytes are needed.

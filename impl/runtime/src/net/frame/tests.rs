@@ -16,10 +16,14 @@ fn writer() -> Party {
 }
 
 fn heartbeat(lsn: u64) -> Message<Delta> {
+    write_of(Vec::new(), lsn)
+}
+
+fn write_of(records: Vec<Record<Delta>>, lsn: u64) -> Message<Delta> {
     Message::Write {
         volume_epoch: VolumeEpoch(3),
         membership_epoch: MembershipEpoch(1),
-        records: Vec::new(),
+        records,
         vdl: Lsn(lsn),
         pgmrpl: Lsn(lsn),
     }
@@ -110,12 +114,7 @@ fn write(bytes: Vec<u8>) -> Message<Delta> {
         page: PageId { inode: 1, block: 1 },
         payload: Delta::full(&page),
     };
-    match heartbeat(9) {
-        Message::Write { volume_epoch, membership_epoch, vdl, pgmrpl, .. } => {
-            Message::Write { volume_epoch, membership_epoch, records: vec![record], vdl, pgmrpl }
-        }
-        other => other,
-    }
+    write_of(vec![record], 9)
 }
 
 #[test]
