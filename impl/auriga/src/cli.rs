@@ -296,6 +296,7 @@ impl PlaceArguments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::summary::TO_TRY;
     use clap::CommandFactory;
 
     #[test]
@@ -314,7 +315,8 @@ mod tests {
 
     #[test]
     fn what_the_demo_suggests_is_understood() {
-        for line in ["inject kill az-b", "inject slow a1 --ms 20", "status --watch", "demo --keep /d --port 6000"] {
+        let others = ["inject kill az-b", "inject slow a1 --ms 20", "status --watch", "demo --keep /d --port 6000"];
+        for line in TO_TRY.map(|(command, _)| command).into_iter().chain(others) {
             let words = std::iter::once("auriga").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");
         }

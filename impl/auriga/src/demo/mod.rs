@@ -15,7 +15,7 @@ pub mod janitor;
 pub mod layout;
 pub mod preflight;
 pub mod state;
-mod summary;
+pub mod summary;
 
 use crate::config::{MountConfig, PostgresConfig};
 use crate::volatile_disk::VolatileDisk;
