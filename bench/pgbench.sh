@@ -34,12 +34,12 @@ cell() { # SERVER CLIENTS ARGUMENTS...: leaves TPS and TRANSACTIONS
     TRANSACTIONS=$(awk '/actually processed/ {print $6}' "$WORK/out" | cut -d/ -f1)
     TPS=$(awk '/^tps/ {print $3}' "$WORK/out")
 }
-# For each server that copies: how many bytes a transaction costs with 8 clients, in so many cells' time.
-measure_bytes() { # LABEL CELLS PREPARE: the last is called with the server before it is measured
+# How many bytes a transaction costs each server that copies, with 8 clients, in so many cells' time.
+measure_bytes() { # LABEL CELLS [STATEMENT]: the last is run on each just before it is measured
     local server before
     declare -A bytes=()
     for server in auriga quorum; do
-        "$3" $server
+        [ -z "${3:-}" ] || sql $server "$3"
         before=$(sent $server)
         SECONDS_PER_CELL=$((SECONDS_PER_CELL * $2)) cell $server 8
         sleep 1
@@ -47,19 +47,9 @@ measure_bytes() { # LABEL CELLS PREPARE: the last is called with the server befo
     done
     awk -v l="$1" -v a="${bytes[auriga]}" -v q="${bytes[quorum]}" 'BEGIN {printf "%-34s %8d %8d %14.2f\n", l, a, q, a / q}'
 }
-before_checkpoint() { sql "$1" checkpoint; }
-before_none() { # the peer makes none anyway
-    [ "$1" = auriga ] || return 0
-    sql auriga "alter system set checkpoint_timeout = '1h'"
-    sql auriga "alter system set max_wal_size = '16GB'"
-    sql auriga "select pg_reload_conf()" >/dev/null
-    sql auriga checkpoint
-}
-before_own() {
-    [ "$1" = auriga ] || return 0
-    sql auriga "alter system reset checkpoint_timeout"
-    sql auriga "alter system reset max_wal_size"
-    sql auriga "select pg_reload_conf()" >/dev/null
+configure_auriga() { # STATEMENT...
+    local statement
+    for statement in "$@" "select pg_reload_conf()"; do sql auriga "$statement" >/dev/null; done
 }
 round() { # NUMBER: a line "LABEL|SERVER|ROUND|TPS" a cell in $WORK/cells
     local load clients list arguments i server
@@ -116,6 +106,9 @@ for ((n = 0; n < ROUNDS; n++)); do round "$n"; done
 
 echo
 printf '%-34s %8s %8s %14s\n' "bytes sent per transaction" auriga quorum auriga/quorum
-measure_bytes "no checkpoint" 1 before_none
-measure_bytes "auriga's own checkpoints" 4 before_own
-measure_bytes "after a checkpoint" 1 before_checkpoint
+configure_auriga "alter system set checkpoint_timeout = '1h'" "alter system set max_wal_size = '16GB'"
+sql auriga checkpoint # what one of its own has begun is at its end
+measure_bytes "no checkpoint" 1
+configure_auriga "alter system reset checkpoint_timeout" "alter system reset max_wal_size"
+measure_bytes "auriga's own checkpoints" 4
+measure_bytes "after a checkpoint" 1 checkpoint
