@@ -1,6 +1,7 @@
 //! Byte vectors: one frame of every message, in `conformance/vectors/messages.txt`. Another implementation that reads and
 //! writes these bytes understands this one. `GOLDEN=rewrite` writes them anew: that is a new protocol version.
 
+use auriga_page::{Delta, PAGE_SIZE, PageImage};
 use auriga_protocol::ids::Incarnation;
 use auriga_protocol::message::{BasePage, Standing};
 use auriga_protocol::{
@@ -9,7 +10,6 @@ use auriga_protocol::{
 };
 use auriga_runtime::net::frame::take_frame;
 use auriga_runtime::net::{Encoded, Frame};
-use auriga_store::{Delta, PAGE_SIZE, PageImage};
 use bytes::BytesMut;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -9,9 +9,9 @@
 //! meanwhile, what storage answers is out of date and is not kept.
 
 use crate::inode::lock;
+use auriga_page::{PAGE_SIZE, PageImage};
 use auriga_protocol::{Lsn, PageId};
 use auriga_runtime::volume::{PageRead, VolumeError};
-use auriga_store::{PAGE_SIZE, PageImage};
 use lru::LruCache;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};

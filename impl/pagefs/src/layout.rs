@@ -6,8 +6,8 @@
 //!
 //! This module only encodes and decodes. What the fields mean to running operations is in [`crate::inode`].
 
+use auriga_page::{Delta, PAGE_SIZE, PageImage};
 use auriga_protocol::{Change, PageId};
-use auriga_store::{Delta, PAGE_SIZE, PageImage};
 
 /// The first bytes of a formatted volume.
 pub const MAGIC: [u8; 8] = *b"AURIGAFS";

@@ -1,13 +1,13 @@
 //! The file system at its limits: a volume that is slow, gone or taken over, a full cache, a full file system, and
 //! many at once.
 
+use auriga_page::Delta;
 use auriga_pagefs::fs::{NewInode, RenameMode};
 use auriga_pagefs::layout::{FILE_MAX, Kind, ROOT};
 use auriga_pagefs::{FsError, FsOptions, LoadError, PageFs, mkfs};
 use auriga_protocol::{Change, Lsn, PageId, VolumeEpoch};
 use auriga_runtime::volume::{Callback, PageRead, Volume, VolumeError};
 use auriga_runtime::{MemoryVolume, MemoryVolumeConfig};
-use auriga_store::Delta;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};

@@ -1,9 +1,9 @@
 //! The bytes of a volume's own pages, in `conformance/vectors/pagefs.txt`: written as they are there, and read from there
 //! (`specs/pagefs-format.md`). `GOLDEN=rewrite` writes them anew: that is a new format version.
 
+use auriga_page::{Delta, PAGE_SIZE, PageImage};
 use auriga_pagefs::layout::{ENTRIES_PER_PAGE, Entry, InodeRecord, Kind, ROOT, Superblock, TABLE};
 use auriga_protocol::{Change, PageId, Payload};
-use auriga_store::{Delta, PAGE_SIZE, PageImage};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

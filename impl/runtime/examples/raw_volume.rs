@@ -12,6 +12,7 @@
 //! `--memory` replaces each store by memory: what is left is the network and the processors.
 //! The storage processes are this binary with the argument `storage`; they die with their parent.
 
+use auriga_page::{Delta, PAGE_SIZE};
 use auriga_protocol::{Change, MemberId, PageId, VolumeId};
 use auriga_runtime::net::ClusterId;
 use auriga_runtime::storage::disk::Opened;
@@ -19,7 +20,7 @@ use auriga_runtime::storage::{MemoryPlatters, open_store};
 use auriga_runtime::volume::Volume;
 use auriga_runtime::volume_client::VolumeStatus;
 use auriga_runtime::{RemoteVolume, StorageConfig, StorageNode, VolumeConfig, create_volume};
-use auriga_store::{Delta, Options as StoreOptions, PAGE_SIZE};
+use auriga_store::Options as StoreOptions;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

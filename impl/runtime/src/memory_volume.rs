@@ -8,8 +8,8 @@
 
 use crate::volume::{Callback, PageRead, Volume, VolumeError};
 use crate::waiters::{Ready, Waiters};
+use auriga_page::{Delta, PageImage};
 use auriga_protocol::{Change, Lsn, PageId, Payload, VolumeEpoch};
-use auriga_store::{Delta, PageImage};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;

@@ -7,13 +7,13 @@
 //!
 //! It costs what the redo records of the node cost, once more; so it is asked for separately, and has a limit.
 
+use auriga_page::Delta;
 use auriga_protocol::segment::{self, Outcome, Survived, Task};
 use auriga_protocol::writer;
 use auriga_protocol::{
     AppendId, Change, Effect, Input, Machine, Message, Micros, PageId, Party, Segment, SegmentConfig, Token, Writer,
     WriterConfig,
 };
-use auriga_store::Delta;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! A volume, as those who write it see it.
 
+use auriga_page::{Delta, PageImage};
 use auriga_protocol::{Change, Lsn, PageId, VolumeEpoch};
-use auriga_store::{Delta, PageImage};
 use std::time::Instant;
 
 /// Why a volume does not do what it was asked.

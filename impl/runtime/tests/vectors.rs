@@ -1,5 +1,6 @@
 //! The wire format, pinned byte by byte (`specs/formats.md`, "On the wire"). A change here is a new protocol version.
 
+use auriga_page::{Delta, PAGE_SIZE};
 use auriga_protocol::{
     Lsn, MemberId, MembershipEpoch, Message, PageId, Party, PgId, Record, Refusal, SegmentId, Token, VolumeEpoch,
     VolumeId, WriterId,
@@ -8,7 +9,6 @@ use auriga_runtime::admin::{AdminReply, AdminRequest};
 use auriga_runtime::net::frame::take_frame;
 use auriga_runtime::net::handshake::{ClusterId, Hello, Role, accept, dial};
 use auriga_runtime::net::{Encoded, Frame};
-use auriga_store::{Delta, PAGE_SIZE};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 

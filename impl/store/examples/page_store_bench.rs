@@ -3,12 +3,13 @@
 //! `cargo run --release -p auriga-store --example page_store_bench -- [directory]`: some seconds, some hundred MiB in a
 //! temporary directory. `specs/decisions/0003-page-store.md` has figures and what was decided.
 
+use auriga_page::{Delta, PAGE_SIZE, PageImage};
 use auriga_protocol::record::materialise;
 use auriga_protocol::segment::{Outcome, Task};
 use auriga_protocol::{
     AppendId, Change, Lsn, MemberId, Membership, PageId, PgId, QuorumSet, Record, SegmentId, Token, VolumeId,
 };
-use auriga_store::{Delta, Options, Owner, PAGE_SIZE, PageImage, Store};
+use auriga_store::{Options, Owner, Store};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::error::Error;
 use std::os::unix::fs::FileExt;

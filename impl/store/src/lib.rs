@@ -14,9 +14,8 @@
 //!
 //! **Where to go next.** [`Store`] and [`Owner`] (`store.rs`); `journal/` (group commit, recycling, torn tails and
 //! damage); `pages/` (copy-on-write slots, what was lost); `watch.rs` and `space.rs` (full disks); [`disk`] (what is
-//! asked of the operating system); [`delta`] (what records carry).
+//! asked of the operating system). What records carry is in `auriga-page`.
 
-pub mod delta;
 pub mod disk;
 mod error;
 #[cfg(test)]
@@ -40,7 +39,8 @@ mod twin;
 mod vectors;
 mod watch;
 
-pub use delta::{DELTA_MAX, Delta, MalformedPage, PAGE_SIZE, PageImage};
 pub use error::{CreateError, Failure, IoFailure, OpenError};
 pub use options::Options;
 pub use store::{Owner, Store, StoreStatus};
+
+use auriga_page::{Delta, PAGE_SIZE, PageImage};

@@ -8,9 +8,9 @@ use crate::inode::{Directory, Inode, lock};
 use crate::layout::{
     ENTRIES_PER_PAGE, Entry, InodeRecord, Kind, Malformed, ROOT, SLOTS_PER_PAGE, Superblock, TABLE, blocks,
 };
+use auriga_page::PageImage;
 use auriga_protocol::PageId;
 use auriga_runtime::volume::{PageRead, Volume, VolumeError};
-use auriga_store::PageImage;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 

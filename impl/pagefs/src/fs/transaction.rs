@@ -8,8 +8,8 @@ use super::PageFs;
 use crate::error::FsError;
 use crate::inode::{Directory, Inode};
 use crate::layout::{ENTRIES_PER_PAGE, Entry, InodeRecord, Kind, Superblock, blocks};
+use auriga_page::{Delta, PAGE_SIZE};
 use auriga_protocol::{Change, Lsn};
-use auriga_store::{Delta, PAGE_SIZE};
 use std::sync::{Arc, MutexGuard};
 
 pub(super) struct Transaction<'a> {

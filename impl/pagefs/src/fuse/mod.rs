@@ -16,7 +16,7 @@ pub use adapter::Adapter;
 use crate::fs::{NewInode, PageFs, RenameMode, SetAttr};
 use crate::layout::{FILE_MAX, Kind, NAME_MAX};
 use adapter::New;
-use auriga_store::PAGE_SIZE;
+use auriga_page::PAGE_SIZE;
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
     InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,

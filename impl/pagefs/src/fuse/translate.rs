@@ -3,7 +3,7 @@
 use super::{GENERATION, TTL};
 use crate::error::FsError;
 use crate::layout::{InodeRecord, Kind};
-use auriga_store::PAGE_SIZE;
+use auriga_page::PAGE_SIZE;
 use fuser::{Errno, FileAttr, FileType, FopenFlags, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, TimeOrNow};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

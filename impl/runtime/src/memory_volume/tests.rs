@@ -1,7 +1,7 @@
 //! What stands on a `MemoryVolume` may rely on this.
 
 use super::*;
-use auriga_store::PAGE_SIZE;
+use auriga_page::PAGE_SIZE;
 use std::sync::mpsc::{Receiver, channel};
 
 const PAGE: PageId = PageId { inode: 1, block: 0 };

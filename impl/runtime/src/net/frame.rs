@@ -23,9 +23,9 @@ mod compression;
 
 use crate::admin::{AdminReply, AdminRequest};
 use crate::net::is_page_traffic;
+use auriga_page::Delta;
 use auriga_protocol::message::Envelope;
 use auriga_protocol::{MemberId, Message, Party, Token};
-use auriga_store::Delta;
 use bytes::{Buf, Bytes, BytesMut};
 use compression::Compressed;
 use serde::{Deserialize, Serialize};

@@ -24,8 +24,8 @@ pub use handshake::{ClusterId, Hello, Role};
 pub use outbox::Outbox;
 pub use traffic::Traffic;
 
+use auriga_page::Delta;
 use auriga_protocol::Message;
-use auriga_store::Delta;
 
 /// Whether the message belongs on a writer's connection for page reads.
 pub fn is_page_traffic(message: &Message<Delta>) -> bool {

@@ -2,9 +2,9 @@
 
 use super::Stopped;
 use crate::admin::DiskStatus;
+use auriga_page::Delta;
 use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
 use auriga_protocol::{AppendId, Membership, SegmentId};
-use auriga_store::Delta;
 use std::sync::Arc;
 
 /// Told by the disk, on a thread of its own, of what it has completed. Must not block.

@@ -7,9 +7,9 @@ use crate::net::frame::{Encoded, Frame};
 use crate::net::handshake::{Hello, Role};
 use crate::net::listener::Acceptor;
 use crate::net::outbox::Outbox;
+use auriga_page::Delta;
 use auriga_protocol::message::Envelope;
 use auriga_protocol::{Party, Token, VolumeId, WriterId};
-use auriga_store::Delta;
 use std::sync::Arc;
 
 /// Writers that may speak through one connection; an instance needs one.

@@ -3,11 +3,11 @@
 use super::disk::{Disk, DiskEvents, Opened};
 use crate::admin::DiskStatus;
 use crate::driver::lock;
+use auriga_page::Delta;
 use auriga_protocol::message::BasePage;
 use auriga_protocol::record::materialise;
 use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
 use auriga_protocol::{AppendId, Lsn, Membership, PageId, Record, SegmentId};
-use auriga_store::Delta;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::mpsc::{Receiver, Sender, channel};

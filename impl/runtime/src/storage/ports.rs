@@ -6,9 +6,9 @@ use crate::net::Outbox;
 use crate::recording::{Happened, outputs};
 use crate::timers::Timers;
 use crate::trace::Trace;
+use auriga_page::Delta;
 use auriga_protocol::segment::{Entry, Task, Timer};
 use auriga_protocol::{AppendId, Effect, Input, Message, Micros, Note, Party, Segment, SegmentId, Token};
-use auriga_store::Delta;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, Weak};
 

@@ -8,11 +8,11 @@ use crate::recording::{Happened, outputs};
 use crate::timers::Timers;
 use crate::trace::Trace;
 use crate::volume::{Callback, PageRead, VolumeError};
+use auriga_page::Delta;
 use auriga_protocol::writer::{Answer, SubmitRefused, Timer, WriterIdentity};
 use auriga_protocol::{
     AppendId, Effect, Input, MemberId, Message, Micros, Note, PageId, Party, Token, VolumeEpoch, Writer,
 };
-use auriga_store::Delta;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};

@@ -1,13 +1,14 @@
 //! Six storage nodes in this process, on loopback addresses, and a volume over them.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use auriga_page::{Delta, PAGE_SIZE};
 use auriga_protocol::{Change, Lsn, MemberId, PageId, VolumeId};
 use auriga_runtime::net::ClusterId;
 use auriga_runtime::storage::disk::Opened;
 use auriga_runtime::storage::{MemoryPlatters, open_store};
 use auriga_runtime::volume::{PageRead, Volume, VolumeError};
 use auriga_runtime::{RemoteVolume, StorageConfig, StorageNode, VolumeConfig, create_volume};
-use auriga_store::{Delta, Options as StoreOptions, PAGE_SIZE};
+use auriga_store::Options as StoreOptions;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,10 +1,10 @@
 //! Frames go there and back, and nothing that isn't one gets through.
 
 use super::*;
+use auriga_page::{PAGE_SIZE, PageImage};
 use auriga_protocol::{
     Lsn, MembershipEpoch, PageId, PgId, Record, Refusal, SegmentId, VolumeEpoch, VolumeId, WriterId,
 };
-use auriga_store::{PAGE_SIZE, PageImage};
 use proptest::prelude::*;
 
 fn segment(member: u8) -> Party {

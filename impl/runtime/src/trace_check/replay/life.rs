@@ -3,9 +3,9 @@
 use super::{Heard, Name, Said, name_in, rules};
 use crate::recording::{Happened, Output, Recorded, outputs};
 use crate::trace::TraceLine;
+use auriga_page::Delta;
 use auriga_protocol::{Effect, Effects, Input, Machine, Micros, Note, Party, Segment, Token, Writer};
 use auriga_protocol::{segment, writer};
-use auriga_store::Delta;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,6 +1,6 @@
 //! A page's content.
 
-use super::{MalformedPage, PAGE_SIZE, ZERO_PAGE};
+use crate::{MalformedPage, PAGE_SIZE, ZERO_PAGE};
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
@@ -44,15 +44,15 @@ impl PageImage {
     }
 
     /// A buffer of [`PAGE_SIZE`] bytes to change in place; copies only when the bytes are shared.
-    pub(super) fn take_mut(&mut self) -> BytesMut {
-        match std::mem::take(&mut self.0) {
+    pub(crate) fn take_mut(&mut self) -> BytesMut {
+        match core::mem::take(&mut self.0) {
             bytes if bytes.is_empty() => BytesMut::zeroed(PAGE_SIZE),
             bytes => bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..])),
         }
     }
 
     /// What [`PageImage::take_mut`] gave, changed. `may_be_zero`: it is to be looked at for that.
-    pub(super) fn changed(bytes: BytesMut, may_be_zero: bool) -> PageImage {
+    pub(crate) fn changed(bytes: BytesMut, may_be_zero: bool) -> PageImage {
         if may_be_zero && is_zero(&bytes) { PageImage::default() } else { PageImage(bytes.freeze()) }
     }
 }
@@ -72,7 +72,7 @@ impl From<PageImage> for Bytes {
 }
 
 /// Whether every byte is zero.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     let (chunks, rest) = bytes.as_chunks::<16>();
     chunks.iter().all(|chunk| u128::from_ne_bytes(*chunk) == 0) && rest.iter().all(|byte| *byte == 0)
 }

@@ -1,9 +1,10 @@
 //! A delta among serialized values: its bytes, checked when they are read.
 
-use super::{DELTA_MAX, Delta};
+use crate::{DELTA_MAX, Delta};
+use alloc::vec::Vec;
+use core::fmt::Formatter;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::fmt::Formatter;
 
 impl Serialize for Delta {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -22,7 +23,7 @@ struct DeltaVisitor;
 impl<'de> Visitor<'de> for DeltaVisitor {
     type Value = Delta;
 
-    fn expecting(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, formatter: &mut Formatter<'_>) -> core::fmt::Result {
         formatter.write_str("the bytes of a delta")
     }
 

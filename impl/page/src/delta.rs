@@ -7,20 +7,12 @@
 //! Both types check their bytes when they are made, also when they come from the network or a disk. So applying a
 //! delta to a page always works, and whoever holds one needs no error path.
 
-mod image;
-mod serial;
-
-pub use image::PageImage;
-
+use crate::image::is_zero;
+use crate::{MalformedPage, PAGE_SIZE, PageImage, ZERO_PAGE};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use auriga_protocol::Payload;
 use bytes::Bytes;
-use image::is_zero;
-use std::sync::Arc;
-
-/// Bytes in a page.
-pub const PAGE_SIZE: usize = 8192;
-
-static ZERO_PAGE: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
 /// Patches over the page's former content; at least one.
 const PATCHES: u8 = 0;
@@ -38,23 +30,9 @@ pub const DELTA_MAX: usize = 1 + PAGE_SIZE;
 /// Below this size a delta over the old content is good enough to not look for a smaller one over zeros.
 const SMALL: usize = 1024;
 
-/// Bytes that are no page or no delta.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum MalformedPage {
-    /// Neither empty nor [`PAGE_SIZE`] long.
-    #[error("a page of {0} bytes (a page has 8192, or none)")]
-    PageLength(usize),
-    /// The shape is unknown, or the length does not fit it.
-    #[error("a delta of unknown shape ({0} bytes)")]
-    DeltaShape(usize),
-    /// A patch is empty, leaves the page, or begins before the last one ended.
-    #[error("a delta with a patch out of place (at byte {0})")]
-    Patch(usize),
-}
-
 /// A change of a page. Clones share the bytes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Delta(Arc<[u8]>);
+pub struct Delta(pub(crate) Arc<[u8]>);
 
 impl Delta {
     /// The delta that turns `old` into `new`; `None` when they are equal. Empty slices are zero pages.
@@ -220,7 +198,7 @@ fn word(page: &[u8], at: usize) -> u64 {
 
 /// The patches of a body that was checked.
 fn patches_of(mut body: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    std::iter::from_fn(move || {
+    core::iter::from_fn(move || {
         let (header, rest) = body.split_first_chunk::<PATCH_HEADER>()?;
         let (offset, len) = patch_header(header);
         let (patch, rest) = rest.split_at(len);
@@ -260,6 +238,7 @@ fn check(bytes: &[u8]) -> Result<(), MalformedPage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
     use proptest::prelude::*;
 
     fn image(bytes: &[u8]) -> PageImage {
