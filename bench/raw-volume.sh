@@ -25,7 +25,7 @@ finish() {
 }
 trap finish EXIT
 
-cargo build --quiet --release --package auriga-runtime --example raw_volume
+cargo build --quiet --release --package auriga-storage --example raw_volume
 volume=${CARGO_TARGET_DIR:-target}/release/examples/raw_volume
 GOPATH=/usr/share/gocode GO111MODULE=off GOCACHE=$work/go go build -o "$work/etcd-load" bench/etcd-load.go
 

@@ -1,11 +1,11 @@
 //! The trace check from the command line, and the simulation's runs as traces to prove it on.
 //!
-//! The checker itself is `auriga_runtime::trace_check`: `auriga demo --tour` runs it too, and nothing may depend on
-//! this crate (`specs/decisions/0040-the-trace-check-lives-in-runtime.md`).
+//! The checker itself is `auriga_audit::trace_check`: `auriga demo --tour` runs it too, and nothing may depend on
+//! this crate (`specs/decisions/0040-the-trace-check-lives-in-impl.md`).
 
 use crate::sim::Told;
+use auriga_audit::trace::TraceLine;
 use auriga_protocol::{Micros, Party};
-use auriga_runtime::trace::TraceLine;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;

@@ -1,13 +1,13 @@
 //! The black-box suite passes on our own storage node, and fails at the right row on one with a defect planted.
 
+use auriga_audit::trace::Trace;
+use auriga_audit::trace_check::{Coverage, Report, check_folder};
 use auriga_conformance::suite::{Verdict, by_invariant, run, to_text};
+use auriga_net::handshake::ClusterId;
 use auriga_protocol::{Defect, Defects, SegmentConfig};
-use auriga_runtime::net::handshake::ClusterId;
-use auriga_runtime::storage::disk::Opened;
-use auriga_runtime::storage::{MemoryPlatters, open_store};
-use auriga_runtime::trace::Trace;
-use auriga_runtime::trace_check::{Coverage, Report, check_folder};
-use auriga_runtime::{StorageConfig, StorageNode};
+use auriga_storage::disk::Opened;
+use auriga_storage::{MemoryPlatters, open_store};
+use auriga_storage::{StorageConfig, StorageNode};
 use auriga_store::Options;
 use std::net::SocketAddr;
 

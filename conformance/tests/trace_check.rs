@@ -1,10 +1,10 @@
 //! The trace check on simulated runs: it accepts every correct one, whatever kills took of its trace, and refuses
 //! broken ones by rule number.
 
+use auriga_audit::trace_check::{Coverage, Report, check_folder};
 use auriga_conformance::sim::{Plan, run_for_notes};
 use auriga_conformance::trace::write_simulated;
 use auriga_protocol::Defect;
-use auriga_runtime::trace_check::{Coverage, Report, check_folder};
 
 const SEEDS: u64 = if cfg!(debug_assertions) { 40 } else { 1_000 };
 

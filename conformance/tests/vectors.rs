@@ -1,6 +1,8 @@
 //! Byte vectors: one frame of every message, in `conformance/vectors/messages.txt`. Another implementation that reads and
 //! writes these bytes understands this one. `GOLDEN=rewrite` writes them anew: that is a new protocol version.
 
+use auriga_net::frame::take_frame;
+use auriga_net::{Encoded, Frame};
 use auriga_page::{Delta, PAGE_SIZE, PageImage};
 use auriga_protocol::ids::Incarnation;
 use auriga_protocol::message::{BasePage, Standing};
@@ -8,8 +10,6 @@ use auriga_protocol::{
     Install, Lsn, MemberId, Membership, MembershipEpoch, Message, PageId, Party, PgId, QuorumSet, Record, Refusal,
     SealReport, SegmentId, Token, TruncationList, VolumeEpoch, VolumeId, WriterId,
 };
-use auriga_runtime::net::frame::take_frame;
-use auriga_runtime::net::{Encoded, Frame};
 use bytes::BytesMut;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

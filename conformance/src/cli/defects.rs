@@ -3,8 +3,8 @@
 use crate::sim::campaign::{Campaign, run_campaign};
 use crate::sim::{Plan, run_for_notes};
 use crate::{table, trace};
+use auriga_audit::trace_check::{Coverage, check_folder};
 use auriga_protocol::Defect;
-use auriga_runtime::trace_check::{Coverage, check_folder};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 

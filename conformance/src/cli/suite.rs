@@ -1,7 +1,7 @@
 //! `auriga-conformance suite`.
 
 use crate::suite;
-use auriga_runtime::net::handshake::ClusterId;
+use auriga_net::handshake::ClusterId;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! `auriga-conformance trace`.
 
-use auriga_runtime::trace_check::{Coverage, check_folder};
+use auriga_audit::trace_check::{Coverage, check_folder};
 use std::path::PathBuf;
 use std::process::ExitCode;
 

@@ -1,11 +1,11 @@
 //! One writer's two connections to one storage node, and the wish to hear something back.
 
+use auriga_net::admin::{AdminReply, AdminRequest, ask};
+use auriga_net::frame::take_frame;
+use auriga_net::handshake::{ClusterId, Hello, Role, dial};
+use auriga_net::{Encoded, Frame};
 use auriga_page::Delta;
 use auriga_protocol::{Membership, Message, Party, PgId, QuorumSet, Refusal, SegmentId, VolumeId, WriterId};
-use auriga_runtime::admin::{AdminReply, AdminRequest, ask};
-use auriga_runtime::net::frame::take_frame;
-use auriga_runtime::net::handshake::{ClusterId, Hello, Role, dial};
-use auriga_runtime::net::{Encoded, Frame};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::time::Duration;

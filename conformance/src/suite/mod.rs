@@ -9,7 +9,7 @@
 mod link;
 mod scenarios;
 
-use auriga_runtime::net::handshake::ClusterId;
+use auriga_net::handshake::ClusterId;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::time::Instant;

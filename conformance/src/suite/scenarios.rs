@@ -1,11 +1,11 @@
 //! What is checked, one scenario for each statement. Pages are 8 KiB; the record at LSN n sets byte n of the first page.
 
 use super::link::{Found, Link, Node};
+use auriga_net::handshake::ClusterId;
 use auriga_page::{Delta, PAGE_SIZE};
 use auriga_protocol::{
     Install, Lsn, MembershipEpoch, Message, PageId, Record, Refusal, SealReport, Token, TruncationList, VolumeEpoch,
 };
-use auriga_runtime::net::handshake::ClusterId;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;

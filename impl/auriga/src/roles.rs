@@ -4,13 +4,13 @@ use crate::config::{InstanceConfig, StorageConfig};
 use crate::process::own_program;
 use crate::storage::{cluster_id, volume_config};
 use crate::{planted, signals};
+use auriga_audit::trace::Trace;
 use auriga_instance::node::{self, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
 use auriga_instance::supervise::{Ended, Event, events};
 use auriga_pagefs::enter_private_namespace;
 use auriga_protocol::MemberId;
-use auriga_runtime::StorageNode;
-use auriga_runtime::storage::{Stopped, open_store};
-use auriga_runtime::trace::Trace;
+use auriga_storage::StorageNode;
+use auriga_storage::{Stopped, open_store};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
@@ -41,7 +41,7 @@ pub fn storage(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
         let _ = sender.try_send(());
     })?;
     let mut node =
-        auriga_runtime::StorageConfig::new(&config.name, &config.az, cluster_id(&config.cluster), config.listen);
+        auriga_storage::StorageConfig::new(&config.name, &config.az, cluster_id(&config.cluster), config.listen);
     node.members = members(config.members.iter().copied());
     node.segment.defects = planted::defects()?;
     node.trace = trace(&config.name, config.trace.as_deref(), config.trace_inputs_mib)?;

@@ -1,10 +1,10 @@
 //! Asking storage processes: their numbers, faults, and the creation of a volume's segments.
 
 use crate::config::InstanceConfig;
+use auriga_net::ClusterId;
+use auriga_net::admin::{self, AdminReply, AdminRequest, NodeStatus};
 use auriga_protocol::VolumeId;
-use auriga_runtime::admin::{self, AdminReply, AdminRequest, NodeStatus};
-use auriga_runtime::net::ClusterId;
-use auriga_runtime::volume_client::{CreateError, VolumeConfig};
+use auriga_volume::{CreateError, VolumeConfig};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -86,5 +86,5 @@ pub fn volume_config(config: &InstanceConfig) -> VolumeConfig {
 /// # Errors
 /// Every storage process must answer, or the volume would begin its life with copies missing.
 pub async fn create_volume(config: &InstanceConfig) -> Result<(), CreateError> {
-    auriga_runtime::create_volume(&volume_config(config), Instant::now() + CREATE_LIMIT).await
+    auriga_volume::create_volume(&volume_config(config), Instant::now() + CREATE_LIMIT).await
 }

@@ -3,7 +3,7 @@
 use auriga_pagefs::fs::NewInode;
 use auriga_pagefs::layout::{Kind, ROOT};
 use auriga_pagefs::{FsOptions, PageFs, mkfs};
-use auriga_runtime::{MemoryVolume, MemoryVolumeConfig};
+use auriga_volume::{MemoryVolume, MemoryVolumeConfig};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 //! The mount is visible to everyone and ends with a line (or the end) of input. Nothing is kept.
 
 use auriga_pagefs::{Mount, MountOptions, mkfs};
-use auriga_runtime::{MemoryVolume, MemoryVolumeConfig};
+use auriga_volume::{MemoryVolume, MemoryVolumeConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

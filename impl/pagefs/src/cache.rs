@@ -11,7 +11,7 @@
 use crate::inode::lock;
 use auriga_page::{PAGE_SIZE, PageImage};
 use auriga_protocol::{Lsn, PageId};
-use auriga_runtime::volume::{PageRead, VolumeError};
+use auriga_volume::{PageRead, VolumeError};
 use lru::LruCache;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};

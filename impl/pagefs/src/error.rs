@@ -1,6 +1,6 @@
 //! What a file-system operation can answer instead of doing what it was asked.
 
-use auriga_runtime::volume::VolumeError;
+use auriga_volume::VolumeError;
 
 /// Why an operation was not done. Nothing was changed, unless [`FsError::Volume`] says that storage is at fault: then
 /// what was under way may still become durable.

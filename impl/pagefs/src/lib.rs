@@ -5,7 +5,7 @@
 //! returns when VDL has reached it. One operation is one mini-transaction and the log is one order, so what a crash
 //! leaves is a prefix of the operations: more than any disk promises.
 //!
-//! It never decides about quorums, LSNs or recovery (`auriga_runtime::volume::Volume` does), and it knows nothing of
+//! It never decides about quorums, LSNs or recovery (`auriga_volume::Volume` does), and it knows nothing of
 //! PostgreSQL.
 //!
 //! Go on with [`fs`] (the file system, without a kernel), then [`fuse`] (the kernel's requests) and [`mount`]. The

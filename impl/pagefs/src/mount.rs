@@ -7,7 +7,7 @@
 
 use crate::fs::{Figures, FsOptions, LoadError, PageFs};
 use crate::fuse::Adapter;
-use auriga_runtime::volume::{Volume, VolumeError};
+use auriga_volume::{Volume, VolumeError};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};

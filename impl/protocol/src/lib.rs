@@ -10,7 +10,8 @@
 //! **What is never here.** I/O, clocks, randomness, threads, `std`. The compiler holds us to it (`no_std`).
 //!
 //! The same code runs under the stateright model checker (`model/`), under a seeded simulation (`conformance/`), and
-//! over tokio, real disks and real sockets (`impl/runtime`). So what was checked is what runs.
+//! over tokio, real disks and real sockets (`impl/driver`, `impl/storage`, `impl/volume`). What was checked of segment
+//! and writer is what runs. Membership and global database are checked, and do not run on a network yet.
 //!
 //! Where to go next, in reading order:
 //! 1. [`ids`], [`record`], [`quorum`], [`truncation`]: the nouns.

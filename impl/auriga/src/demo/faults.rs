@@ -3,7 +3,7 @@
 use super::cluster::{Cluster, ClusterError, Role};
 use super::control::Action;
 use crate::storage;
-use auriga_runtime::admin::{AdminRequest, Fault};
+use auriga_net::admin::{AdminRequest, Fault};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::runtime::Handle;
 

@@ -20,8 +20,8 @@ pub mod summary;
 use crate::config::{MountConfig, PostgresConfig};
 use crate::volatile_disk::VolatileDisk;
 use crate::{instance_admin, storage};
+use auriga_audit::trace_check::{Coverage, TraceError, check_folder};
 use auriga_instance::node::{EXIT_FENCED, EXIT_GAVE_UP};
-use auriga_runtime::trace_check::{Coverage, TraceError, check_folder};
 use cluster::{Cluster, ClusterError};
 use control::{Ask, Reply};
 use faults::Faults;
@@ -103,7 +103,7 @@ pub enum DemoError {
     Cluster(#[from] ClusterError),
     /// The volume could not be created.
     #[error("creating the volume: {0}")]
-    Volume(#[from] auriga_runtime::volume_client::CreateError),
+    Volume(#[from] auriga_volume::CreateError),
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DemoError {

@@ -7,7 +7,7 @@
 use super::Rehearsal;
 use crate::demo::layout::STORAGE;
 use crate::tour::TourError;
-use auriga_runtime::admin::NodeStatus;
+use auriga_net::admin::NodeStatus;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;

@@ -6,7 +6,7 @@ use crate::demo::cluster::{Described, Role, State};
 use crate::demo::control::{self, Ask, Reply};
 use crate::{instance_admin, storage};
 use auriga_instance::node::InstanceStatus;
-use auriga_runtime::admin::NodeStatus;
+use auriga_net::admin::NodeStatus;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;

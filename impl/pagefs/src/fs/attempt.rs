@@ -10,7 +10,7 @@ use crate::error::FsError;
 use crate::inode::Inode;
 use auriga_page::PageImage;
 use auriga_protocol::{Lsn, PageId};
-use auriga_runtime::volume::{Callback, PageRead, VolumeError};
+use auriga_volume::{Callback, PageRead, VolumeError};
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;

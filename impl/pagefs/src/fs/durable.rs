@@ -9,7 +9,7 @@ use crate::error::FsError;
 use crate::inode::Inode;
 use crate::layout::InodeRecord;
 use auriga_protocol::Lsn;
-use auriga_runtime::volume::VolumeError;
+use auriga_volume::VolumeError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::Instant;

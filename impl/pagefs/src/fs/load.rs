@@ -10,7 +10,7 @@ use crate::layout::{
 };
 use auriga_page::PageImage;
 use auriga_protocol::PageId;
-use auriga_runtime::volume::{PageRead, Volume, VolumeError};
+use auriga_volume::{PageRead, Volume, VolumeError};
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 

@@ -36,7 +36,7 @@ use crate::layout::{InodeRecord, Superblock};
 use crate::workers::Workers;
 use auriga_page::Delta;
 use auriga_protocol::{Change, Lsn};
-use auriga_runtime::volume::{Volume, VolumeError};
+use auriga_volume::{Volume, VolumeError};
 use durable::Counters;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

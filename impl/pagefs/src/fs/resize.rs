@@ -16,7 +16,7 @@ use crate::inode::{Inode, NEVER, ZeroRange, lock};
 use crate::layout::{FILE_MAX, InodeRecord, Kind, blocks};
 use auriga_page::{Delta, PAGE_SIZE, PageImage};
 use auriga_protocol::{Change, Lsn, PageId};
-use auriga_runtime::volume::VolumeError;
+use auriga_volume::VolumeError;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::MutexGuard;

@@ -2,7 +2,7 @@
 //! any LSN, exactly the state that the reference had after some prefix of the operations. On a volume in memory, which
 //! can crash at any LSN, and on one over six storage nodes ([`quorum`]).
 
-#[path = "../../../runtime/tests/common/mod.rs"]
+#[path = "../../../storage/tests/common/mod.rs"]
 mod common;
 mod ops;
 mod quorum;
@@ -11,7 +11,7 @@ mod reference;
 use auriga_pagefs::layout::{Kind, ROOT};
 use auriga_pagefs::mkfs;
 use auriga_protocol::Lsn;
-use auriga_runtime::{MemoryVolume, MemoryVolumeConfig};
+use auriga_volume::{MemoryVolume, MemoryVolumeConfig};
 use ops::{Pair, load, new_inode, op, settle, snapshot, write};
 use proptest::prelude::*;
 use reference::Reference;

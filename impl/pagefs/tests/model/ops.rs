@@ -5,7 +5,7 @@ use auriga_pagefs::fs::{Listed, NewInode, RenameMode, SetAttr};
 use auriga_pagefs::layout::{Kind, ROOT};
 use auriga_pagefs::{FsError, FsOptions, PageFs};
 use auriga_protocol::Lsn;
-use auriga_runtime::volume::{Volume, VolumeError};
+use auriga_volume::{Volume, VolumeError};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};

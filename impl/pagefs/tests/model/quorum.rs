@@ -5,10 +5,10 @@
 use crate::common::{CLUSTER, Cluster, member, soon};
 use crate::ops::{Op, Pair, load, op, snapshot};
 use crate::reference::Reference;
+use auriga_net::admin::{AdminReply, AdminRequest, Fault, ask};
 use auriga_pagefs::{PageFs, mkfs};
 use auriga_protocol::{MemberId, VolumeEpoch, VolumeId};
-use auriga_runtime::admin::{AdminReply, AdminRequest, Fault, ask};
-use auriga_runtime::{RemoteVolume, VolumeConfig, create_volume};
+use auriga_volume::{RemoteVolume, VolumeConfig, create_volume};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::cell::Cell;

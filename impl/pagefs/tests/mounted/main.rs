@@ -5,8 +5,8 @@ mod kernel;
 mod postgres;
 
 use auriga_pagefs::{FsOptions, Mount, MountOptions, enter_private_namespace, mkfs};
-use auriga_runtime::volume::VolumeError;
-use auriga_runtime::{MemoryVolume, MemoryVolumeConfig};
+use auriga_volume::VolumeError;
+use auriga_volume::{MemoryVolume, MemoryVolumeConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

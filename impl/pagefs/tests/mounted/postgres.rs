@@ -1,7 +1,7 @@
 //! A real PostgreSQL on a mount, through a power cut.
 
 use super::{Mounted, can_mount, mount, volume};
-use auriga_runtime::MemoryVolume;
+use auriga_volume::MemoryVolume;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -140,7 +140,7 @@ impl Drop for Server {
 
 /// What a power cut leaves: a server that recovers from the log as it was at VDL.
 fn recovered(installation: &Installation, volume: &MemoryVolume) -> (Server, Arc<MemoryVolume>) {
-    use auriga_runtime::volume::Volume;
+    use auriga_volume::Volume;
     let volume = Arc::new(volume.crash_at(volume.vdl()));
     let server = Server::new(installation, &volume);
     let _ = std::fs::remove_file(server.data.join("postmaster.pid"));

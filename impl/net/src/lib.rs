@@ -1,0 +1,35 @@
+//! TCP between nodes: framed, counted, bounded.
+//!
+//! - [`frame`]: what a message looks like as bytes.
+//! - [`handshake`]: who may speak at all.
+//! - [`outbox`]: what waits to be sent to one peer; full or disconnected, it drops. The protocol tolerates loss (the
+//!   writer sends again, segments gossip), so nothing here retries, and one slow peer never makes another one slow.
+//! - [`connection`]: one connection's life: read many frames per system call, write many frames per system call.
+//! - [`dialler`] and [`listener`]: how connections come about.
+//! - [`traffic`]: bytes by kind of message.
+//! - [`admin`]: what a storage process can be asked as a process, in the same frames.
+//!
+//! Input that is oversized, malformed or foreign closes the connection that it came from, with a logged reason, and
+//! harms nothing else.
+
+pub mod admin;
+pub mod connection;
+pub mod dialler;
+pub mod frame;
+pub mod handshake;
+pub mod listener;
+pub mod outbox;
+pub mod traffic;
+
+pub use frame::{Encoded, Frame, FrameError};
+pub use handshake::{ClusterId, Hello, Role};
+pub use outbox::Outbox;
+pub use traffic::Traffic;
+
+use auriga_page::Delta;
+use auriga_protocol::Message;
+
+/// Whether the message belongs on a writer's connection for page reads.
+pub fn is_page_traffic(message: &Message<Delta>) -> bool {
+    matches!(message, Message::ReadPage { .. } | Message::Page { .. } | Message::ReadRefused { .. })
+}

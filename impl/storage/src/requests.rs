@@ -1,0 +1,83 @@
+//! Admin requests, handled.
+
+use super::Stopped;
+use super::node::Node;
+use auriga_net::admin::{AdminReply, AdminRequest, Fault, NodeStatus};
+use auriga_protocol::{Membership, SegmentId};
+use std::sync::Arc;
+
+pub(super) async fn handle(node: &Arc<Node>, request: AdminRequest) -> AdminReply {
+    tracing::debug!(?request, "asked");
+    match request {
+        AdminRequest::CreateSegment { id, membership } => {
+            // It waits for the disk, so it gets a thread that may wait.
+            let creating = node.clone();
+            let created = tokio::task::spawn_blocking(move || create_segment(&creating, id, membership)).await;
+            match created {
+                Ok(Ok(())) => AdminReply::Done,
+                Ok(Err(reason)) => AdminReply::Refused(reason),
+                Err(_) => AdminReply::Refused("the node is stopping".to_owned()),
+            }
+        }
+        AdminRequest::Status => AdminReply::Status(status(node)),
+        AdminRequest::Inject(fault) => {
+            inject(node, &fault);
+            AdminReply::Done
+        }
+        AdminRequest::Stop => {
+            node.stop(Stopped::Asked);
+            AdminReply::Done
+        }
+    }
+}
+
+fn create_segment(node: &Arc<Node>, id: SegmentId, membership: Membership) -> Result<(), String> {
+    if !membership.quorum.is_sound() {
+        return Err(format!("the quorums of {:?} need not meet", membership.quorum));
+    }
+    if !membership.quorum.members().contains(id.member) {
+        return Err(format!("{id} is not a member of its own group"));
+    }
+    let _one_at_a_time = node.creating.lock().expect("no holder panics");
+    if let Some(segment) = node.hosted(id) {
+        let existing = segment.look(|segment| segment.membership().clone());
+        return match existing == membership {
+            true => Ok(()),
+            false => Err(format!("{id} exists with another membership: {existing:?}")),
+        };
+    }
+    let survived = node.disk().create_segment(id, &membership)?;
+    node.host(id, survived);
+    Ok(())
+}
+
+pub(super) fn inject(node: &Arc<Node>, fault: &Fault) {
+    tracing::info!(?fault, "injected");
+    node.faults.inject(fault);
+    if matches!(fault, Fault::DiskFull(_) | Fault::Clear) {
+        node.tell_disk_full(node.faults.disk_full());
+    }
+}
+
+pub(super) fn status(node: &Node) -> NodeStatus {
+    let segments = node.segments.read().expect("no holder panics");
+    NodeStatus {
+        node: node.config.name.clone(),
+        az: node.config.az.clone(),
+        segments: segments.iter().map(|(id, segment)| (*id, segment.look(|segment| segment.status()))).collect(),
+        traffic: node.traffic.by_name(),
+        dropped_frames: node.traffic.dropped(),
+        disk: node.disk().status(),
+        rss_bytes: resident_bytes(),
+        uptime_seconds: node.started.elapsed().as_secs(),
+    }
+}
+
+/// Resident memory of this process, in bytes; zero where the kernel does not say.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
+    // SAFETY: sysconf has no preconditions.
+    let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages * u64::try_from(page_size).unwrap_or(4096)
+}

@@ -1,0 +1,28 @@
+//! What storage says to a writer.
+
+use super::Client;
+use auriga_net::connection::{ConnectionError, Receiver};
+use auriga_net::frame::Frame;
+use auriga_protocol::{Input, Party};
+use std::sync::Arc;
+
+/// Receives one connection's frames.
+pub(super) struct WriterReceiver(pub Arc<Client>);
+
+impl Receiver for WriterReceiver {
+    async fn receive(&mut self, frame: Frame, size: usize) -> Result<(), ConnectionError> {
+        let ports = self.0.driver.ports();
+        ports.traffic.count_received(frame.name(), size);
+        match frame {
+            Frame::Protocol(envelope) => {
+                let identity = ports.identity;
+                // Anything else is late mail for a writer that was here before.
+                if envelope.to == Party::Writer(identity.volume, identity.writer) {
+                    self.0.input(Input::Message { from: envelope.from, message: envelope.message });
+                }
+                Ok(())
+            }
+            _ => Err(ConnectionError::OutOfPlace("not a message of the protocol")),
+        }
+    }
+}

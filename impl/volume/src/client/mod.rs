@@ -1,0 +1,323 @@
+//! A volume on real storage: the protocol's writer, run over connections to six or more storage nodes.
+//!
+//! Whoever submits steps the writer on its own thread. Nothing is sent until a *flush*; this module decides when:
+//! - as soon as somebody waits for durability: at once, on that thread, unless a flush is under way to storage; then
+//!   what others submit gathers, and leaves together some time after that one is durable. So batches grow with the load;
+//! - otherwise within two milliseconds, in the background: page writes that nobody waits for travel together.
+//!
+//! It decides nothing else: what is durable, where pages are read, who is fenced is the writer's business
+//! (`auriga-protocol`). `create.rs` makes a volume; `ports.rs` is where the writer's effects go; `flush.rs`,
+//! `gather.rs` and `waiting.rs` are what the paragraph above says.
+
+mod config;
+mod create;
+mod flush;
+mod gather;
+mod inbound;
+mod ports;
+mod waiting;
+
+pub use config::VolumeConfig;
+pub use create::{CreateError, create_volume};
+
+use crate::{Callback, PageRead, Volume, VolumeError};
+use auriga_audit::recording::Happened;
+use auriga_driver::clock;
+use auriga_driver::{Driver, Ports, lock};
+use auriga_net::dialler::keep_connected;
+use auriga_net::traffic::MessageTraffic;
+use auriga_net::{Hello, Role as ConnectionRole};
+use auriga_page::Delta;
+use auriga_protocol::writer::{Request, Role, SubmitRefused, WriterIdentity, WriterStatus};
+use auriga_protocol::{Change, Effects, Input, Lsn, Machine, Micros, PageId, Token, Writer, WriterId};
+use flush::Flushing;
+use inbound::WriterReceiver;
+use ports::WriterPorts;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use waiting::Waiting;
+
+/// How often deadlines are looked at.
+const SWEEP_EVERY: Duration = Duration::from_millis(10);
+
+/// How long a new writer waits for its connections before it speaks; what it says earlier is lost and only said again
+/// by its retry timer.
+const CONNECT_GRACE: Duration = Duration::from_millis(200);
+
+/// A volume, open for writing. Dropping it without [`RemoteVolume::close`] is a crash of the writer.
+pub struct RemoteVolume {
+    client: Arc<Client>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// The volume's numbers.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct VolumeStatus {
+    /// The protocol's.
+    pub writer: WriterStatus,
+    /// Frames and bytes by message, since the volume was opened.
+    pub traffic: Vec<MessageTraffic>,
+    /// Bytes of redo records sent to storage, all copies and framing included.
+    pub log_bytes_sent: u64,
+    /// Bytes of pages received from storage, framing included. (Pages are never sent to it.)
+    pub page_bytes_received: u64,
+    /// Frames that were not sent because a node was unreachable or slow.
+    pub dropped_frames: u64,
+}
+
+type WriterEffects = Effects<Writer<Delta>>;
+
+/// What the tasks and the callers share.
+struct Client {
+    driver: Driver<Writer<Delta>, WriterPorts>,
+    vdl: AtomicU64,
+    role: watch::Sender<Role>,
+    waiting: Waiting,
+    flushing: Flushing,
+    next_read: AtomicU64,
+}
+
+impl RemoteVolume {
+    /// Becomes the volume's writer: recovers it in a higher volume epoch, which fences whoever was the writer before.
+    /// Needs a tokio runtime, on which its tasks then run.
+    ///
+    /// # Errors
+    /// Fenced when a newer writer took over meanwhile; timed out when recovery is not complete at `deadline`: too few
+    /// segments answer.
+    pub async fn open(config: VolumeConfig, deadline: Instant) -> Result<RemoteVolume, VolumeError> {
+        let volume = RemoteVolume::boot(config);
+        volume.connected().await;
+        volume.client.step(|_, _, _| ());
+        let mut role = volume.client.role.subscribe();
+        let settled = role.wait_for(|role| matches!(role, Role::Open | Role::Fenced));
+        let settled = tokio::time::timeout_at(deadline.into(), settled).await;
+        match settled.map(|role| role.map(|role| *role)) {
+            Ok(Ok(Role::Open)) => Ok(volume),
+            Ok(_) => Err(volume.client.waiting.ended().unwrap_or(VolumeError::Closed)),
+            Err(_) => Err(VolumeError::TimedOut),
+        }
+    }
+
+    /// The writer, its connections and its clocks. It says nothing before its first step.
+    fn boot(config: VolumeConfig) -> RemoteVolume {
+        let identity = WriterIdentity { volume: config.volume, writer: fresh_writer_id() };
+        let ports = WriterPorts::new(identity, &config);
+        ports.record(clock::now(), || Happened::WriterBooted(config.writer.clone()));
+        let driver = Driver::boot(&config.writer, identity, (), ports);
+        let client = Arc::new(Client {
+            driver,
+            vdl: AtomicU64::new(0),
+            role: watch::Sender::new(Role::Sealing),
+            waiting: Waiting::default(),
+            flushing: Flushing::default(),
+            next_read: AtomicU64::new(1),
+        });
+        let mut tasks = JoinSet::new();
+        for (member, ways) in &client.driver.ports().members {
+            for (outbox, role) in [(&ways.log, ConnectionRole::WriterLog), (&ways.pages, ConnectionRole::WriterReads)] {
+                let own = Hello { cluster: config.cluster, role, name: config.name.clone() };
+                let receiver = WriterReceiver(client.clone());
+                tasks.spawn(keep_connected(config.members[member], own, outbox.clone(), receiver));
+            }
+        }
+        tasks.spawn(run_timers(client.clone()));
+        tasks.spawn(flush::flush_lazily(client.clone()));
+        tasks.spawn(sweep(client.clone()));
+        RemoteVolume { client, tasks: Mutex::new(tasks) }
+    }
+
+    /// Waits until every node is connected, but not long: some may be down.
+    async fn connected(&self) {
+        let until = Instant::now() + CONNECT_GRACE;
+        let all = |client: &Client| client.driver.ports().members.values().all(|ways| ways.log.is_connected());
+        while !all(&self.client) && Instant::now() < until {
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// The volume's numbers.
+    pub fn status(&self) -> VolumeStatus {
+        let traffic = &self.client.driver.ports().traffic;
+        let by_name = traffic.by_name();
+        let of = |name: &str| by_name.iter().find(|kind| kind.message == name);
+        VolumeStatus {
+            writer: self.client.driver.look(Writer::status),
+            log_bytes_sent: of("Write").map_or(0, |kind| kind.sent.bytes),
+            page_bytes_received: of("Page").map_or(0, |kind| kind.received.bytes),
+            dropped_frames: traffic.dropped(),
+            traffic: by_name,
+        }
+    }
+
+    /// Follows the writer's role.
+    pub fn watch_role(&self) -> watch::Receiver<Role> {
+        self.client.role.subscribe()
+    }
+
+    /// Why it serves no more (fenced, closed), if it doesn't.
+    pub fn ended(&self) -> Option<VolumeError> {
+        self.client.waiting.ended()
+    }
+
+    /// Makes everything submitted durable, as far as that is possible by `deadline`, then ends: whoever still waits is
+    /// answered `Closed`. Answers whether everything is durable.
+    pub async fn close(&self, deadline: Instant) -> bool {
+        self.client.flush();
+        let all_is_durable = || self.client.driver.look(Writer::all_is_durable);
+        while !all_is_durable() && *self.client.role.borrow() == Role::Open && Instant::now() < deadline {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let closed_whole = all_is_durable();
+        self.end();
+        closed_whole
+    }
+
+    fn end(&self) {
+        lock(&self.tasks).abort_all();
+        self.client.waiting.end(VolumeError::Closed).call();
+        self.client.driver.ports().end_reads(VolumeError::Closed);
+        self.client.driver.ports().trace.flush();
+    }
+}
+
+impl Drop for RemoteVolume {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Volume for RemoteVolume {
+    fn submit(&self, changes: Vec<Change<Delta>>, deadline: Instant) -> Result<Lsn, VolumeError> {
+        if changes.is_empty() {
+            return Ok(self.vdl());
+        }
+        let weight = changes.iter().map(|change| change.payload.len()).sum();
+        loop {
+            if let Some(error) = self.client.waiting.ended() {
+                return Err(error);
+            }
+            let vdl = self.vdl();
+            let attempt = changes.clone(); // Payloads are shared, not copied.
+            let submit = |writer: &mut Writer<Delta>, now, effects: &mut _| {
+                self.client.driver.ports().record(now, || Happened::Submit(attempt.clone()));
+                writer.submit(attempt, effects)
+            };
+            match self.client.step(submit) {
+                Ok(lsn) => {
+                    self.client.submitted(weight);
+                    return Ok(lsn);
+                }
+                Err(SubmitRefused::Fenced { by }) => return Err(VolumeError::Fenced { by }),
+                Err(SubmitRefused::BackPressure | SubmitRefused::NotOpen) => {
+                    self.client.flush(); // What fills the window may be what has not been sent.
+                    self.client.waiting.wait_for_progress(|| self.vdl() > vdl, deadline)?;
+                }
+            }
+        }
+    }
+
+    fn vdl(&self) -> Lsn {
+        Lsn(self.client.vdl.load(SeqCst))
+    }
+
+    fn when_durable(&self, lsn: Lsn, deadline: Instant, callback: Callback<()>) {
+        self.client.waiting.when_durable(lsn, || self.vdl(), deadline, callback).call();
+        self.client.flush_through(lsn);
+    }
+
+    fn read(&self, page: PageId, deadline: Instant, callback: Callback<PageRead>) {
+        self.read_all(vec![(page, callback)], deadline);
+    }
+
+    fn read_all(&self, reads: Vec<(PageId, Callback<PageRead>)>, deadline: Instant) {
+        if let Some(error) = self.client.waiting.ended() {
+            return reads.into_iter().for_each(|(_, callback)| callback(Err(error)));
+        }
+        let ports = self.client.driver.ports();
+        let begin = |(page, callback)| {
+            let token = Token(self.client.next_read.fetch_add(1, SeqCst));
+            ports.begin_read(token, page, deadline, callback);
+            (token, page)
+        };
+        let begun: Vec<(Token, PageId)> = reads.into_iter().map(begin).collect();
+        if let Some(error) = self.client.waiting.ended() {
+            return ports.end_reads(error); // It ended just now, and nobody looks any more.
+        }
+        // One step, so that the requests leave together.
+        self.client.step(|writer, now, effects| {
+            for (token, page) in begun {
+                self.client.take(writer, now, Input::Request { token, request: Request::Read(page) }, effects);
+            }
+        });
+    }
+}
+
+impl Client {
+    /// Gives the writer one input.
+    fn input(&self, input: Input<Writer<Delta>>) {
+        self.step(|writer, now, effects| self.take(writer, now, input, effects));
+    }
+
+    /// Within a step: gives the writer one of its inputs.
+    fn take(&self, writer: &mut Writer<Delta>, now: Micros, input: Input<Writer<Delta>>, effects: &mut WriterEffects) {
+        self.driver.ports().took(now, &input);
+        writer.step(now, input, effects);
+    }
+
+    /// Steps the writer, then tells those who wait what has become of it.
+    fn step<R>(&self, act: impl FnOnce(&mut Writer<Delta>, Micros, &mut WriterEffects) -> R) -> R {
+        let (result, vdl, role, volume_epoch) = self.driver.step(|writer, now, effects| {
+            let result = act(writer, now, effects);
+            (result, writer.vdl(), writer.role(), writer.volume_epoch())
+        });
+        let moved = self.vdl.fetch_max(vdl.0, SeqCst) < vdl.0;
+        if moved {
+            self.driver.ports().trace.flush(); // Before a user hears of it.
+            let durable = self.waiting.durable(vdl);
+            self.flush_what_gathered(durable.len());
+            durable.call();
+        }
+        if role > *self.role.borrow() {
+            self.role.send_if_modified(|current| {
+                let is_news = role > *current;
+                *current = role.max(*current);
+                is_news
+            });
+            tracing::info!(writer = ?self.driver.ports().identity, %volume_epoch, ?role, %vdl, "role changed");
+            if role == Role::Fenced {
+                let by = self.driver.ports().fenced_by();
+                self.waiting.end(VolumeError::Fenced { by }).call();
+            }
+        }
+        result
+    }
+}
+
+async fn run_timers(client: Arc<Client>) {
+    client.driver.ports().timers.run(|timer| client.input(Input::Timer(timer))).await;
+}
+
+/// Answers whose deadline has passed, and asks again for reads that were too many at once.
+async fn sweep(client: Arc<Client>) {
+    loop {
+        sleep(SWEEP_EVERY).await;
+        let now = Instant::now();
+        client.waiting.expire(now).call();
+        for token in client.driver.ports().expire_reads(now) {
+            client.input(Input::Request { token, request: Request::Cancel });
+        }
+        for (token, page) in client.driver.ports().take_postponed_reads() {
+            client.input(Input::Request { token, request: Request::Read(page) });
+        }
+    }
+}
+
+/// Random: two writers must never share an identity. The hasher's keys come from the operating system's randomness.
+fn fresh_writer_id() -> WriterId {
+    WriterId(RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now())))
+}

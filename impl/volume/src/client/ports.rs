@@ -1,0 +1,194 @@
+//! Where the writer's effects go: records and page requests to the nodes, pages to those who asked.
+
+use super::VolumeConfig;
+use crate::{Callback, PageRead, VolumeError};
+use auriga_audit::recording::{Happened, outputs};
+use auriga_audit::trace::Trace;
+use auriga_driver::timers::Timers;
+use auriga_driver::{Ports, lock};
+use auriga_net::outbox::{OUTBOX_BYTES_MAX, Outbox};
+use auriga_net::{Encoded, Traffic, is_page_traffic};
+use auriga_page::Delta;
+use auriga_protocol::writer::{Answer, SubmitRefused, Timer, WriterIdentity};
+use auriga_protocol::{
+    AppendId, Effect, Input, MemberId, Message, Micros, Note, PageId, Party, Token, VolumeEpoch, Writer,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// The ways to one node: two, so that pages never stand in an acknowledgement's way.
+pub(super) struct Ways {
+    pub log: Arc<Outbox>,
+    pub pages: Arc<Outbox>,
+}
+
+/// A writer's ports.
+pub(super) struct WriterPorts {
+    pub identity: WriterIdentity,
+    pub members: BTreeMap<MemberId, Ways>,
+    pub traffic: Arc<Traffic>,
+    pub timers: Timers<Timer>,
+    pub trace: Trace,
+    touched: Mutex<Vec<Arc<Outbox>>>,
+    reads: Mutex<HashMap<Token, Reading>>,
+    fenced_by: AtomicU64,
+}
+
+/// A read that waits for its page.
+struct Reading {
+    page: PageId,
+    deadline: Instant,
+    callback: Callback<PageRead>,
+    /// The writer had too many: to be asked again.
+    postponed: bool,
+}
+
+impl WriterPorts {
+    pub fn new(identity: WriterIdentity, config: &VolumeConfig) -> WriterPorts {
+        let traffic = Arc::new(Traffic::default());
+        let outbox = || Outbox::new(traffic.clone(), OUTBOX_BYTES_MAX);
+        let ways = |member: &MemberId| (*member, Ways { log: outbox(), pages: outbox() });
+        WriterPorts {
+            identity,
+            members: config.members.keys().map(ways).collect(),
+            timers: Timers::default(),
+            trace: config.trace.clone(),
+            touched: Mutex::default(),
+            reads: Mutex::default(),
+            fenced_by: AtomicU64::new(0),
+            traffic,
+        }
+    }
+
+    /// Who fenced this writer; zero while nobody has.
+    pub fn fenced_by(&self) -> VolumeEpoch {
+        VolumeEpoch(self.fenced_by.load(SeqCst))
+    }
+
+    /// Somebody wants `page`.
+    pub fn begin_read(&self, token: Token, page: PageId, deadline: Instant, callback: Callback<PageRead>) {
+        lock(&self.reads).insert(token, Reading { page, deadline, callback, postponed: false });
+    }
+
+    /// Answers the reads whose deadline has passed; tells which, so that the writer can forget them too.
+    pub fn expire_reads(&self, now: Instant) -> Vec<Token> {
+        let mut reads = lock(&self.reads);
+        let expired: Vec<_> = reads.iter().filter(|(_, read)| read.deadline <= now).map(|(token, _)| *token).collect();
+        let taken: Vec<_> = expired.iter().filter_map(|token| reads.remove(token)).collect();
+        drop(reads);
+        taken.into_iter().for_each(|read| (read.callback)(Err(VolumeError::TimedOut)));
+        expired
+    }
+
+    /// Reads to ask the writer for again.
+    pub fn take_postponed_reads(&self) -> Vec<(Token, PageId)> {
+        let mut reads = lock(&self.reads);
+        let postponed = reads.iter_mut().filter(|(_, read)| read.postponed);
+        let again = |(token, read): (&Token, &mut Reading)| {
+            read.postponed = false;
+            (*token, read.page)
+        };
+        postponed.map(again).collect()
+    }
+
+    /// Answers every read.
+    pub fn end_reads(&self, error: VolumeError) {
+        let reads = std::mem::take(&mut *lock(&self.reads));
+        reads.into_values().for_each(|read| (read.callback)(Err(error)));
+    }
+
+    /// Records what happens to the writer, where that is asked for.
+    pub fn record(&self, now: Micros, what: impl FnOnce() -> Happened) {
+        self.trace.record(now, Party::Writer(self.identity.volume, self.identity.writer), what);
+    }
+
+    fn finish_read(&self, token: Token, result: Result<PageRead, VolumeError>) {
+        // Without an entry its deadline has passed.
+        let read = lock(&self.reads).remove(&token);
+        if let Some(read) = read {
+            (read.callback)(result);
+        }
+    }
+}
+
+impl Ports<Writer<Delta>> for WriterPorts {
+    fn send(&self, to: Party, message: Message<Delta>) {
+        self.multicast(vec![to], message);
+    }
+
+    fn multicast(&self, to: Vec<Party>, message: Message<Delta>) {
+        let from = Party::Writer(self.identity.volume, self.identity.writer);
+        let encoded = match Encoded::protocol(from, &message) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                tracing::error!(message = message.name(), %error, "a message can't be sent");
+                return;
+            }
+        };
+        let pages = is_page_traffic(&message);
+        let mut touched = lock(&self.touched);
+        for to in to {
+            let Party::Segment(segment) = to else { continue };
+            let Some(ways) = self.members.get(&segment.member) else { continue };
+            let outbox = if pages { &ways.pages } else { &ways.log };
+            if outbox.push(&encoded, Some(to)) {
+                touched.push(outbox.clone());
+            }
+        }
+    }
+
+    fn append(&self, _: AppendId, entry: Infallible) {
+        match entry {}
+    }
+
+    fn start(&self, task: Infallible) {
+        match task {}
+    }
+
+    fn set_timer(&self, timer: Timer, after: Micros) {
+        self.timers.set(timer, after);
+    }
+
+    fn took(&self, now: Micros, input: &Input<Writer<Delta>>) {
+        self.record(now, || Happened::to_writer(input));
+    }
+
+    fn gave(&self, now: Micros, effects: &[Effect<Writer<Delta>>]) {
+        self.record(now, || Happened::Gave(outputs(effects)));
+    }
+
+    fn note(&self, at: Micros, note: &Note) {
+        if let Note::Fenced { by, .. } = note {
+            self.fenced_by.store(by.0, SeqCst);
+        }
+        self.trace.note(at, note);
+    }
+
+    fn noted(&self) {
+        self.trace.flush();
+    }
+
+    fn settle(&self) {
+        let touched = std::mem::take(&mut *lock(&self.touched));
+        touched.into_iter().for_each(|outbox| outbox.flush());
+    }
+
+    fn answer(&self, token: Token, answer: Answer<Delta>) {
+        match answer {
+            Answer::Page { read_point, version, page } => {
+                self.finish_read(token, Ok(PageRead { read_point, version, page }));
+            }
+            Answer::NotRead(SubmitRefused::Fenced { by }) => self.finish_read(token, Err(VolumeError::Fenced { by })),
+            Answer::NotRead(SubmitRefused::BackPressure | SubmitRefused::NotOpen) => {
+                if let Some(read) = lock(&self.reads).get_mut(&token) {
+                    read.postponed = true;
+                }
+            }
+            // Submits don't take the way of requests.
+            Answer::Submitted(_) | Answer::NotSubmitted(_) => {}
+        }
+    }
+}

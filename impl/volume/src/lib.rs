@@ -1,0 +1,24 @@
+//! A volume as its user sees it, and the writer behind it.
+//!
+//! [`Volume`] is what the file system builds on: read a page, write a mini-transaction, wait until it is durable.
+//! [`RemoteVolume`] is the real one: a driver with the protocol's writer, connected to six storage processes.
+//! [`MemoryVolume`] behaves alike without storage, for tests.
+//!
+//! ```text
+//!   pagefs ──► Volume (client) ──► Driver<Writer> ──► net (TCP) ──► storage processes
+//! ```
+//!
+//! **What it never does.** It decides nothing that safety rests on: `auriga-protocol` does. Messages may be lost, late
+//! or doubled. It keeps nothing on disk.
+//!
+//! **Where to go next.** `interface.rs` (the trait), `client/` (the real one; `flush.rs` and `gather.rs` are the group
+//! commit), `memory_volume.rs`.
+
+pub mod client;
+mod interface;
+mod memory_volume;
+mod waiters;
+
+pub use client::{CreateError, RemoteVolume, VolumeConfig, VolumeStatus, create_volume};
+pub use interface::{Callback, PageRead, Volume, VolumeError};
+pub use memory_volume::{MemoryVolume, MemoryVolumeConfig};
