@@ -6,8 +6,10 @@
 //! change pages asks [`Cache::has_room_for`] first.
 //!
 //! A page that is being read from storage is *fetched* once, however many ask. When it is changed or discarded
-//! meanwhile, what storage answers is out of date and is not kept.
+//! meanwhile, what storage answers is out of date: it is neither kept nor answered. The page is read again instead,
+//! unless the change is still cached.
 
+use crate::defect::{Defect, Defects};
 use crate::inode::lock;
 use auriga_page::{PAGE_SIZE, PageImage};
 use auriga_protocol::{Lsn, PageId};
@@ -37,6 +39,7 @@ pub(crate) struct Cache {
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: AtomicU64,
+    defects: Defects,
 }
 
 /// Figures of a [`Cache`].
@@ -81,13 +84,23 @@ pub(crate) enum Fetch {
     Begin,
 }
 
+/// What becomes of a page that [`Cache::fetched`] was given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub(crate) enum FetchEnd {
+    /// Those who waited were answered.
+    Answered,
+    /// It was changed or discarded since, and is not cached: those who wait still do. Read it once more.
+    ReadAgain,
+}
+
 fn cost(image: &PageImage) -> usize {
     ENTRY_COST + if image.is_zero() { 0 } else { PAGE_SIZE }
 }
 
 impl Cache {
     /// A cache of at most `limit` bytes.
-    pub fn new(limit: usize) -> Cache {
+    pub fn new(limit: usize, defects: Defects) -> Cache {
         let shards = (limit / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
         let new_shard = || {
             Mutex::new(Shard {
@@ -107,6 +120,7 @@ impl Cache {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
+            defects,
         }
     }
 
@@ -205,16 +219,23 @@ impl Cache {
         }
     }
 
-    /// Storage has answered for `page`. Calls those who wait for it.
-    pub fn fetched(&self, page: PageId, answer: Result<PageRead, VolumeError>) {
+    /// Storage has answered for `page`. Calls those who wait for it, unless the answer is out of date: then the caller
+    /// must ask again, and give that answer here.
+    pub fn fetched(&self, page: PageId, answer: Result<PageRead, VolumeError>) -> FetchEnd {
         let mut shard = self.shard(page);
-        let Some(fetching) = shard.fetching.remove(&page) else { return };
-        let answer = match (shard.find(page), answer) {
+        let newer = shard.find(page);
+        let Some(fetching) = shard.fetching.get_mut(&page) else { return FetchEnd::Answered };
+        let answer = match (newer, answer) {
             (Some(newer), _) => Ok(newer),
             (None, Err(error)) => Err(error),
-            // Discarded, or changed, made durable and evicted meanwhile. Whoever needs the exact content asks again
-            // because the page is not cached; for a plain read that began before the change, zeros are as right.
-            (None, Ok(_)) if fetching.outdated => Ok(PageImage::default()),
+            (None, Ok(_)) if fetching.outdated && self.defects.has(Defect::OutdatedFetchIsZero) => {
+                Ok(PageImage::default())
+            }
+            (None, Ok(_)) if fetching.outdated => {
+                // What comes now began after the change. Another change sets this again.
+                fetching.outdated = false;
+                return FetchEnd::ReadAgain;
+            }
             (None, Ok(read)) => {
                 let added = cost(&read.page);
                 shard.bytes += added;
@@ -224,8 +245,10 @@ impl Cache {
                 Ok(read.page)
             }
         };
+        let waiting = shard.fetching.remove(&page).map(|fetching| fetching.waiting).unwrap_or_default();
         drop(shard);
-        fetching.waiting.into_iter().for_each(|waiter| waiter(answer.clone()));
+        waiting.into_iter().for_each(|waiter| waiter(answer.clone()));
+        FetchEnd::Answered
     }
 
     fn shard(&self, page: PageId) -> MutexGuard<'_, Shard> {

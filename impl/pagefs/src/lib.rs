@@ -12,6 +12,7 @@
 //! bytes on the volume are in [`layout`] and `specs/pagefs-format.md`.
 
 mod cache;
+pub mod defect;
 pub mod error;
 pub mod fs;
 pub mod fuse;

@@ -11,7 +11,7 @@ fn image(fill: u8) -> PageImage {
 
 /// Room for this many pages in one shard.
 fn cache_of(pages: usize) -> Cache {
-    Cache::new(pages * (PAGE_SIZE + ENTRY_COST))
+    Cache::new(pages * (PAGE_SIZE + ENTRY_COST), Defects::default())
 }
 
 fn waiter() -> (Fetched, Receiver<Result<PageImage, VolumeError>>) {
@@ -62,12 +62,12 @@ fn a_page_is_fetched_once_for_all_who_wait() {
     let first = begin(&cache, 1);
     let (second, second_answer) = waiter();
     assert!(matches!(cache.fetch(page(1), second), Fetch::Joined));
-    cache.fetched(page(1), answer(7));
+    assert_eq!(cache.fetched(page(1), answer(7)), FetchEnd::Answered);
     assert_eq!((first.recv(), second_answer.recv()), (Ok(Ok(image(7))), Ok(Ok(image(7)))));
     assert!(matches!(cache.fetch(page(1), waiter().0), Fetch::Hit(..)));
 
     let failed = begin(&cache, 2);
-    cache.fetched(page(2), Err(VolumeError::TimedOut));
+    assert_eq!(cache.fetched(page(2), Err(VolumeError::TimedOut)), FetchEnd::Answered);
     assert_eq!(failed.recv(), Ok(Err(VolumeError::TimedOut)));
     assert!(matches!(cache.fetch(page(2), waiter().0), Fetch::Begin), "and it can be tried again");
 }
@@ -77,19 +77,38 @@ fn what_was_changed_or_discarded_meanwhile_is_not_replaced_by_the_old() {
     let cache = cache_of(4);
     let changed = begin(&cache, 1);
     cache.put(page(1), image(8), Lsn(5), Lsn(0));
-    cache.fetched(page(1), answer(7));
-    assert_eq!(changed.recv(), Ok(Ok(image(8))));
+    assert_eq!(cache.fetched(page(1), answer(7)), FetchEnd::Answered);
+    assert_eq!((changed.recv(), cache.get(page(1))), (Ok(Ok(image(8))), Some(image(8))));
 
     let discarded = begin(&cache, 2);
     cache.discard(page(2));
-    cache.fetched(page(2), answer(7));
-    assert_eq!(discarded.recv(), Ok(Ok(PageImage::default())));
-    assert_eq!((cache.get(page(1)), cache.get(page(2))), (Some(image(8)), None));
+    assert_eq!(cache.fetched(page(2), answer(7)), FetchEnd::ReadAgain);
+    assert_eq!(cache.fetched(page(2), answer(0)), FetchEnd::Answered);
+    assert_eq!(discarded.recv(), Ok(Ok(image(0))));
+}
 
-    let evicted = begin(&cache, 3);
-    cache.put(page(3), image(9), Lsn(6), Lsn(6));
-    (10..20).for_each(|block| cache.put(page(block), image(1), Lsn(7), Lsn(7)));
-    cache.fetched(page(3), answer(7));
-    assert!(evicted.recv().is_ok());
-    assert_eq!(cache.get(page(3)), None, "storage answered as of before the change");
+#[test]
+fn what_was_changed_made_durable_and_evicted_meanwhile_is_read_again_for_all_who_wait() {
+    let cache = cache_of(4);
+    let before = begin(&cache, 3);
+    let change_and_evict = |fill, lsn| {
+        cache.put(page(3), image(fill), Lsn(lsn), Lsn(lsn));
+        (10..20).for_each(|block| cache.put(page(block), image(1), Lsn(lsn), Lsn(lsn)));
+        assert_eq!(cache.get(page(3)), None, "evicted");
+    };
+    change_and_evict(9, 6);
+    let (after, after_answer) = waiter();
+    assert!(matches!(cache.fetch(page(3), after), Fetch::Joined));
+    assert_eq!(cache.fetched(page(3), answer(7)), FetchEnd::ReadAgain, "storage answered as of before the change");
+    assert!(before.try_recv().is_err() && after_answer.try_recv().is_err(), "nobody was told anything");
+    change_and_evict(10, 8);
+    assert_eq!(cache.fetched(page(3), answer(9)), FetchEnd::ReadAgain, "and it was changed once more");
+    assert_eq!(cache.fetched(page(3), answer(10)), FetchEnd::Answered);
+    assert_eq!((before.recv(), after_answer.recv()), (Ok(Ok(image(10))), Ok(Ok(image(10)))));
+    assert_eq!(cache.get(page(3)), Some(image(10)));
+
+    let failed = begin(&cache, 4);
+    cache.discard(page(4));
+    assert_eq!(cache.fetched(page(4), Err(VolumeError::TimedOut)), FetchEnd::Answered);
+    assert_eq!(failed.recv(), Ok(Err(VolumeError::TimedOut)));
 }

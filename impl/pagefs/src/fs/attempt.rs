@@ -5,7 +5,7 @@
 //! asked, and the code that decides has no second, asynchronous version.
 
 use super::PageFs;
-use crate::cache::{Fetch, Fetched};
+use crate::cache::{Fetch, FetchEnd, Fetched};
 use crate::error::FsError;
 use crate::inode::Inode;
 use auriga_page::PageImage;
@@ -106,16 +106,40 @@ impl PageFs {
 
     /// Gets pages of a file, from wherever they are; calls back at once for those that are not in storage. What storage
     /// is asked for, it is asked for together.
-    pub(super) fn fetch_all(&self, inode: &Inode, fetches: Vec<(u64, FetchDone)>) {
+    pub(super) fn fetch_all(self: &Arc<Self>, inode: &Arc<Inode>, fetches: Vec<(u64, FetchDone)>) {
         let mut reads: Vec<(PageId, Callback<PageRead>)> = Vec::new();
+        let deadline = self.deadline();
         for (block, done) in fetches {
             if let Some(page) = self.begin_fetch(inode, block, done) {
-                let cache = Arc::clone(&self.cache);
-                reads.push((page, Box::new(move |answer| cache.fetched(page, answer))));
+                reads.push((page, self.end_of_fetch(inode, page, deadline)));
             }
         }
         if !reads.is_empty() {
-            self.volume.read_all(reads, self.deadline());
+            self.volume.read_all(reads, deadline);
+        }
+    }
+
+    /// What takes storage's answer for a page.
+    fn end_of_fetch(self: &Arc<Self>, inode: &Arc<Inode>, page: PageId, deadline: Instant) -> Callback<PageRead> {
+        let (fs, inode) = (Arc::clone(self), Arc::clone(inode));
+        Box::new(move |answer| fs.end_fetch(&inode, page, answer, deadline))
+    }
+
+    /// Storage has answered for a page. When the page was changed since, it is looked for again: until storage knows of
+    /// a zeroing it would answer what was there before.
+    fn end_fetch(
+        self: &Arc<Self>,
+        inode: &Arc<Inode>,
+        page: PageId,
+        mut answer: Result<PageRead, VolumeError>,
+        deadline: Instant,
+    ) {
+        while self.cache.fetched(page, answer) == FetchEnd::ReadAgain {
+            let vdl = self.volume.vdl();
+            if !inode.lock_zeroes().covers(page.block, || vdl) {
+                return self.volume.read(page, deadline, self.end_of_fetch(inode, page, deadline));
+            }
+            answer = Ok(PageRead { read_point: vdl, version: vdl, page: PageImage::default() });
         }
     }
 

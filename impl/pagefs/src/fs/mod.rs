@@ -30,6 +30,7 @@ pub use rename::RenameMode;
 pub use tree::{Listed, NewInode, SetAttr};
 
 use crate::cache::Cache;
+use crate::defect::Defects;
 use crate::error::FsError;
 use crate::inode::Inode;
 use crate::layout::{InodeRecord, Superblock};
@@ -65,6 +66,8 @@ pub struct FsOptions {
     /// Above so many records that are not durable, changes are made by the workers, so that back-pressure does not
     /// stop the threads that answer reads.
     pub inline_lag_max: u64,
+    /// Planted defects. None, but in tests.
+    pub defects: Defects,
 }
 
 impl Default for FsOptions {
@@ -77,6 +80,7 @@ impl Default for FsOptions {
             read_only: false,
             workers: 4,
             inline_lag_max: 4096,
+            defects: Defects::default(),
         }
     }
 }
@@ -117,7 +121,7 @@ impl PageFs {
     ) -> std::io::Result<PageFs> {
         options.cache_bytes = options.cache_bytes.max(CACHE_BYTES_MIN);
         Ok(PageFs {
-            cache: Arc::new(Cache::new(options.cache_bytes)),
+            cache: Arc::new(Cache::new(options.cache_bytes, options.defects)),
             inodes: RwLock::new(HashMap::new()),
             tree: Mutex::new(Places { superblock, next_inode: superblock.inode_bound, free_slots: Vec::new() }),
             last: AtomicU64::new(volume.vdl().0),
