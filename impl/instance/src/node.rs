@@ -11,7 +11,7 @@ use crate::postgres::cluster::{Authentication, Cluster, ClusterError};
 use crate::postgres::find::{self, FindError, Installation};
 use crate::postgres::server::ServerSpec;
 use crate::postgres::user::{RunAs, UserError};
-use crate::supervise::{Ended, Event, supervise};
+use crate::supervise::{Ended, Event, end_fenced, supervise};
 use auriga_pagefs::{FsOptions, LoadError, Mount, MountError, MountOptions, PageFs, mkfs};
 use auriga_protocol::VolumeEpoch;
 use auriga_volume::{RemoteVolume, VolumeConfig, VolumeStatus};
@@ -191,17 +191,20 @@ pub fn run(config: &NodeConfig, sender: &SyncSender<Event>, receiver: Receiver<E
     });
     serve_admin(config.admin, &shown)?;
 
-    let Some(volume) = open(config, &runtime, &receiver)? else { return Ok(Ended::Stopped) };
+    let volume = match open(config, &runtime, &receiver, &shown.health)? {
+        Opened::Volume(volume) => volume,
+        Opened::Not(ended) => return Ok(ended),
+    };
     let _ = shown.volume.set(volume.clone());
-    let mount = mount(config, &volume, &local.mount, &user)?;
-    let _ = shown.files.set(mount.fs().clone());
-    let spec = prepare(config, &installations, user, &local, &shown.health)?;
-    let ended = supervise(&spec, &shown.health, sender, receiver, || fenced(&volume));
-    let ended = ended.map_err(io_error(format!("running {}", spec.installation.bin.display())))?;
-
-    if let Err(error) = mount.unmount() {
-        tracing::warn!(%error, "the mount was still in use");
-    }
+    let served = serve(config, sender, receiver, (&installations, user, &local), (&shown, &volume));
+    let ended = match (served, fenced(&volume)) {
+        // Whatever failed, failed because a newer writer has taken over: to start again would fence that one.
+        (Err(error), Some(by)) => {
+            tracing::warn!(%error, "what follows from being fenced");
+            end_fenced(&shown.health, by)
+        }
+        (served, _) => served?,
+    };
     if !runtime.block_on(volume.close(Instant::now() + CLOSE_LIMIT)) && ended == Ended::Stopped {
         tracing::warn!("the last writes are not known to be durable; the next start recovers");
     }
@@ -209,12 +212,39 @@ pub fn run(config: &NodeConfig, sender: &SyncSender<Event>, receiver: Receiver<E
     Ok(ended)
 }
 
-/// Recovers the volume. `None`: asked to stop meanwhile.
+/// Mounts the open volume and runs PostgreSQL on it.
+fn serve(
+    config: &NodeConfig,
+    sender: &SyncSender<Event>,
+    receiver: Receiver<Event>,
+    (installations, user, local): (&[Installation], RunAs, &Local),
+    (shown, volume): (&Shown, &Arc<RemoteVolume>),
+) -> Result<Ended, NodeError> {
+    let mount = mount(config, volume, &local.mount, &user)?;
+    let _ = shown.files.set(mount.fs().clone());
+    let spec = prepare(config, installations, user, local, &shown.health)?;
+    let ended = supervise(&spec, &shown.health, sender, receiver, || fenced(volume));
+    let ended = ended.map_err(io_error(format!("running {}", spec.installation.bin.display())))?;
+    if let Err(error) = mount.unmount() {
+        tracing::warn!(%error, "the mount was still in use");
+    }
+    Ok(ended)
+}
+
+/// What has become of an attempt to open the volume.
+enum Opened {
+    Volume(Arc<RemoteVolume>),
+    /// Asked to stop, or fenced, meanwhile.
+    Not(Ended),
+}
+
+/// Recovers the volume.
 fn open(
     config: &NodeConfig,
     runtime: &tokio::runtime::Runtime,
     receiver: &Receiver<Event>,
-) -> Result<Option<Arc<RemoteVolume>>, NodeError> {
+    health: &Health,
+) -> Result<Opened, NodeError> {
     let begun = Instant::now();
     tracing::info!(volume = %config.volume.volume, "recovering the volume");
     let opened = runtime.block_on(async {
@@ -229,10 +259,11 @@ fn open(
             let storage: Vec<_> = config.volume.members.values().map(SocketAddr::to_string).collect();
             return Err(NodeError::NoQuorum(storage.join(", ")));
         }
+        Some(Err(VolumeError::Fenced { by })) => return Ok(Opened::Not(end_fenced(health, by))),
         Some(Err(error)) => return Err(error.into()),
         None => {
             tracing::info!("asked to stop before the volume was recovered");
-            return Ok(None);
+            return Ok(Opened::Not(Ended::Stopped));
         }
     };
     let writer = volume.status().writer;
@@ -240,7 +271,7 @@ fn open(
         volume_epoch = %writer.volume_epoch, vdl = %writer.vdl, took_ms = begun.elapsed().as_millis() as u64,
         "WRITER: the volume is open; every earlier writer is fenced"
     );
-    Ok(Some(Arc::new(volume)))
+    Ok(Opened::Volume(Arc::new(volume)))
 }
 
 /// Returns once somebody wants the instance to stop. Nothing else is reported before PostgreSQL runs.

@@ -177,8 +177,9 @@ fn exited_within(receiver: &Receiver<Event>, limit: Duration) -> bool {
     }
 }
 
-fn end_fenced(health: &Health, by: VolumeEpoch) -> Ended {
+/// Says everywhere that a writer with the volume epoch `by` has taken over. PostgreSQL does not run any more, or never did.
+pub fn end_fenced(health: &Health, by: VolumeEpoch) -> Ended {
     health.set_phase(Phase::Fenced);
-    tracing::error!(%by, "FENCED: another writer has taken over this volume; postgres was stopped and its clients told");
+    tracing::error!(%by, "FENCED: another writer has taken over this volume; this instance ends");
     Ended::Fenced(by)
 }

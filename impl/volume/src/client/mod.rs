@@ -29,7 +29,7 @@ use auriga_net::traffic::MessageTraffic;
 use auriga_net::{Hello, Role as ConnectionRole};
 use auriga_page::Delta;
 use auriga_protocol::writer::{Request, Role, SubmitRefused, WriterIdentity, WriterStatus};
-use auriga_protocol::{Change, Effects, Input, Lsn, Machine, Micros, PageId, Token, Writer, WriterId};
+use auriga_protocol::{Change, Effects, Input, Lsn, Machine, Micros, PageId, Token, VolumeEpoch, Writer, WriterId};
 use flush::Flushing;
 use inbound::WriterReceiver;
 use ports::WriterPorts;
@@ -98,7 +98,9 @@ impl RemoteVolume {
         let settled = tokio::time::timeout_at(deadline.into(), settled).await;
         match settled.map(|role| role.map(|role| *role)) {
             Ok(Ok(Role::Open)) => Ok(volume),
-            Ok(_) => Err(volume.client.waiting.ended().unwrap_or(VolumeError::Closed)),
+            // The role may be known a moment before those who wait are told why.
+            Ok(Ok(_)) => Err(volume.client.end_fenced(volume.client.driver.ports().fenced_by())),
+            Ok(Err(_)) => Err(volume.client.waiting.ended().unwrap_or(VolumeError::Closed)),
             Err(_) => Err(VolumeError::TimedOut),
         }
     }
@@ -159,9 +161,12 @@ impl RemoteVolume {
         self.client.role.subscribe()
     }
 
-    /// Why it serves no more (fenced, closed), if it doesn't.
+    /// Why it serves no more (fenced, closed), if it doesn't. Whoever was refused anything because of a newer writer
+    /// finds that writer named here from then on.
     pub fn ended(&self) -> Option<VolumeError> {
-        self.client.waiting.ended()
+        let by = self.client.driver.ports().fenced_by();
+        let fenced = (by != VolumeEpoch::NONE).then_some(VolumeError::Fenced { by });
+        self.client.waiting.ended().or(fenced)
     }
 
     /// Makes everything submitted durable, as far as that is possible by `deadline`, then ends: whoever still waits is
@@ -212,7 +217,8 @@ impl Volume for RemoteVolume {
                     self.client.submitted(weight);
                     return Ok(lsn);
                 }
-                Err(SubmitRefused::Fenced { by }) => return Err(VolumeError::Fenced { by }),
+                // Whoever hears of it from here may ask at once why the volume has ended.
+                Err(SubmitRefused::Fenced { by }) => return Err(self.client.end_fenced(by)),
                 Err(SubmitRefused::BackPressure | SubmitRefused::NotOpen) => {
                     self.client.flush(); // What fills the window may be what has not been sent.
                     self.client.waiting.wait_for_progress(|| self.vdl() > vdl, deadline)?;
@@ -290,11 +296,17 @@ impl Client {
             });
             tracing::info!(writer = ?self.driver.ports().identity, %volume_epoch, ?role, %vdl, "role changed");
             if role == Role::Fenced {
-                let by = self.driver.ports().fenced_by();
-                self.waiting.end(VolumeError::Fenced { by }).call();
+                self.end_fenced(self.driver.ports().fenced_by());
             }
         }
         result
+    }
+
+    /// Ends the volume for everyone who waits, because a newer writer has taken over. Returns the reason.
+    fn end_fenced(&self, by: VolumeEpoch) -> VolumeError {
+        let fenced = VolumeError::Fenced { by };
+        self.waiting.end(fenced).call();
+        self.waiting.ended().unwrap_or(fenced)
     }
 }
 

@@ -1,0 +1,102 @@
+//! What the tests of whole demos share.
+
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The program.
+pub const AURIGA: &str = env!("CARGO_BIN_EXE_auriga");
+
+/// A demo on addresses of its own, killed and waited for when the test ends.
+pub struct Running {
+    pub child: Child,
+    pub network: &'static str,
+    out: tempfile::TempDir,
+}
+
+impl Running {
+    /// Starts a demo and waits until it is up.
+    pub fn start(network: &'static str, arguments: &[&str]) -> Running {
+        let out = tempfile::tempdir().unwrap();
+        let file = File::create(out.path().join("out")).unwrap();
+        let child = Command::new(AURIGA)
+            .args(["demo", "--network", network, "--shared-buffers", "16MB"])
+            .args(arguments)
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut running = Running { child, network, out };
+        let deadline = Instant::now() + Duration::from_secs(90);
+        while !running.output().contains("Ctrl-C stops everything") {
+            let ended = running.child.try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < deadline, "{ended:?}\n{}", running.output());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        running
+    }
+
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.out.path().join("out")).unwrap()
+    }
+
+    /// Where the demo keeps everything, from the line that names its logs.
+    pub fn dir(&self) -> String {
+        let output = self.output();
+        let line = output.lines().find(|line| line.contains("│ logs")).unwrap();
+        line.split_whitespace().nth(2).unwrap().strip_suffix("/logs").unwrap().to_owned()
+    }
+
+    pub fn auriga(&self, arguments: &[&str]) -> Output {
+        Command::new(AURIGA).args(arguments).args(["--dir", &self.dir()]).output().unwrap()
+    }
+
+    pub fn signal(&mut self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn sql(&self, statement: &str) -> Result<String, String> {
+        let host = format!("{}.11", self.network);
+        let output =
+            Command::new("psql").args(["-XqAt", "-U", "postgres", "-h", &host, "-c", statement]).output().unwrap();
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Processes whose command line names `text`.
+pub fn processes(text: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(text)).collect()
+}
+
+/// Waits until no process names the directory, and it is gone.
+pub fn wait_until_gone(dir: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let left = processes(dir);
+        if left.is_empty() && !Path::new(dir).exists() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left behind: {left:?}, {dir}: {}", Path::new(dir).exists());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
