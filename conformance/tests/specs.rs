@@ -104,3 +104,33 @@ fn scripts_and_scenarios_name_rules_that_exist() {
     let unknown: BTreeSet<String> = named.filter(|rule| !stated.contains(rule)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
 }
+
+/// A decision's row in the index: its number, title, status and date, as the record itself states them.
+fn row_of(file: &str, text: &str) -> String {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let title = lines.next().unwrap_or_default().trim_start_matches('#').trim();
+    let (number, title) = title.split_at_checked(4).unwrap_or_else(|| panic!("{file}: the title is `# NNNN: Title`"));
+    assert!(file.starts_with(&format!("{number}-")), "{file}: the title says {number}");
+    let title = title.trim_start_matches([':', '.', ' ']);
+    let status = lines.next().and_then(|line| line.strip_prefix('*')?.strip_suffix(".*"));
+    let (status, date) = status.and_then(|status| status.rsplit_once(' ')).unwrap_or(("Accepted", "—"));
+    format!("| [{number}]({file}) | {title} | {} | {date} |\n", status.to_lowercase())
+}
+
+#[test]
+fn the_index_of_decisions_is_complete() {
+    let folder = root().join("specs/decisions");
+    let index = folder.join("README.md");
+    let names = fs::read_dir(&folder).expect("readable").flatten().map(|entry| entry.file_name());
+    let names: BTreeSet<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    let records = names.iter().filter(|name| *name != "README.md");
+    let rows = records.map(|name| row_of(name, &fs::read_to_string(folder.join(name)).expect("readable")));
+    let text = fs::read_to_string(&index).expect("readable");
+    let head: String = text.split_inclusive('\n').take_while(|line| !line.starts_with("| [")).collect();
+    let expected: String = std::iter::once(head).chain(rows).collect();
+    if std::env::var("GOLDEN").is_ok_and(|mode| mode == "rewrite") {
+        fs::write(&index, &expected).expect("written");
+    } else {
+        assert!(text == expected, "GOLDEN=rewrite cargo test -p auriga-conformance --test specs");
+    }
+}
