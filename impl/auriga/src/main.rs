@@ -7,23 +7,14 @@
 //! | `storage`, `instance`, `create-volume` | the same roles by hand, on several machines |
 //! | `rehearse` | long runs of crashes, with every acknowledged commit checked |
 //!
-//! Modules: [`demo`] orchestrates processes, [`roles`] is what those processes are, [`bank`] the load and its judge,
-//! [`tour`] and [`rehearse`] the runs, [`volatile_disk`] a disk that forgets when its power is cut, [`status`] the table.
+//! `roles` is what a storage process and an instance are, `status` the table. The demo and the rehearsals are in
+//! `auriga-rehearsal`, questions to running processes in `auriga-admin`.
 
-mod bank;
 mod cli;
-mod config;
-mod demo;
-mod instance_admin;
 mod planted;
-mod process;
-mod rehearse;
 mod roles;
 mod signals;
 mod status;
-mod storage;
-mod tour;
-mod volatile_disk;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -1,19 +1,16 @@
 //! What the processes are: a storage node, or an instance, until SIGTERM.
 
-use crate::config::{InstanceConfig, StorageConfig};
-use crate::process::own_program;
-use crate::storage::{cluster_id, volume_config};
 use crate::{planted, signals};
+use auriga_admin::config::members;
+use auriga_admin::config::{InstanceConfig, StorageConfig};
+use auriga_admin::storage::{cluster_id, volume_config};
 use auriga_audit::trace::Trace;
 use auriga_instance::node::{self, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
 use auriga_instance::supervise::{Ended, Event, events};
 use auriga_pagefs::enter_private_namespace;
-use auriga_protocol::MemberId;
 use auriga_storage::StorageNode;
 use auriga_storage::{Stopped, open_store};
-use std::collections::BTreeMap;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -24,11 +21,6 @@ use tokio::sync::mpsc::channel;
 const HEAL_PAUSE: Duration = Duration::from_secs(5);
 /// Environment variable with the time of the last healing, in seconds since 1970.
 const HEALED_AT: &str = "AURIGA_HEALED_AT";
-
-/// Members by name, from addresses in order.
-pub fn members(addresses: impl IntoIterator<Item = SocketAddr>) -> BTreeMap<MemberId, SocketAddr> {
-    addresses.into_iter().enumerate().map(|(index, address)| (MemberId(index as u8), address)).collect()
-}
 
 /// Runs a storage process.
 ///
@@ -82,7 +74,7 @@ fn start_again(why: &str) -> Result<ExitCode, Box<dyn Error>> {
         return Err(format!("damaged again within {} s: {why}", HEAL_PAUSE.as_secs()).into());
     }
     tracing::warn!(why, "starting again, to heal from peers");
-    let mut again = Command::new(own_program()?);
+    let mut again = Command::new(std::env::current_exe()?);
     again.args(std::env::args_os().skip(1)).env(HEALED_AT, now.as_secs().to_string());
     Err(again.exec().into())
 }

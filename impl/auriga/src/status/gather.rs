@@ -1,20 +1,23 @@
 //! Asks everyone for their numbers.
 
-use crate::bank::client::connect;
-use crate::config::InstanceConfig;
-use crate::demo::cluster::{Described, Role, State};
-use crate::demo::control::{self, Ask, Reply};
-use crate::{instance_admin, storage};
+use auriga_admin::config::InstanceConfig;
+use auriga_admin::member::{Described, Role, State};
+use auriga_admin::postgres::connect;
+use auriga_admin::{instance, storage};
 use auriga_instance::node::InstanceStatus;
 use auriga_net::admin::NodeStatus;
+#[cfg(feature = "rehearsal")]
+use auriga_rehearsal::demo::control::{self, Ask, Reply};
 use serde::Serialize;
 use std::net::SocketAddr;
+#[cfg(feature = "rehearsal")]
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Where to look.
 pub enum Where {
     /// A demo, in this directory.
+    #[cfg(feature = "rehearsal")]
     Demo(PathBuf),
     /// A cluster whose roles were started by hand.
     Config(Box<InstanceConfig>),
@@ -72,6 +75,7 @@ pub struct Rates {
 /// The demo can't be asked. That a process is down is no error: it is what is shown.
 pub async fn gather(place: &Where) -> std::io::Result<Report> {
     let (cluster, members) = match place {
+        #[cfg(feature = "rehearsal")]
         Where::Demo(dir) => match control::ask(dir, &Ask::Describe)? {
             Reply::Described { layout, members } => (layout.cluster, members),
             other => return Err(std::io::Error::other(format!("the demo answered {other:?}"))),
@@ -90,7 +94,7 @@ pub async fn gather(place: &Where) -> std::io::Result<Report> {
                 report.storage.push(Storage { member, status });
             }
             Role::Instance => {
-                let status = up.then(|| instance_admin::status(member.address).ok()).flatten();
+                let status = up.then(|| instance::status(member.address).ok()).flatten();
                 let transactions = match (member.postgres, &status) {
                     (Some(postgres), Some(_)) => transactions(postgres).await,
                     _ => None,

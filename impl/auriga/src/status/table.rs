@@ -1,7 +1,7 @@
 //! The status as a person reads it.
 
 use super::gather::{Instance, Report, Storage};
-use crate::demo::cluster::State;
+use auriga_admin::member::State;
 use auriga_protocol::segment::SegmentStatus;
 use auriga_protocol::writer::MemberStatus;
 use auriga_protocol::{Lsn, MemberId, PgId, SegmentId, VolumeId};

@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ impl Process {
     /// The program or the log can't be opened.
     pub fn start(args: &[&std::ffi::OsStr], log: &Path) -> io::Result<Process> {
         let log = OpenOptions::new().create(true).append(true).open(log)?;
-        let mut command = Command::new(own_program()?);
+        let mut command = Command::new(std::env::current_exe()?);
         command.args(args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // A group of its own: Ctrl-C is for us, and we stop it in order.
         command.process_group(0);
@@ -130,11 +130,6 @@ impl Process {
     fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.pid() as i32), signal);
     }
-}
-
-/// The file of this program, even where it has been replaced since.
-pub fn own_program() -> io::Result<PathBuf> {
-    std::env::current_exe()
 }
 
 /// Whether a process exists (and is not a zombie).

@@ -3,7 +3,6 @@
 //! The janitor is a small process of its own that holds one end of a pipe. When the demo ends, however it ends, the
 //! kernel closes the other end, and kills the demo's children; the janitor then deletes what is to be deleted.
 
-use crate::process::own_program;
 use crate::volatile_disk;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -26,7 +25,7 @@ impl Janitor {
     /// # Errors
     /// It can't be started.
     pub fn hire(mount: &Path, paths: &[&Path]) -> io::Result<Janitor> {
-        let mut command = Command::new(own_program()?);
+        let mut command = Command::new(std::env::current_exe()?);
         command.arg("janitor").arg(mount).args(paths);
         // A group of its own: Ctrl-C must not reach it. The pipe's other end is closed on exec, so no child of the demo
         // holds it.

@@ -2,9 +2,9 @@
 
 use super::{Tour, TourError, postgres};
 use crate::bank::Bank;
-use crate::bank::client::{connect, connect_listening, told};
 use crate::demo::WRITER;
-use crate::instance_admin;
+use auriga_admin::instance;
+use auriga_admin::postgres::{connect, connect_listening, told};
 use std::net::SocketAddr;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -59,11 +59,11 @@ pub fn az_and_one_killed(tour: &mut Tour) -> Seen {
     let ask = |what: fn(SocketAddr) -> std::io::Result<auriga_instance::node::InstanceStatus>| {
         what(address).map_err(|error| TourError::Unexpected(format!("the instance's admin port: {error}")))
     };
-    let before = ask(instance_admin::drop_caches)?;
+    let before = ask(instance::drop_caches)?;
     let begun = Instant::now();
     let sum = tour.ask(tour.server, "reading the archive with three copies left", ARCHIVE_SUM)?;
     let took = begun.elapsed();
-    let after = ask(instance_admin::status)?;
+    let after = ask(instance::status)?;
     let expected =
         format!("{ARCHIVE_ROWS} {} {}", u64::from(ARCHIVE_ROWS) * u64::from(ARCHIVE_ROWS + 1) / 2, ARCHIVE_ROWS * 512);
     if sum != expected {
@@ -166,7 +166,7 @@ pub fn instance_frozen(tour: &mut Tour) -> Seen {
 
 fn volume_epoch(tour: &Tour, instance: &str) -> Result<auriga_protocol::VolumeEpoch, TourError> {
     let address = tour.demo.cluster().0.address(instance)?;
-    let status = instance_admin::status(address)
+    let status = instance::status(address)
         .map_err(|error| TourError::Unexpected(format!("the admin port of {instance}: {error}")))?;
     match status.volume {
         Some(volume) => Ok(volume.writer.volume_epoch),

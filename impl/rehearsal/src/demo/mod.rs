@@ -17,9 +17,9 @@ pub mod preflight;
 pub mod state;
 pub mod summary;
 
-use crate::config::{MountConfig, PostgresConfig};
 use crate::volatile_disk::VolatileDisk;
-use crate::{instance_admin, storage};
+use auriga_admin::config::{MountConfig, PostgresConfig};
+use auriga_admin::{instance, storage};
 use auriga_audit::trace_check::{Coverage, TraceError, check_folder};
 use auriga_instance::node::{EXIT_FENCED, EXIT_GAVE_UP};
 use cluster::{Cluster, ClusterError};
@@ -68,16 +68,16 @@ pub struct Options {
     pub mount: MountConfig,
     /// Whether every process writes a trace.
     pub trace: bool,
-    /// See [`StorageConfig::trace_inputs_mib`](crate::config::StorageConfig::trace_inputs_mib).
+    /// See [`StorageConfig::trace_inputs_mib`](auriga_admin::config::StorageConfig::trace_inputs_mib).
     pub trace_inputs_mib: Option<u64>,
     /// Protection groups of the volume.
     pub groups: u16,
-    /// See [`InstanceConfig::allocation_limit`](crate::config::InstanceConfig::allocation_limit).
+    /// See [`InstanceConfig::allocation_limit`](auriga_admin::config::InstanceConfig::allocation_limit).
     pub allocation_limit: Option<u64>,
     /// Whether storage is on a disk that forgets when its power is cut, and the seed of what it forgets. The caller has
     /// called [`volatile_disk::prepare`](crate::volatile_disk::prepare).
     pub volatile: Option<u64>,
-    /// See [`StorageConfig::scrub_journal_s`](crate::config::StorageConfig::scrub_journal_s).
+    /// See [`StorageConfig::scrub_journal_s`](auriga_admin::config::StorageConfig::scrub_journal_s).
     pub scrub_journal_s: u64,
 }
 
@@ -234,8 +234,7 @@ impl Demo {
 
     fn wait_for_instance(&self, name: &str) -> Result<(), DemoError> {
         self.wait_for(name, INSTANCE_READY, |address| {
-            instance_admin::status(address)
-                .is_ok_and(|status| status.health.phase == auriga_instance::health::Phase::Ready)
+            instance::status(address).is_ok_and(|status| status.health.phase == auriga_instance::health::Phase::Ready)
         })
     }
 

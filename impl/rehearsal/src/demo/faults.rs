@@ -1,8 +1,9 @@
 //! What `auriga inject` does to the members of a demo.
 
-use super::cluster::{Cluster, ClusterError, Role};
+use super::cluster::{Cluster, ClusterError};
 use super::control::Action;
-use crate::storage;
+use auriga_admin::member::Role;
+use auriga_admin::storage;
 use auriga_net::admin::{AdminRequest, Fault};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::runtime::Handle;

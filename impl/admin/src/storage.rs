@@ -72,7 +72,7 @@ pub async fn status(address: SocketAddr, cluster: &str) -> Result<NodeStatus, As
 
 /// The volume of an instance, and where its storage is.
 pub fn volume_config(config: &InstanceConfig) -> VolumeConfig {
-    let members = crate::roles::members(config.storage.iter().map(|storage| storage.address));
+    let members = crate::config::members(config.storage.iter().map(|storage| storage.address));
     let mut volume = VolumeConfig::new(&config.name, cluster_id(&config.cluster), VolumeId(config.volume), members);
     volume.writer.geometry.groups = config.groups;
     if let Some(limit) = config.allocation_limit {

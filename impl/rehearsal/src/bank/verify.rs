@@ -1,8 +1,8 @@
 //! Compares what the clients remember with what the database shows.
 
-use super::client::connect;
 use super::ledger::{Ledger, Outcome, Outcomes};
 use super::{ACCOUNTS, INITIAL_BALANCE};
+use auriga_admin::postgres::connect;
 use std::net::SocketAddr;
 
 /// What was found. Anything but zero in the last three is a failure.

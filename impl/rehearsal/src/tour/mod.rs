@@ -6,10 +6,10 @@
 mod report;
 mod steps;
 
-use crate::bank::client::{connect, told};
 use crate::bank::verify::verify;
 use crate::bank::{Bank, ledger::Ledger};
 use crate::demo::{Demo, DemoError};
+use auriga_admin::postgres::{connect, told};
 use report::Row;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! Who is where in a demo: six storage processes over three Availability Zones, and instances, each on its own loopback
 //! address (drivers tell instances apart by host, and expect one port for all).
 
-use crate::config::{InstanceConfig, MountConfig, PostgresConfig, StorageAddress, StorageConfig};
+use auriga_admin::config::{InstanceConfig, MountConfig, PostgresConfig, StorageAddress, StorageConfig};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -128,6 +128,15 @@ impl Default for MountConfig {
     }
 }
 
+/// Members by name, from addresses in order.
+pub fn members(addresses: impl IntoIterator<Item = SocketAddr>) -> BTreeMap<auriga_protocol::MemberId, SocketAddr> {
+    addresses
+        .into_iter()
+        .enumerate()
+        .map(|(index, address)| (auriga_protocol::MemberId(index as u8), address))
+        .collect()
+}
+
 fn one() -> u16 {
     1
 }

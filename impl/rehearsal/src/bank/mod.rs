@@ -46,7 +46,7 @@ impl Bank {
     /// # Errors
     /// PostgreSQL's.
     pub async fn create(server: SocketAddr) -> Result<(), tokio_postgres::Error> {
-        let client = client::connect(server).await?;
+        let client = auriga_admin::postgres::connect(server).await?;
         client
             .batch_execute(&format!(
                 "create table bank (account int primary key, balance bigint not null);

@@ -1,7 +1,6 @@
 //! What a person sees when a demo is up.
 
 use super::layout::{Layout, STORAGE};
-use crate::process::own_program;
 use std::path::{Path, PathBuf};
 
 /// What to try: arguments, and what one sees.
@@ -45,7 +44,7 @@ pub fn boxed(layout: &Layout) -> String {
 
 /// This program as one can call it from here: by name where the shell finds it, by a path otherwise.
 fn callable() -> String {
-    let Ok(program) = own_program() else { return "auriga".to_owned() };
+    let Ok(program) = std::env::current_exe() else { return "auriga".to_owned() };
     let path = std::env::var_os("PATH").unwrap_or_default();
     let here = std::env::current_dir().unwrap_or_default();
     as_called(&program, std::env::split_paths(&path), &here)

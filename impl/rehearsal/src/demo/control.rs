@@ -1,8 +1,8 @@
 //! How `auriga status` and `auriga inject` talk to a running demo: one line of JSON each way, over a Unix socket in the
 //! demo's directory (which only its owner may enter).
 
-use super::cluster::Described;
 use super::layout::Layout;
+use auriga_admin::member::Described;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};

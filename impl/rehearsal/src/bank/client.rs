@@ -2,15 +2,13 @@
 
 use super::ledger::Outcome;
 use super::{ACCOUNTS, Shared};
-use std::net::SocketAddr;
+use auriga_admin::postgres::{CONNECT_LIMIT, connect, told};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use tokio_postgres::Client;
 use tokio_postgres::error::Severity;
-use tokio_postgres::{AsyncMessage, Client, NoTls};
 
-/// How long a connection may take to be made.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Pause before trying the next server.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -18,40 +16,6 @@ const TRANSFER: &str = "with moved as (
     update bank set balance = balance + case account when $1::int then -$3::bigint else $3::bigint end
     where account in ($1::int, $2::int))
   insert into ledger (client, seq, debit, credit, amount) values ($4::int, $5::bigint, $1, $2, $3)";
-
-/// What a server says of its own accord (warnings, mostly): the last of it.
-pub type LastNotice = Arc<Mutex<Option<String>>>;
-
-/// Connects as the superuser.
-///
-/// # Errors
-/// PostgreSQL's, or the network's.
-pub async fn connect(server: SocketAddr) -> Result<Client, tokio_postgres::Error> {
-    connect_listening(server).await.map(|(client, _)| client)
-}
-
-/// The same, and keeps the last notice: a server that stops at once says why in one.
-///
-/// # Errors
-/// PostgreSQL's, or the network's.
-pub async fn connect_listening(server: SocketAddr) -> Result<(Client, LastNotice), tokio_postgres::Error> {
-    let mut config = tokio_postgres::Config::new();
-    config.host(server.ip().to_string()).port(server.port()).user("postgres").dbname("postgres");
-    config.connect_timeout(CONNECT_LIMIT);
-    let (client, mut connection) = config.connect(NoTls).await?;
-    let notice = LastNotice::default();
-    let noticed = notice.clone();
-    tokio::spawn(async move {
-        // The error that ends it, if any, is also what the client's next statement gets.
-        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
-            if let AsyncMessage::Notice(text) = message {
-                let text = format!("{}: {} ({})", text.severity(), text.message(), text.code().code());
-                *noticed.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
-            }
-        }
-    });
-    Ok((client, notice))
-}
 
 /// Transfers money until told to stop.
 pub(super) async fn run(shared: Arc<Shared>, number: usize, mut random: fastrand::Rng) {
@@ -102,15 +66,4 @@ async fn transfer_until_broken(shared: &Shared, number: usize, client: &Client, 
 /// nobody knows whether the commit record was durable.
 fn is_rolled_back(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|e| e.parsed_severity() == Some(Severity::Error))
-}
-
-/// An error as a person should see it.
-pub fn told(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(error) => format!("{}: {} ({})", error.severity(), error.message(), error.code().code()),
-        None => match std::error::Error::source(error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        },
-    }
 }

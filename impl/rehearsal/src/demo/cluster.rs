@@ -1,9 +1,9 @@
 //! The processes of a demo, and what can be done to them.
 
 use super::layout::{Layout, STORAGE};
-use crate::config;
 use crate::process::Process;
-use serde::{Deserialize, Serialize};
+use auriga_admin::config;
+use auriga_admin::member::{Described, Role, State};
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -62,47 +62,6 @@ pub enum ClusterError {
     /// A storage process or an instance did not do what it was asked.
     #[error("{0}")]
     Admin(String),
-}
-
-/// What a member does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Keeps segments.
-    Storage,
-    /// Runs PostgreSQL.
-    Instance,
-}
-
-/// What state its process is in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Running.
-    Up,
-    /// Stopped by SIGSTOP.
-    Frozen,
-    /// Not running.
-    Down,
-}
-
-/// One member of a demo, as `status` and `inject` see it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Described {
-    /// Its name.
-    pub name: String,
-    /// What it does.
-    pub role: Role,
-    /// Its Availability Zone; empty for instances.
-    pub az: String,
-    /// Where it listens: the storage port, or an instance's admin port.
-    pub address: SocketAddr,
-    /// Where PostgreSQL listens, for an instance.
-    pub postgres: Option<SocketAddr>,
-    /// Its process, where there is one.
-    pub pid: Option<u32>,
-    /// The state of its process.
-    pub state: State,
 }
 
 struct Member {

@@ -1,0 +1,14 @@
+//! What a person or a program uses to run a cluster: the roles' configuration files, and questions to running processes.
+//!
+//! `auriga status`, `auriga create-volume`, the demo and the rehearsals ask through this crate.
+//!
+//! **What it never does.** It decides nothing that safety rests on: the processes that it asks may refuse.
+//!
+//! **Where to go next.** [`config`] (the TOML files), [`storage`] (questions to storage processes), [`instance`]
+//! (questions to instances), [`postgres`] (connections to the database), [`member`] (how a member is shown).
+
+pub mod config;
+pub mod instance;
+pub mod member;
+pub mod postgres;
+pub mod storage;

@@ -1,0 +1,22 @@
+//! A whole cluster on one machine, broken on purpose, with every acknowledged commit checked.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`demo`] | six storage processes and an instance, each a real process on a loopback address of its own |
+//! | [`bank`] | the load, and its judge: clients that write down outside the database what was acknowledged |
+//! | [`tour`] | a fixed walk through failures |
+//! | [`rehearse`] | long runs of one kind of failure |
+//! | [`volatile_disk`] | a disk that forgets what was not synchronised when its power is cut |
+//! | [`cli`] | the commands |
+//! | [`process`] | child processes that never outlive their parent |
+//!
+//! **What it never does.** No role that a user runs depends on it: only the binary links it, by a feature that a package
+//! may leave out.
+
+pub mod bank;
+pub mod cli;
+pub mod demo;
+pub mod process;
+pub mod rehearse;
+pub mod tour;
+pub mod volatile_disk;
