@@ -38,6 +38,12 @@ pub trait File: Send + Sync {
     /// # Errors
     /// The operating system's.
     fn size(&self) -> io::Result<u64>;
+
+    /// Makes these bytes zero and gives their room back; `false`: the file system can't do that, and they are as before.
+    ///
+    /// # Errors
+    /// The operating system's. `StorageFull` may leave a part done.
+    fn punch(&self, offset: u64, length: u64) -> io::Result<bool>;
 }
 
 /// A directory with one level of sub-directories.
@@ -263,6 +269,10 @@ impl File for DirectFile {
     fn size(&self) -> io::Result<u64> {
         self.file.size()
     }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<bool> {
+        self.file.punch(offset, length)
+    }
 }
 
 impl File for std::fs::File {
@@ -290,6 +300,24 @@ impl File for std::fs::File {
     fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<bool> {
+        let too_large = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        let (offset, length) = (offset.try_into().map_err(too_large)?, length.try_into().map_err(too_large)?);
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        loop {
+            // SAFETY: the descriptor is open as long as `self` lives.
+            if unsafe { libc::fallocate(self.as_raw_fd(), mode, offset, length) } == 0 {
+                return Ok(true);
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM) => return Ok(false),
+                _ => return Err(error),
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -314,5 +342,25 @@ mod tests {
             }
         }
         assert_eq!(log.size().expect("known"), expected.len() as u64);
+    }
+
+    #[test]
+    fn a_hole_reads_as_zeros_and_takes_no_room() {
+        use std::os::unix::fs::MetadataExt;
+        const LENGTH: usize = 256 * BLOCK;
+        let dir = tempfile::tempdir().expect("a directory");
+        let disk = RealDisk::lock(dir.path()).expect("locked");
+        let file = disk.create("file").expect("made");
+        let mut expected = vec![7; LENGTH];
+        file.write_at(&expected, 0).expect("written");
+        file.sync().expect("synchronised");
+        let blocks = || std::fs::metadata(dir.path().join("file")).expect("there").blocks();
+        let before = blocks();
+        let hole = BLOCK..LENGTH - BLOCK;
+        if file.punch(hole.start as u64, hole.len() as u64).expect("nothing fails") {
+            expected[hole].fill(0);
+            assert!(blocks() < before / 2, "{} blocks of {before}", blocks());
+        }
+        assert!(read_up_to(&*file, 0, 2 * LENGTH).expect("read") == expected);
     }
 }

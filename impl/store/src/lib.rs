@@ -27,6 +27,8 @@ mod journal;
 mod options;
 mod pages;
 #[cfg(test)]
+mod room;
+#[cfg(test)]
 mod sequences;
 mod space;
 mod store;

@@ -20,6 +20,9 @@ pub struct Options {
     pub capacity_bytes: Option<u64>,
     /// How often to look at the room left, and to make an empty journal file where there is none.
     pub watch_every: Duration,
+    /// How often to give back the room of pages that were forgotten or replaced, and was not needed since the last time.
+    /// Zero: never.
+    pub give_back_every: Duration,
     /// How often to verify a complete journal file. Zero: never.
     pub scrub_journal_every: Duration,
     /// Threads that read pages.
@@ -37,6 +40,7 @@ impl Options {
             reserve_bytes: 256 << 20,
             capacity_bytes: None,
             watch_every: Duration::from_millis(500),
+            give_back_every: Duration::from_secs(10),
             scrub_journal_every: Duration::from_secs(60),
             readers: 1,
         }

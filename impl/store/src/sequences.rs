@@ -28,6 +28,8 @@ enum Command {
     Coalesce(u8),
     /// Puts a base page from a peer, and forgets those of a range.
     Put { block: u8, after: u8 },
+    /// Gives back room that was not needed since the last time.
+    GiveBack,
     /// Stops in good order and opens again.
     Reopen,
     /// The power goes after so many more writes, in the middle of an append and a coalescing; of each write that was not
@@ -38,13 +40,14 @@ enum Command {
 impl Arbitrary for Command {
     fn arbitrary(g: &mut Gen) -> Self {
         let small = |g: &mut Gen, below: u8| u8::arbitrary(g) % below;
-        match small(g, 12) {
+        match small(g, 13) {
             0..=3 => Command::Records(1 + small(g, 30)),
             4 => Command::Replacing((small(g, 2) == 0).then(|| small(g, 6))),
             5 => Command::Wait,
             6 | 7 => Command::Coalesce(1 + small(g, 40)),
             8 => Command::Put { block: small(g, BLOCKS as u8), after: small(g, BLOCKS as u8) },
             9 => Command::Reopen,
+            10 => Command::GiveBack,
             _ => Command::PowerCut { writes: small(g, 12), sectors: u64::arbitrary(g) },
         }
     }
@@ -230,6 +233,7 @@ impl Pair {
                 }
             }
             Command::Put { block, after } => self.put(block, after),
+            Command::GiveBack => self.running().store.give_back_room().expect("the disk is sound"),
             Command::Reopen => {
                 drop(self.running.take());
                 self.open([self.reference.floor; 2], true);

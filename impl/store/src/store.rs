@@ -190,6 +190,13 @@ impl Store {
         }
     }
 
+    /// Gives back the room that page files have not needed since the last time, now.
+    #[cfg(test)]
+    pub(crate) fn give_back_room(&self) -> Result<(), crate::IoFailure> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        segments.values().try_for_each(|file| file.give_back_room())
+    }
+
     /// Writes what is queued for the journal, drops other tasks, and ends the threads. Dropping the store does the same.
     pub fn stop(&self) {
         self.watch.stop();

@@ -22,6 +22,8 @@ struct State {
     writes_left: Option<u64>,
     writes: u64,
     free: Option<u64>,
+    no_holes: bool,
+    punched: u64,
 }
 
 #[derive(Clone, Default)]
@@ -58,6 +60,16 @@ impl MemoryDisk {
     /// From now on, says that this much is left.
     pub fn set_free(&self, bytes: u64) {
         self.0.lock().unwrap().free = Some(bytes);
+    }
+
+    /// From now on, can't make holes.
+    pub fn without_holes(&self) {
+        self.0.lock().unwrap().no_holes = true;
+    }
+
+    /// Bytes that holes were made of.
+    pub fn punched(&self) -> u64 {
+        self.0.lock().unwrap().punched
     }
 
     /// The disk after the power cut: of each file, what was synchronised, and of each write since then what `survives`
@@ -145,6 +157,14 @@ impl File for MemoryFile {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.content.lock().unwrap().now.len() as u64)
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<bool> {
+        if self.disk.0.lock().unwrap().no_holes {
+            return Ok(false);
+        }
+        self.disk.0.lock().unwrap().punched += length;
+        self.write_at(&vec![0; length as usize], offset).map(|()| true)
     }
 }
 

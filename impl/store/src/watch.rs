@@ -1,4 +1,5 @@
-//! The thread that watches the room left, makes journal files ahead of time, and verifies old ones.
+//! The thread that watches the room left, gives back what is not needed, makes journal files ahead of time, and verifies
+//! old ones.
 
 use crate::disk::Disk;
 use crate::error::{Failure, IoFailure, While};
@@ -28,6 +29,7 @@ struct Watched {
     reserve: u64,
     every: Duration,
     scrub_every: Duration,
+    give_back_every: Duration,
     full: AtomicBool,
     stop: Mutex<bool>,
     stopped: Condvar,
@@ -41,9 +43,20 @@ impl Watch {
         segments: Segments,
         options: &Options,
     ) -> Watch {
-        let (reserve, every, scrub_every) = (options.reserve_bytes, options.watch_every, options.scrub_journal_every);
         let (full, stop, stopped) = Default::default();
-        let watched = Watched { disk, space, journal, segments, reserve, every, scrub_every, full, stop, stopped };
+        let watched = Watched {
+            disk,
+            space,
+            journal,
+            segments,
+            reserve: options.reserve_bytes,
+            every: options.watch_every,
+            scrub_every: options.scrub_journal_every,
+            give_back_every: options.give_back_every,
+            full,
+            stop,
+            stopped,
+        };
         Watch { watched: Arc::new(watched), thread: Mutex::default() }
     }
 
@@ -77,7 +90,7 @@ impl Watch {
 impl Watched {
     fn until_stopped(&self, owner: &dyn Owner) -> Result<(), Failure> {
         let mut told = BTreeSet::new();
-        let mut scrubbed = Instant::now();
+        let (mut scrubbed, mut given_back) = (Instant::now(), Instant::now());
         loop {
             self.look(&mut told, owner)?;
             match self.journal.prepare() {
@@ -88,12 +101,24 @@ impl Watched {
                 self.journal.scrub()?;
                 scrubbed = Instant::now();
             }
+            if !self.give_back_every.is_zero() && given_back.elapsed() >= self.give_back_every {
+                self.give_back()?;
+                given_back = Instant::now();
+            }
             let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
             let waited = self.stopped.wait_timeout_while(stop, self.every, |stop| !*stop);
             if *waited.unwrap_or_else(PoisonError::into_inner).0 {
                 return Ok(());
             }
         }
+    }
+
+    /// Gives back the room that page files have not needed for a while.
+    fn give_back(&self) -> Result<(), IoFailure> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let files: Vec<_> = segments.values().cloned().collect();
+        drop(segments);
+        files.iter().try_for_each(|file| file.give_back_room())
     }
 
     /// Tells every segment that does not know it yet whether the disk is full. `told`: those that know it is.

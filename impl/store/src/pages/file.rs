@@ -1,10 +1,10 @@
 //! The page file of one segment: reading pages, and committing new ones. See the module above for why it is safe.
 
 use super::format::{
-    GROUP_BYTES, Place, SLOT_HEADER, SUPERBLOCK_MAGIC, SlotHeader, Superblock, content_at, group_at, header_at,
+    GROUP_SLOTS, Place, SLOT_HEADER, SUPERBLOCK_MAGIC, SlotHeader, Superblock, content_at, group_at, header_at,
 };
 use super::slots::Slots;
-use crate::disk::File;
+use crate::disk::{File, read_up_to};
 use crate::error::{IoFailure, While};
 use crate::space::Space;
 use crate::twin::{self, BLOCK};
@@ -15,6 +15,7 @@ use auriga_protocol::{Lsn, PageId, SegmentId};
 use bytes::BytesMut;
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 /// The page file of one segment. Any thread may read; one at a time commits.
@@ -27,6 +28,8 @@ pub(crate) struct PageFile {
     pub(super) writer: Mutex<Writer>,
     /// The last page that was verified.
     pub(super) scrubbed: Mutex<Option<PageId>>,
+    /// Whether the file system can give back room in the middle of a file, as far as is known.
+    pub(super) keeps_holes: AtomicBool,
 }
 
 /// Where each page is.
@@ -36,8 +39,6 @@ pub(super) type Index = BTreeMap<PageId, Place>;
 pub(super) struct Writer {
     pub superblock: Superblock,
     pub slots: Slots,
-    /// Slots of tombstones, until the headers that they outdo are durably gone.
-    pub tombstones: Vec<u32>,
 }
 
 /// A page that could not be read.
@@ -80,7 +81,7 @@ impl PageFile {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
+    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -93,8 +94,9 @@ impl PageFile {
         let mut content = BytesMut::zeroed(PAGE_SIZE);
         let content_length = self.file.read_at(&mut content, content_at(place.slot)).doing(doing)?;
         let damaged = || ReadFailure::Damaged(page);
-        let (header, checksum) = SlotHeader::decode(place.slot, &header[..header_length]).ok_or_else(damaged)?;
-        let expected = checksum == place.checksum && header.page == page && content_length == PAGE_SIZE;
+        // It may be marked as gone already: it is there until that commit is complete.
+        let header = SlotHeader::decode(place.slot, &header[..header_length]).ok_or_else(damaged)?;
+        let expected = header.place() == *place && header.page == page && content_length == PAGE_SIZE;
         if !expected || crc32c::crc32c(&content) != header.content {
             return Err(damaged());
         }
@@ -106,7 +108,7 @@ impl PageFile {
     pub(super) fn begin(&self) -> Commit<'_> {
         let writer = self.writer();
         let generation = writer.superblock.generation + 1;
-        Commit { file: self, writer, generation, changes: BTreeMap::new(), tombstones: Vec::new() }
+        Commit { file: self, writer, generation, changes: BTreeMap::new() }
     }
 
     /// Stored pages of `range`.
@@ -140,7 +142,6 @@ pub(super) struct Commit<'a> {
     generation: u64,
     /// `None`: the page goes.
     changes: BTreeMap<PageId, Option<SlotHeader>>,
-    tombstones: Vec<SlotHeader>,
 }
 
 impl Commit<'_> {
@@ -150,7 +151,8 @@ impl Commit<'_> {
     /// No room, or another of the operating system's.
     pub(super) fn put(&mut self, base: &BasePage<Delta>) -> Result<(), IoFailure> {
         if base.content.is_zero() {
-            return self.remove(base.page, base.version);
+            self.remove(base.page);
+            return Ok(());
         }
         let slot = self.take_slot()?;
         let content = base.content.content();
@@ -160,7 +162,7 @@ impl Commit<'_> {
             generation: self.generation,
             slot,
             content: crc32c::crc32c(content),
-            tombstone: false,
+            gone: 0,
         };
         if let Some(Some(earlier)) = self.changes.insert(base.page, Some(header)) {
             self.file.give(&mut self.writer.slots, earlier.slot);
@@ -169,21 +171,11 @@ impl Commit<'_> {
         written.doing(|| format!("write page {:?} of {}", base.page, self.file.name))
     }
 
-    /// Forgets a page.
-    ///
-    /// # Errors
-    /// No room, or another of the operating system's.
-    pub(super) fn remove(&mut self, page: PageId, version: Lsn) -> Result<(), IoFailure> {
-        if let Some(Some(earlier)) = self.changes.remove(&page) {
+    /// Forgets a page. Needs no room.
+    pub(super) fn remove(&mut self, page: PageId) {
+        if let Some(Some(earlier)) = self.changes.insert(page, None) {
             self.file.give(&mut self.writer.slots, earlier.slot);
         }
-        if self.file.index().contains_key(&page) && !self.tombstones.iter().any(|tombstone| tombstone.page == page) {
-            let slot = self.take_slot()?;
-            let generation = self.generation;
-            self.tombstones.push(SlotHeader { page, version, generation, slot, content: 0, tombstone: true });
-        }
-        self.changes.insert(page, None);
-        Ok(())
     }
 
     /// Makes everything durable, then visible; calls `visible` before anyone can read the new pages. Pages and floor
@@ -198,10 +190,12 @@ impl Commit<'_> {
         visible: impl FnOnce(),
     ) -> Result<(), IoFailure> {
         let file = self.file;
-        let mut headers: Vec<_> = self.changes.values().flatten().chain(&self.tombstones).copied().collect();
+        let mut headers: Vec<_> = self.changes.values().flatten().copied().collect();
         headers.sort_unstable_by_key(|header| header.slot);
         file.write_headers(&headers)?;
-        if !headers.is_empty() {
+        let gone = self.gone();
+        file.mark_gone(&gone, self.generation)?;
+        if !headers.is_empty() || !gone.is_empty() {
             file.file.sync().finally(|| format!("synchronise {}", file.name))?;
         }
         let places = self.places();
@@ -220,40 +214,47 @@ impl Commit<'_> {
         self.writer.superblock = superblock;
         self.changes.clear();
         let replaced = file.publish(&places, visible);
-        self.clean(&replaced)
+        self.clean(replaced)
     }
 
     fn places(&self) -> Vec<(PageId, Option<Place>)> {
-        let place = |header: &SlotHeader| Place { slot: header.slot, checksum: header.encode().1 };
-        self.changes.iter().map(|(page, header)| (*page, header.as_ref().map(place))).collect()
+        self.changes.iter().map(|(page, header)| (*page, header.as_ref().map(SlotHeader::place))).collect()
     }
 
-    /// Frees the slots of replaced pages, and the tombstones of the commit before.
-    fn clean(&mut self, replaced: &[u32]) -> Result<(), IoFailure> {
-        let written_now = std::mem::take(&mut self.tombstones).into_iter().map(|tombstone| tombstone.slot).collect();
-        let durable = std::mem::replace(&mut self.writer.tombstones, written_now);
-        let mut free: Vec<u32> = replaced.iter().copied().chain(durable).collect();
-        free.sort_unstable();
-        self.file.erase(&free)?;
-        free.into_iter().for_each(|slot| self.file.give(&mut self.writer.slots, slot));
+    /// Where the pages are that go, sorted by slot.
+    fn gone(&self) -> Vec<Place> {
+        let index = self.file.index();
+        let forgotten = self.changes.iter().filter(|(_, header)| header.is_none());
+        let mut gone: Vec<Place> = forgotten.filter_map(|(page, _)| index.get(page).copied()).collect();
+        gone.sort_unstable_by_key(|place| place.slot);
+        gone
+    }
+
+    /// Frees the slots of replaced pages.
+    fn clean(&mut self, mut replaced: Vec<u32>) -> Result<(), IoFailure> {
+        replaced.sort_unstable();
+        self.file.erase(&replaced)?;
+        replaced.into_iter().for_each(|slot| self.file.give(&mut self.writer.slots, slot));
         Ok(())
     }
 
     fn take_slot(&mut self) -> Result<u32, IoFailure> {
         let slots = &mut self.writer.slots;
-        if slots.free() == 0 {
-            self.file.grow(slots)?;
+        if slots.warm() > 0 {
+            self.file.space.remove_reusable(PAGE_SIZE as u64);
+        } else {
+            if slots.holes() == 0 {
+                self.file.grow(slots)?;
+            }
+            self.file.space.take(PAGE_SIZE as u64).doing(|| format!("add a page to {}", self.file.name))?;
         }
-        let slot = slots.take().expect("there is a free slot, or growing failed");
-        self.file.space.remove_reusable(PAGE_SIZE as u64);
-        Ok(slot)
+        Ok(slots.take().expect("there is a free slot, or growing failed"))
     }
 }
 
 impl Drop for Commit<'_> {
     fn drop(&mut self) {
-        let changes = std::mem::take(&mut self.changes).into_values().flatten();
-        for header in changes.chain(std::mem::take(&mut self.tombstones)) {
+        for header in std::mem::take(&mut self.changes).into_values().flatten() {
             self.file.give(&mut self.writer.slots, header.slot);
         }
     }
@@ -263,14 +264,33 @@ impl PageFile {
     /// Adds a group of slots. Its block of headers is written at once, so that writing a header later never needs room.
     fn grow(&self, slots: &mut Slots) -> Result<(), IoFailure> {
         let doing = || format!("grow {}", self.name);
-        self.space.take(GROUP_BYTES).doing(doing)?;
-        let group = slots.count() / u64::BITS;
+        self.space.take(BLOCK as u64).doing(doing)?;
+        let group = slots.count() / GROUP_SLOTS;
         if let Err(failure) = self.file.write_at(&[0; BLOCK], group_at(group)).doing(doing) {
-            self.space.give(GROUP_BYTES);
+            self.space.give(BLOCK as u64);
             return Err(failure);
         }
         slots.add_group();
-        self.space.add_reusable(u64::from(u64::BITS) * PAGE_SIZE as u64);
+        Ok(())
+    }
+
+    /// Marks the headers of pages, sorted by slot, as gone with this generation. A header that is not as the index knows
+    /// it is erased: its page could not be read anyway.
+    fn mark_gone(&self, gone: &[Place], generation: u64) -> Result<(), IoFailure> {
+        // A reader must not meet a header that is half written.
+        let _no_readers = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        for run in gone.chunk_by(|one, next| are_neighbours(one.slot, next.slot)) {
+            let at = header_at(run[0].slot);
+            let doing = || format!("mark headers of {}", self.name);
+            let mut headers = read_up_to(&*self.file, at, run.len() * SLOT_HEADER).finally(doing)?;
+            headers.resize(run.len() * SLOT_HEADER, 0);
+            for (place, bytes) in run.iter().zip(headers.chunks_mut(SLOT_HEADER)) {
+                let known = SlotHeader::decode(place.slot, bytes).filter(|header| header.place() == *place);
+                let marked = known.map(|header| SlotHeader { gone: generation, ..header }.encode().0);
+                bytes.copy_from_slice(&marked.unwrap_or([0; SLOT_HEADER]));
+            }
+            self.file.write_at(&headers, at).finally(doing)?;
+        }
         Ok(())
     }
 

@@ -81,7 +81,7 @@ fn mixed(page: PageId, place: Place) -> u64 {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {
     pub slot: u32,
-    /// The checksum in the slot's header.
+    /// The checksum in the slot's header, as it is while the page is there.
     pub checksum: u32,
 }
 
@@ -95,43 +95,48 @@ pub(super) struct SlotHeader {
     pub slot: u32,
     /// CRC-32C of the content.
     pub content: u32,
-    /// The page is gone; there is no content. Kept until no older header of the page can be found.
-    pub tombstone: bool,
+    /// The commit by which the page is gone; zero: it is not.
+    pub gone: u64,
 }
 
 impl SlotHeader {
+    /// Where the header's page is, gone or not: a page's place stays what it was until a commit has taken it away.
+    pub(super) fn place(&self) -> Place {
+        Place { slot: self.slot, checksum: SlotHeader { gone: 0, ..*self }.encode().1 }
+    }
+
     /// The header's bytes and its checksum.
     pub(super) fn encode(&self) -> ([u8; SLOT_HEADER], u32) {
         let mut bytes = [0; SLOT_HEADER];
         bytes[..4].copy_from_slice(&SLOT_MAGIC);
-        bytes[4..8].copy_from_slice(&u32::from(self.tombstone).to_le_bytes());
         bytes[8..16].copy_from_slice(&self.page.inode.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.page.block.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.version.0.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.generation.to_le_bytes());
         bytes[40..44].copy_from_slice(&self.slot.to_le_bytes());
         bytes[44..48].copy_from_slice(&self.content.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.gone.to_le_bytes());
         let checksum = crc32c::crc32c(&bytes[..CHECKSUM_AT]);
         bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         (bytes, checksum)
     }
 
-    /// The header of `slot` and its checksum; `None` when it isn't sound.
-    pub(super) fn decode(slot: u32, bytes: &[u8]) -> Option<(SlotHeader, u32)> {
+    /// The header of `slot`; `None` when it isn't sound.
+    pub(super) fn decode(slot: u32, bytes: &[u8]) -> Option<SlotHeader> {
         let bytes = bytes.first_chunk::<SLOT_HEADER>()?;
         let half = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let word = |at: usize| u64::from(half(at)) | u64::from(half(at + 4)) << 32;
-        let checksum = half(CHECKSUM_AT);
-        let sound = bytes[..4] == SLOT_MAGIC && half(40) == slot && checksum == crc32c::crc32c(&bytes[..CHECKSUM_AT]);
+        let checksum = crc32c::crc32c(&bytes[..CHECKSUM_AT]);
+        let sound = bytes[..4] == SLOT_MAGIC && half(40) == slot && half(CHECKSUM_AT) == checksum;
         let header = SlotHeader {
             page: PageId { inode: word(8), block: word(16) },
             version: Lsn(word(24)),
             generation: word(32),
             slot,
             content: half(44),
-            tombstone: half(4) != 0,
+            gone: word(48),
         };
-        sound.then_some((header, checksum))
+        sound.then_some(header)
     }
 }
 
@@ -144,9 +149,10 @@ mod tests {
     #[test]
     fn every_flipped_bit_of_a_header_is_noticed() {
         let page = PageId { inode: 3, block: 4 };
-        let header = SlotHeader { page, version: Lsn(5), generation: 6, slot: 7, content: 8, tombstone: false };
-        let (bytes, checksum) = header.encode();
-        assert_eq!(SlotHeader::decode(7, &bytes), Some((header, checksum)));
+        let header = SlotHeader { page, version: Lsn(5), generation: 6, slot: 7, content: 8, gone: 9 };
+        let (bytes, _) = header.encode();
+        assert_eq!(SlotHeader::decode(7, &bytes), Some(header));
+        assert_eq!(SlotHeader { gone: 0, ..header }.place(), header.place());
         assert_eq!(SlotHeader::decode(8, &bytes), None, "it was written to another slot");
         for bit in 0..8 * SLOT_HEADER {
             let mut flipped = bytes;

@@ -6,8 +6,10 @@
 //! **Committing.** Nothing that is committed is ever overwritten. New versions go to free slots; then their headers;
 //! then, all of that being durable, the superblock, which carries floor and generation. It is written twice, with a
 //! synchronisation after each, so that it can be read whatever happened to one copy. A header counts when its
-//! generation is at or below the superblock's; of several of one page the newest counts. Where a page was forgotten, a
-//! header without content (a *tombstone*) outdoes the older ones until they are durably erased.
+//! generation is at or below the superblock's; of several of one page the newest counts. A page that is forgotten keeps
+//! its header, *marked* with the generation that takes it away: until that is the superblock's, the page is there, and
+//! an opening takes the mark off. Older headers of the page are durably erased by then: they were erased by an earlier
+//! commit, and the marks are synchronised before the superblock. So forgetting needs no room.
 //!
 //! **Deciding honestly what was lost.** The index (which page is in which slot, with which header checksum) is not
 //! stored, but its *sum* is, in the superblock. At the start it is rebuilt from the headers. If the sum fits, every
@@ -31,12 +33,13 @@
 //! B-tree leaves empty.
 //!
 //! **Where to go next.** `format.rs` (bytes), `file.rs` (reading and committing), `open.rs` (creating, rebuilding),
-//! `tasks.rs` (what each task does), `pool.rs` (threads), `slots.rs`.
+//! `tasks.rs` (what each task does), `pool.rs` (threads), `slots.rs` and `room.rs` (what is free, and given back).
 
 mod file;
 mod format;
 mod open;
 mod pool;
+mod room;
 mod slots;
 mod tasks;
 

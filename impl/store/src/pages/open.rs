@@ -3,8 +3,8 @@
 use super::DIR;
 use super::file::{Index, PageFile, Writer, write_superblock};
 use super::format::{
-    GROUP_BYTES, GROUP_SLOTS, GROUPS_AT, IndexSum, Place, SLOT_HEADER, SUPERBLOCK_MAGIC, SlotHeader, Superblock,
-    group_at, header_at,
+    GROUP_BYTES, GROUP_SLOTS, GROUPS_AT, IndexSum, SLOT_HEADER, SUPERBLOCK_MAGIC, SlotHeader, Superblock, group_at,
+    header_at,
 };
 use super::slots::Slots;
 use crate::PAGE_SIZE;
@@ -14,6 +14,7 @@ use crate::space::Space;
 use crate::twin::{self, BLOCK};
 use auriga_protocol::{Lsn, MemberId, Membership, PageId, PgId, SegmentId, VolumeId};
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 /// What is in the disk's directory of page files.
@@ -60,7 +61,7 @@ pub(crate) fn create(
         Ok(file)
     };
     let file = made().inspect_err(|_| space.give(GROUPS_AT)).doing(|| format!("make {name}"))?;
-    Ok(page_file(name, file, space, superblock, Index::new(), Slots::default(), Vec::new()))
+    Ok(page_file(name, file, space, superblock, Index::new(), Slots::default()))
 }
 
 /// The page files that there are, with what their superblocks say. Removes those whose making was cut short.
@@ -123,7 +124,7 @@ impl FoundFile {
         let name = self.name;
         let doing = || format!("open {name}");
         let headers = Headers::read(&*self.file).doing(doing)?;
-        let (mut index, mut tombstones, mut useless) = headers.resolve(superblock.generation);
+        let Resolved { mut index, mut restored, mut useless } = headers.resolve(superblock.generation);
         let mut sum = IndexSum::default();
         index.iter().for_each(|(page, place)| sum.add(*page, *place));
         if sum != superblock.index {
@@ -131,25 +132,26 @@ impl FoundFile {
             superblock.lost = true;
             superblock.index = IndexSum::default();
             superblock.generation = superblock.generation.max(headers.highest_generation) + 1;
-            useless.extend(index.values().map(|place| place.slot).chain(tombstones.drain(..)));
+            useless.extend(index.values().map(|place| place.slot));
             index.clear();
+            restored.clear();
         }
         // What is readable now may be in memory only, and one of the superblocks may be damaged.
         write_superblock(&*self.file, &superblock).doing(doing)?;
         let mut slots = Slots::default();
-        (0..headers.groups).for_each(|_| slots.add_group());
-        index
-            .values()
-            .map(|place| place.slot)
-            .chain(tombstones.iter().copied())
-            .for_each(|slot| slots.mark_taken(slot));
+        (0..headers.groups).for_each(|_| slots.add_found_group());
+        index.values().for_each(|place| slots.mark_taken(place.slot));
+        // No commit to come may find the marks of one that never happened.
+        for header in restored {
+            self.file.write_at(&header.encode().0, header_at(header.slot)).doing(doing)?;
+        }
         for slot in useless {
             self.file.write_at(&[0; SLOT_HEADER], header_at(slot)).doing(doing)?;
         }
         self.file.sync().doing(doing)?;
         space.found(GROUPS_AT + u64::from(headers.groups) * GROUP_BYTES);
-        space.add_reusable(u64::from(slots.free()) * PAGE_SIZE as u64);
-        Ok(page_file(name, self.file, space, superblock, index, slots, tombstones))
+        space.add_reusable(u64::from(slots.warm()) * PAGE_SIZE as u64);
+        Ok(page_file(name, self.file, space, superblock, index, slots))
     }
 }
 
@@ -160,7 +162,6 @@ fn page_file(
     superblock: Superblock,
     index: Index,
     slots: Slots,
-    tombstones: Vec<u32>,
 ) -> PageFile {
     PageFile {
         segment: superblock.segment,
@@ -168,18 +169,28 @@ fn page_file(
         file,
         space: space.clone(),
         index: RwLock::new(index),
-        writer: Mutex::new(Writer { superblock, slots, tombstones }),
+        writer: Mutex::new(Writer { superblock, slots }),
         scrubbed: Mutex::default(),
+        keeps_holes: AtomicBool::new(true),
     }
 }
 
 /// All headers of a file.
 struct Headers {
     groups: u32,
-    sound: Vec<(SlotHeader, u32)>,
+    sound: Vec<SlotHeader>,
     /// Neither sound nor empty.
     unreadable: Vec<u32>,
     highest_generation: u64,
+}
+
+/// What headers come to.
+struct Resolved {
+    index: Index,
+    /// Headers of pages that a commit was about to take away and did not, as they were before.
+    restored: Vec<SlotHeader>,
+    /// Slots of all headers that are in neither.
+    useless: Vec<u32>,
 }
 
 impl Headers {
@@ -196,33 +207,37 @@ impl Headers {
                 }
             }
         }
-        headers.highest_generation = headers.sound.iter().map(|(header, _)| header.generation).max().unwrap_or(0);
+        let generations = headers.sound.iter().map(|header| header.generation.max(header.gone));
+        headers.highest_generation = generations.max().unwrap_or(0);
         Ok(headers)
     }
 
-    /// The newest committed header of each page, as index and tombstones; and the slots of all other headers.
-    fn resolve(&self, generation: u64) -> (Index, Vec<u32>, Vec<u32>) {
-        let mut newest: HashMap<PageId, &(SlotHeader, u32)> = HashMap::new();
+    /// The newest committed header of each page, unless that page is gone by a commit that happened.
+    fn resolve(&self, generation: u64) -> Resolved {
+        let mut newest: HashMap<PageId, &SlotHeader> = HashMap::new();
         let mut useless = self.unreadable.clone();
-        for found in &self.sound {
-            let (header, _) = found;
+        for header in &self.sound {
             if header.generation > generation {
                 useless.push(header.slot);
                 continue;
             }
-            let winner = newest.entry(header.page).or_insert(found);
-            if winner.0.generation < header.generation {
-                *winner = found;
+            let winner = newest.entry(header.page).or_insert(header);
+            let loser = if winner.generation < header.generation { std::mem::replace(winner, header) } else { header };
+            if loser.slot != winner.slot {
+                useless.push(loser.slot);
             }
         }
-        let winners = || newest.values().map(|(header, _)| header.slot);
-        let won: std::collections::HashSet<u32> = winners().collect();
-        let committed = self.sound.iter().map(|(header, _)| header).filter(|header| header.generation <= generation);
-        useless.extend(committed.map(|header| header.slot).filter(|slot| !won.contains(slot)));
-        let (gone, there): (Vec<&(SlotHeader, u32)>, Vec<_>) =
-            newest.into_values().partition(|(header, _)| header.tombstone);
-        let place = |(header, checksum): &(SlotHeader, u32)| Place { slot: header.slot, checksum: *checksum };
-        let index = there.into_iter().map(|found| (found.0.page, place(found))).collect();
-        (index, gone.into_iter().map(|(header, _)| header.slot).collect(), useless)
+        let (mut index, mut restored) = (Index::new(), Vec::new());
+        for header in newest.into_values() {
+            if header.gone != 0 && header.gone <= generation {
+                useless.push(header.slot);
+                continue;
+            }
+            if header.gone != 0 {
+                restored.push(SlotHeader { gone: 0, ..*header });
+            }
+            index.insert(header.page, header.place());
+        }
+        Resolved { index, restored, useless }
     }
 }

@@ -91,7 +91,7 @@ impl PageFile {
         let stored = replace.map(|range| self.pages_in(range)).unwrap_or_default();
         let mut commit = self.begin();
         for page in stored.into_iter().filter(|page| !present.contains(page)) {
-            commit.remove(page, Lsn::ZERO)?;
+            commit.remove(page);
         }
         for base in pages {
             commit.put(base)?;
