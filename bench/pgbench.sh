@@ -34,7 +34,7 @@ cell() { # SERVER CLIENTS ARGUMENTS...: leaves TPS and TRANSACTIONS
     TRANSACTIONS=$(awk '/actually processed/ {print $6}' "$WORK/out" | cut -d/ -f1)
     TPS=$(awk '/^tps/ {print $3}' "$WORK/out")
 }
-# How many bytes a transaction costs each server that copies, with 8 clients, in so many cells' time.
+# How many bytes a transaction costs each server that copies, with 8 clients, in the time of CELLS cells.
 measure_bytes() { # LABEL CELLS [STATEMENT]: the last is run on each just before it is measured
     local server before
     declare -A bytes=()

@@ -188,7 +188,7 @@ impl<P: Payload> Disk<P> {
         &self.durable
     }
 
-    /// Whether the next boot must hear [`Outcome::PagesLost`].
+    /// Returns whether the next boot must be told [`Outcome::PagesLost`].
     pub fn pages_lost(&self) -> bool {
         self.pages_lost
     }

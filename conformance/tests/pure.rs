@@ -69,7 +69,7 @@ proptest! {
         prop_assert_eq!(quorum.write_point(value_of), if present { brute.unwrap_or_default() } else { 0 });
     }
 
-    /// Whoever was not asked can't form a read quorum with the one that forgot.
+    /// The members that were not asked can't form a read quorum with the one that forgot.
     #[test]
     fn rejoin_needs_enough_peers(asked in 0u16..64, forgetful in 0u8..6) {
         let (quorum, forgetful) = (QuorumSet::aurora(), MemberId(forgetful));

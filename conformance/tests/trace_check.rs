@@ -8,7 +8,7 @@ use auriga_protocol::Defect;
 
 const SEEDS: u64 = if cfg!(debug_assertions) { 40 } else { 1_000 };
 
-/// The report on a simulated run's trace without what its processes said in so many µs before each kill.
+/// The report on a simulated run's trace without what its processes said in the last `lost` µs before each kill.
 fn check(seed: u64, defect: Option<Defect>, lost: u64) -> Report {
     let coverage = if lost == 0 { Coverage::Complete } else { Coverage::Interrupted };
     check_as(coverage, seed, defect, lost)

@@ -25,8 +25,8 @@ pub trait Labels {
     /// The label of member number `member`.
     fn label(&mut self, member: u8) -> u64;
 
-    /// What is said of `member`, for whoever wants to tell members apart by it: the bytes of an entry of which it is the
-    /// key, in the map that begins at `place`.
+    /// Receives what is said of `member`, so that an implementation can tell members apart by it: the bytes of an entry
+    /// of which the member is the key, in the map that begins at `place`.
     fn entry_of(&mut self, _member: u8, _place: usize, _entry: &[u8]) {}
 }
 

@@ -37,7 +37,7 @@ pub fn zone_crash(scale: Scale) -> Scale {
     Scale { synchronous: false, budgets: Budgets { zone_crashes: 1, ..scale.budgets }, ..scale }
 }
 
-/// With so many mini-transactions.
+/// Sets the number of mini-transactions.
 pub fn submits(scale: Scale, submits: u8) -> Scale {
     Scale { budgets: Budgets { submits, ..scale.budgets }, ..scale }
 }

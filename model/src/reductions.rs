@@ -105,7 +105,7 @@ pub fn spent(world: &World, envelope: &Envelope<Mark>) -> bool {
         (Party::Writer(_, writer), Party::Segment(segment)) => {
             let index = world.shape.index(segment.pg, segment.member);
             let node = &world.nodes[index];
-            // A promise that may be forgotten refuses nothing for ever.
+            // A promise that may be forgotten does not refuse permanently.
             let promised = if world.may_lose(index) { VolumeEpoch::NONE } else { node.kept.promised };
             spent_to_segment(world, writer, promised, &envelope.message) && is_refused(node, envelope)
         }
@@ -131,8 +131,8 @@ pub fn spent(world: &World, envelope: &Envelope<Mark>) -> bool {
     }
 }
 
-/// A durable promise above the writer's epoch refuses for ever. The refusal matters only to a candidate that is still
-/// sealing with that epoch: it tries again with a higher one. Everyone else would stop.
+/// A durable promise above the writer's epoch refuses permanently. The refusal matters only to a candidate that is
+/// still sealing with that epoch: it tries again with a higher one. Everyone else would stop.
 fn spent_to_segment(world: &World, writer: WriterId, promised: VolumeEpoch, message: &Message<Mark>) -> bool {
     let Some(writer) = world.writer_index(writer).map(|index| &world.writers[index]) else { return true };
     match message {

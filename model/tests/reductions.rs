@@ -65,8 +65,8 @@ fn defects_are_caught_without_any_reduction() {
     }
 }
 
-/// Zones that can't crash any more are no zones (reduction 1), and whoever needs no more reports seals nobody
-/// (reduction 3): both matter where two members share a zone, and a defect must be seen all the same.
+/// Zones that can't crash any more are no zones (reduction 1), and a writer that needs no more reports seals no
+/// segment (reduction 3): both matter where two members share a zone, and a defect must be seen all the same.
 #[test]
 fn a_zone_that_crashes_shows_what_a_fence_that_is_not_durable_costs() {
     let small = || zone_crash(four());

@@ -17,10 +17,10 @@ pub struct Options {
     /// Only this one.
     #[arg(long, value_parser = super::sim::defect)]
     defect: Option<Defect>,
-    /// Give up after so many seeds.
+    /// Give up after this many seeds.
     #[arg(long, default_value_t = 5_000)]
     seeds: u64,
-    /// Give up after so many seconds for each defect.
+    /// Give up after this many seconds for each defect.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Write the columns `simulation` and `trace check` of `specs/defects-by-technique.md`.

@@ -36,7 +36,7 @@ pub struct Options {
     /// Threads; default: as many as there are cores.
     #[arg(long)]
     threads: Option<usize>,
-    /// Begin no more seeds after so many seconds.
+    /// Begin no more seeds after this many seconds.
     #[arg(long, default_value_t = 600)]
     seconds: u64,
     /// Plant a defect in every machine (see `defects`).

@@ -10,7 +10,7 @@ pub struct Options {
     /// The folder with the trace files (`*.jsonl`) of all processes of one run.
     folder: PathBuf,
     /// Nothing that others can have seen is missing: the processes are Auriga's, their host stayed up, and none has logged
-    /// that it could not write its trace. What was not heard is then evidence, too.
+    /// that it could not write its trace. A line that is not there is then evidence, too.
     #[arg(long)]
     complete: bool,
     /// For machines: the report as JSON.

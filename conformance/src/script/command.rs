@@ -7,7 +7,7 @@ use std::str::FromStr;
 /// One command. Nodes are `A` to `F` (`pg1/A` where the volume has several groups) and `w1`, `w2`, …; `*` is anyone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
-    /// `cluster GROUPS …`: a new volume with so many protection groups. Comes first.
+    /// `cluster GROUPS …`: a new volume with this many protection groups. Comes first.
     Cluster(Shape),
     /// `start w1`: a new writer begins its recovery.
     Start(WriterId),
@@ -19,8 +19,8 @@ pub enum Command {
     Repeat(Route),
     /// `lose FROM TO [WHAT]`: messages in flight are lost.
     Lose(Route),
-    /// `misroute NODE FROM TO [WHAT]`: messages in flight reach this node as well, as those of another instance's reader
-    /// would: a segment answers whoever asks.
+    /// `misroute NODE FROM TO [WHAT]`: messages in flight reach this node as well, as those of another instance's
+    /// reader would: a segment answers every reader that asks.
     Misroute(String, Route),
     /// `run`: messages arrive, appends become durable and tasks end until nothing is left but timers. Shows notes and
     /// answers only.

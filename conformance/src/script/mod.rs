@@ -45,7 +45,7 @@ pub struct Broken {
 pub struct Judged {
     /// Commands that were carried out.
     pub commands: usize,
-    /// Lines of commands that named messages of which none was in flight: whoever wrote the script saw others.
+    /// Lines of commands that named messages of which none was in flight: the script's author saw others.
     pub idle: Vec<usize>,
     /// `None`: every rule held.
     pub broken: Option<Broken>,

@@ -1,4 +1,4 @@
-//! What a bench tells: one line for each thing that happened, and where every node stands.
+//! What a bench prints: one line for each thing that happened, and where every node stands.
 
 use super::bench::Bench;
 use super::word::Word;

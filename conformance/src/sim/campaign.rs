@@ -16,7 +16,7 @@ pub struct Campaign {
     pub threads: usize,
     /// Planted in every machine.
     pub defect: Option<Defect>,
-    /// Stop after so many failures.
+    /// Stop after this many failures.
     pub failures_max: usize,
     /// Begin no more seeds after so long.
     pub time_max: Duration,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Timed<T> {
     /// Microseconds from the start.
     pub at: u64,
-    /// What.
+    /// The event.
     #[serde(flatten)]
     pub what: T,
 }

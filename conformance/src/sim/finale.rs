@@ -14,7 +14,7 @@ impl World<'_> {
     pub fn finale(&mut self) {
         for writer in 0..self.writers.len() {
             self.writers[writer].frozen_until = 0;
-            // Whoever has not opened yet could still fence the last writer: its process ends here.
+            // A writer that has not opened yet could still fence the last writer, so its process ends here.
             if !self.writers[writer].open {
                 self.crash_writer(writer);
             }

@@ -40,7 +40,7 @@ pub struct Judge<P> {
 /// What a recovery did, for the coverage counters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
-    /// It kept records that nobody had called durable.
+    /// It kept records that no writer had called durable.
     pub tail: bool,
     /// It annulled records that were allocated.
     pub annulled: bool,
@@ -120,7 +120,7 @@ impl<P: Payload> Judge<P> {
         (version, content)
     }
 
-    /// Every record that is durable for whoever called most durable, and in force there.
+    /// Returns every record that is durable for the writer that called most durable, and in force there.
     pub fn acknowledged_records(&self) -> impl Iterator<Item = (PageId, Lsn)> + '_ {
         let called = self.durable.iter().chain(&self.opened).map(|(epoch, vdl)| (*vdl, *epoch));
         let (through, by) = called.max().unwrap_or_default();

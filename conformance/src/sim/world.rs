@@ -74,7 +74,7 @@ pub struct World<'a> {
     pub(super) events: u64,
     names: Names,
     trace: Option<TraceSink<'a>>,
-    /// Every note with the step that caused it, its node and that node's life, where someone wants them.
+    /// Every note with the step that caused it, its node and that node's life, where the caller wants them.
     pub(super) notes: Option<Vec<Told>>,
     pub(super) mark: u32,
     pub(super) sent: u64,

@@ -1,4 +1,4 @@
-//! One writer's two connections to one storage node, and the wish to hear something back.
+//! One writer's two connections to one storage node, with waits for an answer that must come, or must not.
 
 use auriga_net::admin::{AdminReply, AdminRequest, ask};
 use auriga_net::frame::take_frame;
@@ -33,7 +33,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Creates a segment of a volume that nobody else uses.
+    /// Creates a segment of a volume that no other client uses.
     pub async fn with_fresh_segment(address: SocketAddr, cluster: ClusterId) -> Found<Node> {
         let volume = VolumeId(fastrand::u64(1 << 32..));
         let segment = SegmentId { volume, pg: PgId(0), member: auriga_protocol::MemberId(0) };

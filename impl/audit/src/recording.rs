@@ -40,9 +40,9 @@ pub enum Frame {
 pub struct Recorded {
     /// When, on the trace's clock: the `at` of the notes that came of it.
     pub at: Micros,
-    /// To whom.
+    /// The machine that it happened to.
     pub machine: Party,
-    /// What.
+    /// The event.
     pub what: Happened,
 }
 
@@ -168,7 +168,7 @@ impl Hasher for Crc {
     }
 }
 
-/// Where recordings go: frames of a length (u32, little-endian) and so many bytes of postcard.
+/// Where recordings go: frames of a length (u32, little-endian) and that many bytes of postcard.
 pub(crate) struct Recorder {
     file: File,
     buffer: Vec<u8>,
@@ -184,7 +184,7 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Takes it, to be written with the next [`Recorder::flush`]. Answers whether there is room for more.
+    /// Takes it, to be written with the next [`Recorder::flush`]. Returns whether there is room for more.
     pub(crate) fn record(&mut self, recorded: Recorded) -> io::Result<bool> {
         self.push(&Frame::Recorded(recorded))?;
         if self.left == 0 {

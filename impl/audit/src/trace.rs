@@ -1,8 +1,8 @@
 //! The trace: every [`Note`] of a process as one line of JSON, for the checker that judges runs of the real cluster.
 //!
-//! Off, it costs one branch. On, the lines of a step are in the file (by `write`, not synchronised) before anything else
-//! of that step leaves the machine: SIGKILL takes no line of anything that others can have seen, on the network, on disk
-//! or as a user. What nobody sees leaves within 100 ms.
+//! Off, it costs one branch. On, the lines of a step are in the file (by `write`, not synchronised) before anything
+//! else of that step leaves the machine: SIGKILL takes no line of anything that others can have seen, on the network,
+//! on disk or as a user. What no other process can see is written within 100 ms.
 
 use crate::recording::{Happened, Recorded, Recorder};
 use auriga_driver::clock;
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Longest time that a line stays in memory.
 pub const FLUSH_EVERY: Duration = Duration::from_millis(100);
 
-/// Bytes that wait in memory while nobody sees what they are about.
+/// Bytes of lines that may wait in memory while no other process can see what they tell of.
 const UNWRITTEN_MAX: usize = 1 << 18;
 
 /// One line.

@@ -8,9 +8,9 @@
 //! message; within one machine it is the order of steps.
 //!
 //! **What was lost.** [`Coverage`] says whether anything can be. A trace by `trace.rs` lacks nothing that anybody else can
-//! have seen, whatever was killed: then what was not heard was not said. Traces by other means (the simulation's, in
+//! have seen, whatever was killed: then a line that is missing was never said. Traces by other means (the simulation's, in
 //! tests), or of a host that lost its power, may lack the last lines of each process. The observer is told where they end,
-//! and takes nothing that was not heard for evidence. So a correct run is never refused; a broken one is refused when what
+//! and takes no missing line for evidence. So a correct run is never refused; a broken one is refused when what
 //! was written down shows it. A gap inside a process's numbers is no kill: then the trace itself is broken, and that is
 //! said.
 //!
@@ -195,7 +195,7 @@ fn check(processes: &[Process], coverage: Coverage) -> Report {
     report
 }
 
-/// All members of the groups of this run. Each is in doubt until it is first heard: its process may have been started
+/// All members of the groups of this run. Each is in doubt until its first line: its process may have been started
 /// and killed before it wrote a line.
 fn members(processes: &[Process]) -> BTreeSet<SegmentId> {
     let lines = processes.iter().flat_map(|process| &process.lines);

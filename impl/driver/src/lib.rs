@@ -1,14 +1,14 @@
 //! The one driver: runs any [`Machine`] and hands its effects to [`Ports`].
 //!
-//! There is no task and no queue between an input and its step. Whoever has an input (a FUSE thread, the journal's
-//! thread, a tokio task that read a frame) takes the machine's lock and steps it: on the write path each hop to another
-//! thread would cost more than the step itself.
+//! There is no task and no queue between an input and its step. The thread that has an input (a FUSE thread, the
+//! journal's thread, a tokio task that read a frame) takes the machine's lock and steps it: on the write path each hop
+//! to another thread would cost more than the step itself.
 //!
 //! Four promises to ports:
 //! - effects arrive in the order of the steps that caused them (the machine promises no order *within* a step);
 //! - the notes of a step come before its other effects, so that what others saw can have been written down;
 //! - the machine's lock is free while effects are handed over, so others can step meanwhile;
-//! - answers are given with no lock held: whoever is answered may ask again at once.
+//! - answers are given with no lock held: the receiver of an answer may ask again at once.
 //!
 //! The driver decides nothing. What the protocol decides is in `auriga-protocol`; how bytes travel is in `auriga-net`.
 //!
@@ -119,7 +119,7 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
         result
     }
 
-    /// Tells the notes among `effects`; answers whether there is anything else.
+    /// Hands the notes among `effects` to the ports. Returns whether there is any other effect.
     fn tell(&self, now: Micros, effects: &[Effect<M>]) -> bool {
         let mut others = false;
         for effect in effects {

@@ -46,7 +46,7 @@ impl<T: Copy + Ord> Timers<T> {
         }
     }
 
-    /// Fires timers as they become due, for ever.
+    /// Fires timers as they become due, until the future is dropped.
     pub async fn run(&self, fire: impl Fn(T)) {
         loop {
             let first = lock(&self.queue).order.first().map(|(at, _)| *at);

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 pub enum AdminRequest {
     /// Create an empty segment. Asking again for the same changes nothing.
     CreateSegment {
-        /// Which.
+        /// The segment to create.
         id: SegmentId,
         /// Its group's first membership.
         membership: Membership,

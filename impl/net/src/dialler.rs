@@ -18,7 +18,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// Longest wait: a node that comes back is dialled within this time.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
-/// Dials `address` for ever, connecting `outbox` whenever that succeeds. What the peer sends goes to `receiver`.
+/// Dials `address` again and again, and connects `outbox` whenever that succeeds. What the peer sends goes to
+/// `receiver`.
 pub async fn keep_connected(address: SocketAddr, own: Hello, outbox: Arc<Outbox>, mut receiver: impl Receiver) {
     let mut backoff = BACKOFF_MIN;
     let mut said_unreachable = false;

@@ -4,10 +4,10 @@
 //! hello   magic "AURIGA" │ version u16 │ cluster u128 │ role u8 │ name length u8 │ name (UTF-8)
 //! answer  status u8, then, when it is 0, the acceptor's own hello
 //! ```
-//! Integers are little-endian. The dialler speaks first. Whoever sends another magic gets no answer at all.
+//! Integers are little-endian. The dialler speaks first. A dialler that sends another magic gets no answer.
 //!
 //! The cluster's identity keeps clusters apart that share a network by mistake. It is no secret and no authentication:
-//! whoever can reach the port and knows the identity is believed.
+//! a peer that can reach the port and knows the identity is believed.
 
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};

@@ -1,4 +1,4 @@
-//! Accepts connections, so many and no more.
+//! Accepts connections, up to a fixed number.
 
 use crate::connection::{self, Receiver};
 use crate::handshake::{self, HandshakeError, Hello};
@@ -36,7 +36,7 @@ impl Default for ListenLimits {
     }
 }
 
-/// Accepts for ever. Dropping the future closes every connection that it accepted.
+/// Accepts connections until the future is dropped, which closes every connection that it accepted.
 pub async fn listen(
     listener: TcpListener,
     own: Hello,

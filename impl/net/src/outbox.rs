@@ -51,7 +51,7 @@ impl Outbox {
         Arc::new(Outbox { traffic, bytes_max, state: Mutex::default(), attention: Notify::new() })
     }
 
-    /// Queues a frame for the next [`Outbox::flush`], or drops it. Answers whether it was queued.
+    /// Queues a frame for the next [`Outbox::flush`], or drops it. Returns whether it was queued.
     pub fn push(&self, frame: &Encoded, to: Option<Party>) -> bool {
         let mut state = lock(&self.state);
         let waiting = state.queued.len() + state.unsent.len();

@@ -5,7 +5,7 @@
 //! nothing at all when every byte is zero, so that pages that were never written cost nothing.
 //!
 //! Both types check their bytes when they are made, also when they come from the network or a disk. So applying a
-//! delta to a page always works, and whoever holds one needs no error path.
+//! delta to a page always works, and needs no error path.
 
 use crate::image::is_zero;
 use crate::{MalformedPage, PAGE_SIZE, PageImage, ZERO_PAGE};

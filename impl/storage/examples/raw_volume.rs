@@ -3,7 +3,7 @@
 //! ```text
 //! raw_volume [--seconds 5] [--writers 1,32] [--bytes 256] [--dir DIR] [--memory]
 //! ```
-//! Each writer submits one record of so many random bytes, waits until it is durable, and goes on. All share one thread,
+//! Each writer submits one record of random bytes, waits until it is durable, and goes on. All share one thread,
 //! as the load generator's goroutines on the other side of `bench/raw-volume.sh` share threads, and as a mount has no
 //! thread for each of its users: durability is told by a callback.
 //! Beside it, and before it, the machine is measured: one `fdatasync` after an append of the same size, and one
@@ -227,7 +227,7 @@ fn write_for(volume: &RemoteVolume, writers: usize, options: &Options) -> Result
     Ok(latencies)
 }
 
-/// Records of so many random bytes, anywhere.
+/// Makes records of `bytes` random bytes each, at random places.
 struct RandomChange {
     bytes: usize,
     content: [u8; PAGE_SIZE],

@@ -97,7 +97,8 @@ impl Drop for InboundReceiver {
     }
 }
 
-/// On connections that this node dialled, nobody speaks: each side dials its own.
+/// Refuses every frame: on a connection that this node dialled the other side is silent, because each side dials its
+/// own.
 pub(super) struct Silent;
 
 impl Receiver for Silent {

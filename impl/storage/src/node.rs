@@ -139,7 +139,7 @@ impl Node {
         touched
     }
 
-    /// Answers whether the outbox needs a flush.
+    /// Queues a frame. Returns whether the outbox needs a flush.
     fn push(&self, outbox: &Arc<Outbox>, encoded: &Encoded, to: Party) -> bool {
         if self.faults.is_partitioned_from(&outbox.peer()) {
             return false;
@@ -190,7 +190,7 @@ impl Node {
     }
 }
 
-/// What the disk tells a node, for as long as there is one.
+/// Receives the disk's events for a node, for as long as there is one.
 pub(super) struct NodeEvents(pub Weak<Node>);
 
 impl DiskEvents for NodeEvents {

@@ -15,7 +15,7 @@ use std::time::Instant;
 /// Opens the store in `dir`, and makes it where there is none.
 ///
 /// # Errors
-/// When the directory is someone else's, in use or unreadable, for a person to read.
+/// Returns a sentence for a person when the directory is another node's, in use, or unreadable.
 pub fn open_store(dir: &Path, options: Options) -> Result<Opened, String> {
     let (store, survived) = Store::open(dir, options).map_err(|error| error.to_string())?;
     Ok(Opened { disk: Arc::new(StoreDisk { store, meter: Arc::default() }), survived })
@@ -50,7 +50,7 @@ impl Meter {
     }
 }
 
-/// Passes on what the store tells.
+/// Passes the store's events on.
 struct Teller {
     events: Arc<dyn DiskEvents>,
     meter: Arc<Mutex<Meter>>,

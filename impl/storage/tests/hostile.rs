@@ -1,4 +1,4 @@
-//! Strangers and broken peers: each loses its own connection, and nobody else notices.
+//! Strangers and broken peers: each loses its own connection, and no other peer is affected.
 
 mod common;
 

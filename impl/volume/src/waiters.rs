@@ -1,8 +1,8 @@
 //! Those who wait for durability, in LSN order.
 //!
 //! A waiter is answered exactly once: when VDL reaches its LSN, when its deadline has passed, or when the volume will
-//! never be durable again (fenced, closed). This type only keeps the list; whoever takes callbacks out of it calls
-//! them *after* releasing its own locks, because a callback may submit again.
+//! never be durable again (fenced, closed). This type only keeps the list. A caller that takes callbacks out of it
+//! calls them *after* releasing its own locks, because a callback may submit again.
 
 use crate::{Callback, VolumeError};
 use auriga_protocol::Lsn;
@@ -22,7 +22,7 @@ struct Waiter {
 }
 
 /// Callbacks that are ready to be called, each with its result. Call them without holding a lock.
-#[must_use = "a waiter that is never called back waits for ever"]
+#[must_use = "a waiter that is never called back waits indefinitely"]
 #[derive(Default)]
 pub(crate) struct Ready(Vec<(Callback<()>, Result<(), VolumeError>)>);
 

@@ -6,7 +6,7 @@ use auriga_protocol::{Defect, Defects};
 
 /// A defect, and where it shows.
 pub struct Planted {
-    /// Which.
+    /// The planted defect.
     pub defect: Defect,
     /// The scope's name in `registry.rs`.
     pub scope: &'static str,

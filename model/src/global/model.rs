@@ -195,7 +195,7 @@ impl Model for GlobalModel {
         }
     }
 
-    /// As a counterexample tells it: for the explorer.
+    /// Returns the step as a counterexample prints it, for the explorer.
     fn format_step(&self, world: &World, action: Action) -> Option<String> {
         Some(self.line(world, &action))
     }

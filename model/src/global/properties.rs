@@ -103,7 +103,7 @@ fn is_kept(world: &World, commit: &Acknowledged) -> bool {
     disk.records.contains(&wanted) || disk.snapshots.iter().any(|snapshot| snapshot.records.contains(&wanted))
 }
 
-/// R-GLOBAL-3: what was acknowledged in a lineage is on the disk of whoever continues it.
+/// R-GLOBAL-3: what was acknowledged in a lineage is on the disk of the region that continues the lineage.
 fn primaries_are_complete(world: &World) -> bool {
     let primaries = world.regions.iter().enumerate().filter(|(index, _)| is_own(world, *index));
     primaries.into_iter().all(|(_, node)| {

@@ -63,13 +63,13 @@ pub struct ControllerNode {
 /// A commit that a user was told of.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Acknowledged {
-    /// By whom.
+    /// The region that acknowledged it.
     pub region: RegionId,
-    /// In which branch.
+    /// The branch's global epoch.
     pub global_epoch: GlobalEpoch,
-    /// Where.
+    /// Its position.
     pub lsn: Lsn,
-    /// What.
+    /// Its content.
     pub payload: Payload,
 }
 

@@ -198,7 +198,7 @@ impl World {
         self.step_changer(Input::Durable(append));
     }
 
-    /// Every disk is prompt but that of whoever may still crash.
+    /// Completes the pending appends of every disk but that of the party that may still crash.
     pub(super) fn fsync_the_prompt(&mut self) {
         while self.doomed != Some(Doomed::Changer) && !self.changer_pending.is_empty() {
             self.fsync_changer();

@@ -212,7 +212,7 @@ impl Volume {
         }
     }
 
-    /// A user hears.
+    /// Delivers an answer to its user.
     fn answered(&self, world: &mut World, index: usize, token: Token, answer: Answer<Mark>) {
         match answer {
             Answer::Submitted(last) => self.submitted(world, index, token, last),

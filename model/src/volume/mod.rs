@@ -168,7 +168,7 @@ impl Model for Volume {
         }
     }
 
-    /// As a counterexample tells it: for the explorer.
+    /// Returns the step as a counterexample prints it, for the explorer.
     fn format_step(&self, before: &World, step: Step) -> Option<String> {
         Some(self.line(before, &step))
     }

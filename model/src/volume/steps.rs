@@ -20,11 +20,11 @@ pub enum Step {
     Misroute(usize, MemberId),
     /// The oldest pending append of this node is durable.
     Fsync(usize),
-    /// This node crashes; so many pending appends survive.
+    /// This node crashes; this many pending appends survive.
     Crash(usize, usize),
-    /// All nodes of this zone crash; of each so many pending appends survive.
+    /// All nodes of this zone crash; of each, this many pending appends survive.
     CrashZone(usize, Vec<usize>),
-    /// This node crashes, and its journal is found damaged: of its entries so many are left.
+    /// This node crashes, and its journal is found damaged: this many of its entries are left.
     Lose(usize, usize),
     /// This node's journal is cleaned: what was replaced goes, and what is left stands in another order.
     Clean(usize),
@@ -110,8 +110,9 @@ impl Volume {
             if writer.role() == Role::Open && world.left.submits > 0 {
                 steps.push(Step::Submit(index));
             }
-            // A writer that was overtaken and does not know it may still read: what it sees is old, and its users are
-            // cut off by whoever promoted the new one. Where operations are judged, users ask the newest open writer.
+            // A writer that was overtaken and does not know it may still read: what it sees is old, and the
+            // control plane that promoted the new one has cut its users off. Where operations are judged, users ask the
+            // newest open writer.
             let may_read = !self.scale.linearizable || newest_open == Some(index);
             if writer.role() == Role::Open && world.left.reads > 0 && may_read {
                 let pages: BTreeSet<PageId> = self.scale.workload.iter().flatten().copied().collect();

@@ -11,9 +11,9 @@ pub enum TraceError {
     /// A file or folder can't be read.
     #[error("{path}: {error}")]
     Unreadable {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The operating system's reason.
         error: io::Error,
     },
     /// There is no trace file.

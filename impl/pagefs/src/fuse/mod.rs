@@ -5,8 +5,8 @@
 //! answered: the file system bounds every wait by its deadline, because a PostgreSQL process that waits for an
 //! unanswered fsync can't even be killed.
 //!
-//! Files are opened for direct I/O: the kernel keeps no copy of their content, so what a process was told is written has
-//! reached the log. Names and attributes are cached by the kernel for long, as no one else changes them.
+//! Files are opened for direct I/O: the kernel keeps no copy of their content, so what a process was told is written
+//! has reached the log. Names and attributes are cached by the kernel for long, as no one else changes them.
 
 mod adapter;
 mod translate;
@@ -348,7 +348,7 @@ impl Filesystem for Adapter {
         }
     }
 
-    // The kernel asks for each of these once, hears that there is none, and does it (or does without) by itself.
+    // The kernel asks for each of these once. On ENOSYS it does the work itself, or does without.
 
     fn copy_file_range(
         &self,

@@ -1,4 +1,4 @@
-//! What storage says to a writer.
+//! Receives what storage sends to a writer.
 
 use super::Client;
 use auriga_net::connection::{ConnectionError, Receiver};
@@ -16,7 +16,7 @@ impl Receiver for WriterReceiver {
         match frame {
             Frame::Protocol(envelope) => {
                 let identity = ports.identity;
-                // Anything else is late mail for a writer that was here before.
+                // Anything else is a late reply to an earlier writer of this process.
                 if envelope.to == Party::Writer(identity.volume, identity.writer) {
                     self.0.input(Input::Message { from: envelope.from, message: envelope.message });
                 }

@@ -1,9 +1,9 @@
 //! A volume on real storage: the protocol's writer, run over connections to six or more storage nodes.
 //!
-//! Whoever submits steps the writer on its own thread. Nothing is sent until a *flush*; this module decides when:
-//! - as soon as somebody waits for durability: at once, on that thread, unless a flush is under way to storage; then
-//!   what others submit gathers, and leaves together some time after that one is durable. So batches grow with the load;
-//! - otherwise within two milliseconds, in the background: page writes that nobody waits for travel together.
+//! A thread that submits steps the writer itself. Nothing is sent until a *flush*. This module decides when:
+//! - A caller waits for durability: the flush is at once, on that caller's thread. If a flush is still on its way to
+//!   storage, commits gather instead, and leave together after that flush is durable. So batches grow with the load.
+//! - No caller waits: the flush is within two milliseconds, in the background. So page writes travel together.
 //!
 //! It decides nothing else: what is durable, where pages are read, who is fenced is the writer's business
 //! (`auriga-protocol`). `create.rs` makes a volume; `ports.rs` is where the writer's effects go; `flush.rs`,
@@ -83,7 +83,7 @@ struct Client {
 }
 
 impl RemoteVolume {
-    /// Becomes the volume's writer: recovers it in a higher volume epoch, which fences whoever was the writer before.
+    /// Becomes the volume's writer: recovers it in a higher volume epoch, which fences the writer before it.
     /// Needs a tokio runtime, on which its tasks then run.
     ///
     /// # Errors
@@ -161,7 +161,7 @@ impl RemoteVolume {
         self.client.role.subscribe()
     }
 
-    /// Why it serves no more (fenced, closed), if it doesn't. Whoever was refused anything because of a newer writer
+    /// Why it serves no more (fenced, closed), if it doesn't. A caller that was refused because of a newer writer
     /// finds that writer named here from then on.
     pub fn ended(&self) -> Option<VolumeError> {
         let by = self.client.driver.ports().fenced_by();
@@ -169,8 +169,8 @@ impl RemoteVolume {
         self.client.waiting.ended().or(fenced)
     }
 
-    /// Makes everything submitted durable, as far as that is possible by `deadline`, then ends: whoever still waits is
-    /// answered `Closed`. Answers whether everything is durable.
+    /// Makes everything submitted durable, as far as that is possible by `deadline`, then ends. Callers
+    /// that still wait are answered `Closed`. Returns whether everything is durable.
     pub async fn close(&self, deadline: Instant) -> bool {
         self.client.flush();
         let all_is_durable = || self.client.driver.look(Writer::all_is_durable);
@@ -217,7 +217,7 @@ impl Volume for RemoteVolume {
                     self.client.submitted(weight);
                     return Ok(lsn);
                 }
-                // Whoever hears of it from here may ask at once why the volume has ended.
+                // A caller that receives this error may ask at once why the volume has ended.
                 Err(SubmitRefused::Fenced { by }) => return Err(self.client.end_fenced(by)),
                 Err(SubmitRefused::BackPressure | SubmitRefused::NotOpen) => {
                     self.client.flush(); // What fills the window may be what has not been sent.
@@ -252,7 +252,7 @@ impl Volume for RemoteVolume {
         };
         let begun: Vec<(Token, PageId)> = reads.into_iter().map(begin).collect();
         if let Some(error) = self.client.waiting.ended() {
-            return ports.end_reads(error); // It ended just now, and nobody looks any more.
+            return ports.end_reads(error); // The volume ended just now, and no task will look at these reads.
         }
         // One step, so that the requests leave together.
         self.client.step(|writer, now, effects| {
@@ -275,7 +275,7 @@ impl Client {
         writer.step(now, input, effects);
     }
 
-    /// Steps the writer, then tells those who wait what has become of it.
+    /// Steps the writer, then answers the waiters that the step concerns.
     fn step<R>(&self, act: impl FnOnce(&mut Writer<Delta>, Micros, &mut WriterEffects) -> R) -> R {
         let (result, vdl, role, volume_epoch) = self.driver.step(|writer, now, effects| {
             let result = act(writer, now, effects);
@@ -283,7 +283,7 @@ impl Client {
         });
         let moved = self.vdl.fetch_max(vdl.0, SeqCst) < vdl.0;
         if moved {
-            self.driver.ports().trace.flush(); // Before a user hears of it.
+            self.driver.ports().trace.flush(); // Before a user can see the new VDL.
             let durable = self.waiting.durable(vdl);
             self.flush_what_gathered(durable.len());
             durable.call();

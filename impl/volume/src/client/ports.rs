@@ -63,17 +63,17 @@ impl WriterPorts {
         }
     }
 
-    /// Who fenced this writer; zero while nobody has.
+    /// Returns the volume epoch that fenced this writer, or zero.
     pub fn fenced_by(&self) -> VolumeEpoch {
         VolumeEpoch(self.fenced_by.load(SeqCst))
     }
 
-    /// Somebody wants `page`.
+    /// Keeps a read until its page arrives, or `deadline` passes.
     pub fn begin_read(&self, token: Token, page: PageId, deadline: Instant, callback: Callback<PageRead>) {
         lock(&self.reads).insert(token, Reading { page, deadline, callback, postponed: false });
     }
 
-    /// Answers the reads whose deadline has passed; tells which, so that the writer can forget them too.
+    /// Answers the reads whose deadline has passed. Returns their tokens, so that the writer can forget them, too.
     pub fn expire_reads(&self, now: Instant) -> Vec<Token> {
         let mut reads = lock(&self.reads);
         let expired: Vec<_> = reads.iter().filter(|(_, read)| read.deadline <= now).map(|(token, _)| *token).collect();
