@@ -11,8 +11,8 @@
 //! **What it never does.** It decides nothing that safety rests on: `auriga-protocol` does. Messages may be lost, late
 //! or doubled. It keeps nothing on disk.
 //!
-//! **Where to go next.** `interface.rs` (the trait), `client/` (the real one; `flush.rs` and `gather.rs` are the group
-//! commit), `memory_volume.rs`.
+//! **Where to go next.** `interface.rs` (the trait), `client/` (the real one; `group_commit/` decides when
+//! commits are sent), `memory_volume.rs`.
 
 pub mod client;
 mod interface;

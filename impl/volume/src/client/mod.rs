@@ -6,13 +6,12 @@
 //! - No caller waits: the flush is within two milliseconds, in the background. So page writes travel together.
 //!
 //! It decides nothing else: what is durable, where pages are read, who is fenced is the writer's business
-//! (`auriga-protocol`). `create.rs` makes a volume; `ports.rs` is where the writer's effects go; `flush.rs`,
-//! `gather.rs` and `waiting.rs` are what the paragraph above says.
+//! (`auriga-protocol`). `create.rs` makes a volume; `ports.rs` is where the writer's effects go; `group_commit/` and
+//! `waiting.rs` are what the paragraph above says.
 
 mod config;
 mod create;
-mod flush;
-mod gather;
+mod group_commit;
 mod inbound;
 mod ports;
 mod waiting;
@@ -30,7 +29,7 @@ use auriga_net::{Hello, Role as ConnectionRole};
 use auriga_page::Delta;
 use auriga_protocol::writer::{Request, Role, SubmitRefused, WriterIdentity, WriterStatus};
 use auriga_protocol::{Change, Effects, Input, Lsn, Machine, Micros, PageId, Token, VolumeEpoch, Writer, WriterId};
-use flush::Flushing;
+use group_commit::Flushing;
 use inbound::WriterReceiver;
 use ports::WriterPorts;
 use std::hash::{BuildHasher, RandomState};
@@ -128,7 +127,7 @@ impl RemoteVolume {
             }
         }
         tasks.spawn(run_timers(client.clone()));
-        tasks.spawn(flush::flush_lazily(client.clone()));
+        tasks.spawn(group_commit::flush_lazily(client.clone()));
         tasks.spawn(sweep(client.clone()));
         RemoteVolume { client, tasks: Mutex::new(tasks) }
     }
@@ -285,7 +284,7 @@ impl Client {
         if moved {
             self.driver.ports().trace.flush(); // Before a user can see the new VDL.
             let durable = self.waiting.durable(vdl);
-            self.flush_what_gathered(durable.len());
+            self.flush_next_batch(durable.len());
             durable.call();
         }
         if role > *self.role.borrow() {

@@ -1,21 +1,24 @@
-//! When what was submitted is sent.
+//! Group commit: when what was submitted is sent.
 //!
-//! What somebody waits for leaves at once when nothing is under way to storage; else it gathers, and [`Gather`] says when
-//! it leaves: at the latest, a look once in a millisecond finds it overdue. What nobody waits for leaves with one of those
-//! looks.
+//! - A commit is sent at once when no batch is on its way to storage. Otherwise it waits for the next batch;
+//!   [`GroupCommit`] decides when that is sent (`policy.rs` has the algorithm, and why).
+//! - What no caller waits for is sent by the next look, at most a millisecond later. The same look finds a batch that is
+//!   overdue.
+
+mod policy;
 
 use super::Client;
-use super::gather::Gather;
 use auriga_driver::lock;
 use auriga_protocol::writer::Request;
 use auriga_protocol::{Input, Lsn, Token, Writer};
+use policy::GroupCommit;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// Bytes of records that may gather while nobody waits for them.
+/// Bytes of records that may gather while no caller waits for them.
 const UNSENT_MAX: usize = 256 << 10;
 
 /// How long until a look at what has gathered.
@@ -30,17 +33,17 @@ pub(super) struct Flushing {
     wanted: AtomicBool,
     /// Some thread flushes, and will see `wanted`.
     busy: AtomicBool,
-    /// Everything allocated through here has been handed to the network. Raised under the lock of `gather`.
+    /// Everything allocated through here has been handed to the network. Raised under the lock of `policy`.
     through: AtomicU64,
     unsent: AtomicUsize,
-    gather: Mutex<Gather>,
+    policy: Mutex<GroupCommit>,
     lazily: Notify,
     /// A look is coming anyway: no need to ask for it again.
     scheduled: AtomicBool,
 }
 
 impl Client {
-    /// A mini-transaction of `weight` bytes was submitted.
+    /// Counts a submitted mini-transaction of `weight` bytes, and sends what was submitted if that is much.
     pub(super) fn submitted(&self, weight: usize) {
         let unsent = self.flushing.unsent.fetch_add(weight, SeqCst) + weight;
         if unsent >= UNSENT_MAX {
@@ -50,23 +53,23 @@ impl Client {
         }
     }
 
-    /// Somebody waits for `lsn`.
+    /// Sends what was submitted if the commit at `lsn` need not wait for the next batch.
     pub(super) fn flush_through(&self, lsn: Lsn) {
         let is_time = {
-            let mut gather = lock(&self.flushing.gather);
-            self.flushing.through.load(SeqCst) < lsn.0 && gather.wait()
+            let mut policy = lock(&self.flushing.policy);
+            self.flushing.through.load(SeqCst) < lsn.0 && policy.enqueue()
         };
         if is_time {
             self.flush();
         }
     }
 
-    /// VDL has moved, and so many who waited for it were told.
-    pub(super) fn flush_what_gathered(&self, released: usize) {
+    /// Sends the next batch if it is time: VDL has moved, and `released` commits were answered.
+    pub(super) fn flush_next_batch(&self, released: usize) {
         let is_time = {
-            let mut gather = lock(&self.flushing.gather);
+            let mut policy = lock(&self.flushing.policy);
             let is_settled = self.vdl.load(SeqCst) >= self.flushing.through.load(SeqCst);
-            is_settled && gather.settled(released, Instant::now())
+            is_settled && policy.batch_durable(released, Instant::now())
         };
         if is_time {
             self.flush();
@@ -78,7 +81,7 @@ impl Client {
         let flushing = &self.flushing;
         flushing.wanted.store(true, SeqCst);
         let mut turns = 0;
-        // Asked again after `busy` is given up: someone may have wanted a flush just before.
+        // Asked again after `busy` is given up: another thread may have wanted a flush just before.
         while flushing.wanted.load(SeqCst) && !flushing.busy.swap(true, SeqCst) {
             while turns < TURNS_MAX && flushing.wanted.swap(false, SeqCst) {
                 self.flush_now();
@@ -97,11 +100,11 @@ impl Client {
         self.step(|writer, now, effects| {
             // Before anything leaves, so that no answer to it comes too early.
             let allocated = Writer::allocated(writer).0;
-            let mut gather = lock(&flushing.gather);
+            let mut policy = lock(&flushing.policy);
             if flushing.through.fetch_max(allocated, SeqCst) < allocated {
-                gather.sent(Instant::now());
+                policy.sent(Instant::now());
             }
-            drop(gather);
+            drop(policy);
             let request = Input::Request { token: Token(0), request: Request::Flush };
             self.take(writer, now, request, effects);
         });
@@ -117,11 +120,11 @@ impl Flushing {
 
     fn is_overdue(&self) -> bool {
         let unsent = self.unsent.load(SeqCst) > 0;
-        self.wanted.load(SeqCst) || lock(&self.gather).is_overdue(unsent, Instant::now())
+        self.wanted.load(SeqCst) || lock(&self.policy).is_overdue(unsent, Instant::now())
     }
 }
 
-/// Flushes what nobody waits for, and what has gathered for long.
+/// Flushes what no caller waits for, and batches that are overdue.
 pub(super) async fn flush_lazily(client: Arc<Client>) {
     loop {
         client.flushing.lazily.notified().await;
