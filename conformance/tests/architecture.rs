@@ -115,6 +115,15 @@ fn planted_defects_are_compiled_only_into_what_judges() {
 }
 
 #[test]
+fn only_the_binary_links_rehearsals() {
+    let links = |package: &Package| package.any.contains("auriga-rehearsal");
+    let linkers: Vec<String> = packages().into_iter().filter(|(_, p)| links(p)).map(|(name, _)| name).collect();
+    assert_eq!(linkers, ["auriga"]);
+    let manifest = fs::read_to_string(root().join("impl/auriga/Cargo.toml")).expect("readable");
+    assert!(manifest.contains(r#"rehearsal = ["dep:auriga-rehearsal"]"#), "a package may leave them out");
+}
+
+#[test]
 fn pages_and_deltas_know_no_disk_and_no_network() {
     let allowed = ["auriga-protocol", "bytes", "postcard", "serde", "thiserror"].map(str::to_owned);
     let page = &packages()["auriga-page"];
