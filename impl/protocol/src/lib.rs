@@ -23,6 +23,65 @@
 //!    in traces and scripts.
 //! 7. [`membership`]: replacing a group's member. [`global`]: regions: switchover, failover, rejoin.
 //!
+//! # One machine, driven by hand
+//!
+//! A driver gives a machine inputs and carries out its effects. Here the reader is the driver. A writer asks a segment to
+//! seal; the segment answers only after the driver has said that the promise is durable.
+//!
+//! ```
+//! use auriga_protocol::segment::Survived;
+//! use auriga_protocol::writer::WriterIdentity;
+//! use auriga_protocol::*;
+//!
+//! /// What records carry: here, a number that is added to the page.
+//! #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+//! struct Add(u64);
+//! impl Payload for Add {
+//!     type Page = u64;
+//!     fn apply(&self, page: &mut u64) {
+//!         *page += self.0;
+//!     }
+//!     fn weight(&self) -> usize {
+//!         8
+//!     }
+//! }
+//!
+//! let (volume, now) = (VolumeId(1), Micros(0));
+//! let who = WriterIdentity { volume, writer: WriterId(7) };
+//! let mut effects = Effects::default();
+//! let _writer = Writer::<Add>::boot(&WriterConfig::default(), who, (), now, &mut effects);
+//! // A writer begins by asking every segment to refuse older writers.
+//! let sent = effects.drain().find_map(|effect| match effect {
+//!     Effect::Multicast { to, message } => Some((to, message)),
+//!     _ => None,
+//! });
+//! let (to, seal) = sent.expect("a new writer speaks first");
+//! assert_eq!((to.len(), seal.name()), (6, "Seal"));
+//!
+//! // One of the six segments, on the disk that creating it leaves.
+//! let id = SegmentId { volume, pg: PgId(0), member: MemberId(0) };
+//! let disk = Survived::created(Membership::initial(QuorumSet::aurora()));
+//! let mut effects = Effects::default();
+//! let mut segment = Segment::<Add>::boot(&SegmentConfig::default(), id, disk, now, &mut effects);
+//! effects.drain().for_each(drop); // Its first timers.
+//!
+//! let from = Party::Writer(volume, who.writer);
+//! segment.step(now, Input::Message { from, message: seal }, &mut effects);
+//! let append = effects.drain().find_map(|effect| match effect {
+//!     Effect::Append { id, .. } => Some(id),
+//!     Effect::Send { .. } => panic!("a promise is not given before it is durable (R-FENCE-2)"),
+//!     _ => None,
+//! });
+//!
+//! // The driver writes the entry to its log, and says so.
+//! segment.step(now, Input::Durable(append.expect("a promise to keep")), &mut effects);
+//! let answered = effects.as_slice().iter().any(|effect| match effect {
+//!     Effect::Send { to, message } => *to == from && message.name() == "Sealed",
+//!     _ => false,
+//! });
+//! assert!(answered);
+//! ```
+//!
 //! Rule numbers such as `R-WRITE-2` refer to `specs/rules.md`.
 #![no_std]
 #![forbid(unsafe_code)]
