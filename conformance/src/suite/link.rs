@@ -5,7 +5,9 @@ use auriga_net::frame::take_frame;
 use auriga_net::handshake::{ClusterId, Hello, Role, dial};
 use auriga_net::{Encoded, Frame};
 use auriga_page::Delta;
-use auriga_protocol::{Membership, Message, Party, PgId, QuorumSet, Refusal, SegmentId, VolumeId, WriterId};
+use auriga_protocol::{
+    Charter, Membership, Message, Party, PgId, QuorumSet, Refusal, SegmentId, VolumeId, WriterConfig, WriterId,
+};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -38,7 +40,8 @@ impl Node {
         let volume = VolumeId(fastrand::u64(1 << 32..));
         let segment = SegmentId { volume, pg: PgId(0), member: auriga_protocol::MemberId(0) };
         let membership = Membership::initial(QuorumSet::aurora());
-        let request = AdminRequest::CreateSegment { id: segment, membership };
+        let charter = Charter { label: volume.0, shape: WriterConfig::default().shape() };
+        let request = AdminRequest::CreateSegment { id: segment, membership, charter };
         match ask(address, cluster, &request, PATIENCE).await.map_err(said)? {
             AdminReply::Done => Ok(Node { address, cluster, segment }),
             other => Err(format!("asked to create a segment, the node replied {other:?}")),

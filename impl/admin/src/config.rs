@@ -49,6 +49,9 @@ pub struct InstanceConfig {
     pub name: String,
     /// The volume's number.
     pub volume: u64,
+    /// The volume's identity, as `create-volume` tells it: where it is given, no other volume of that number is opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// Protection groups of the volume; fixed when it is created.
     #[serde(default = "one")]
     pub groups: u16,

@@ -5,6 +5,7 @@ use auriga_net::ClusterId;
 use auriga_net::admin::{self, AdminReply, AdminRequest, NodeStatus};
 use auriga_protocol::VolumeId;
 use auriga_volume::{CreateError, VolumeConfig};
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,7 @@ pub async fn ask(address: SocketAddr, cluster: &str, request: AdminRequest) -> R
 /// Not reached.
 pub async fn status(address: SocketAddr, cluster: &str) -> Result<NodeStatus, AskError> {
     match ask(address, cluster, AdminRequest::Status).await? {
-        AdminReply::Status(status) => Ok(status),
+        AdminReply::Status(status) => Ok(*status),
         _ => Err(AskError::Nonsense { address }),
     }
 }
@@ -74,6 +75,8 @@ pub async fn status(address: SocketAddr, cluster: &str) -> Result<NodeStatus, As
 pub fn volume_config(config: &InstanceConfig) -> VolumeConfig {
     let members = crate::config::members(config.storage.iter().map(|storage| storage.address));
     let mut volume = VolumeConfig::new(&config.name, cluster_id(&config.cluster), VolumeId(config.volume), members);
+    // Its identity is found out when it is opened.
+    volume.label = config.volume;
     volume.writer.geometry.groups = config.groups;
     if let Some(limit) = config.allocation_limit {
         volume.writer.allocation_limit = limit;
@@ -81,10 +84,33 @@ pub fn volume_config(config: &InstanceConfig) -> VolumeConfig {
     volume
 }
 
-/// Creates the segments of a volume, six for each protection group. Doing it again changes nothing.
+/// Creates the segments of a volume, six for each protection group; answers the volume's identity.
 ///
 /// # Errors
-/// Every storage process must answer, or the volume would begin its life with copies missing.
-pub async fn create_volume(config: &InstanceConfig) -> Result<(), CreateError> {
-    auriga_volume::create_volume(&volume_config(config), Instant::now() + CREATE_LIMIT).await
+/// Every storage process must answer, and none may hold anything of a volume of that number.
+pub async fn create_volume(config: &InstanceConfig) -> Result<VolumeId, CreateError> {
+    let volume = VolumeConfig { volume: fresh_volume_id(), ..volume_config(config) };
+    auriga_volume::create_volume(&volume, Instant::now() + CREATE_LIMIT).await
+}
+
+/// Random: volumes of two clusters must never share an identity. The hasher's keys come from the operating system's
+/// randomness.
+fn fresh_volume_id() -> VolumeId {
+    VolumeId(RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now())))
+}
+
+/// A volume's identity as it is written in configurations.
+pub fn identity_text(volume: VolumeId) -> String {
+    volume.to_string()
+}
+
+/// The identity that a configuration names.
+///
+/// # Errors
+/// It is not one.
+pub fn identity_of(config: &InstanceConfig) -> Result<Option<VolumeId>, String> {
+    let Some(text) = &config.identity else { return Ok(None) };
+    let number = text.strip_prefix('v').and_then(|digits| digits.parse().ok());
+    let number = number.ok_or_else(|| format!("identity = {text:?}: not an identity, which is a v and a number"))?;
+    Ok(Some(VolumeId(number)))
 }

@@ -83,8 +83,11 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::CreateVolume { config } => {
             let config: InstanceConfig = config::read(&config)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(storage::create_volume(&config))?;
+            let identity = storage::identity_text(runtime.block_on(storage::create_volume(&config))?);
             println!("volume {} has its segments on all six storage processes", config.volume);
+            println!(
+                "so that no instance ever takes another one for it, add to its configuration: identity = \"{identity}\""
+            );
             Ok(ExitCode::SUCCESS)
         }
     }

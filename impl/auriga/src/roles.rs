@@ -3,7 +3,7 @@
 use crate::{planted, signals};
 use auriga_admin::config::members;
 use auriga_admin::config::{InstanceConfig, StorageConfig};
-use auriga_admin::storage::{cluster_id, volume_config};
+use auriga_admin::storage::{cluster_id, identity_of, volume_config};
 use auriga_audit::trace::Trace;
 use auriga_instance::node::{self, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
 use auriga_instance::supervise::{Ended, Event, events};
@@ -101,6 +101,7 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     volume.writer.defects = planted::defects()?;
     volume.trace = trace(&config.name, config.trace.as_deref(), config.trace_inputs_mib)?;
     let config = NodeConfig {
+        identity: identity_of(&config)?,
         volume,
         directory: config.directory,
         listen: config.listen,

@@ -8,13 +8,13 @@
 use crate::admin::{self, Question};
 use crate::health::{Health, HealthReport, Phase};
 use crate::postgres::cluster::{Authentication, Cluster, ClusterError};
-use crate::postgres::find::{self, FindError, Installation};
+use crate::postgres::find::{self, Installation};
 use crate::postgres::server::ServerSpec;
 use crate::postgres::user::{RunAs, UserError};
 use crate::supervise::{Ended, Event, end_fenced, supervise};
 use auriga_pagefs::{FsOptions, LoadError, Mount, MountError, MountOptions, PageFs, mkfs};
-use auriga_protocol::VolumeEpoch;
-use auriga_volume::{RemoteVolume, VolumeConfig, VolumeStatus};
+use auriga_protocol::{VolumeEpoch, VolumeId};
+use auriga_volume::{FindError, RemoteVolume, VolumeConfig, VolumeStatus, find_volume};
 use auriga_volume::{Volume, VolumeError};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -40,8 +40,10 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// What an instance needs to know.
 #[derive(Clone)]
 pub struct NodeConfig {
-    /// The volume, and where its storage is. Its name is the instance's name.
+    /// The volume by its label, and where its storage is. Its name is the instance's name.
     pub volume: VolumeConfig,
+    /// The volume's identity, where it is known: no other is opened.
+    pub identity: Option<VolumeId>,
     /// Local directory: mount point, sockets, logs. Nothing in it is needed.
     pub directory: PathBuf,
     /// Address that PostgreSQL listens on.
@@ -115,13 +117,16 @@ impl InstanceStatus {
 pub enum NodeError {
     /// No PostgreSQL.
     #[error(transparent)]
-    Find(#[from] FindError),
+    Find(#[from] find::FindError),
     /// Nobody to run it as.
     #[error(transparent)]
     User(#[from] UserError),
     /// The volume can't be opened.
     #[error("opening the volume: {0}")]
     Volume(#[from] VolumeError),
+    /// There is no such volume, or it isn't clear which it is.
+    #[error(transparent)]
+    NoVolume(#[from] FindError),
     /// Too few storage processes answer.
     #[error(
         "the volume could not be recovered within {RECOVERY_LIMIT:?}: that takes three of six copies of each protection \
@@ -246,21 +251,21 @@ fn open(
     health: &Health,
 ) -> Result<Opened, NodeError> {
     let begun = Instant::now();
-    tracing::info!(volume = %config.volume.volume, "recovering the volume");
+    tracing::info!(volume = config.volume.label, "recovering the volume");
     let opened = runtime.block_on(async {
         tokio::select! {
-            opened = RemoteVolume::open(config.volume.clone(), begun + RECOVERY_LIMIT) => Some(opened),
+            opened = find_and_open(config, begun + RECOVERY_LIMIT) => Some(opened),
             () = asked_to_stop(receiver) => None,
         }
     });
     let volume = match opened {
         Some(Ok(volume)) => volume,
-        Some(Err(VolumeError::TimedOut)) => {
+        Some(Err(NodeError::Volume(VolumeError::TimedOut))) => {
             let storage: Vec<_> = config.volume.members.values().map(SocketAddr::to_string).collect();
             return Err(NodeError::NoQuorum(storage.join(", ")));
         }
-        Some(Err(VolumeError::Fenced { by })) => return Ok(Opened::Not(end_fenced(health, by))),
-        Some(Err(error)) => return Err(error.into()),
+        Some(Err(NodeError::Volume(VolumeError::Fenced { by }))) => return Ok(Opened::Not(end_fenced(health, by))),
+        Some(Err(error)) => return Err(error),
         None => {
             tracing::info!("asked to stop before the volume was recovered");
             return Ok(Opened::Not(Ended::Stopped));
@@ -272,6 +277,12 @@ fn open(
         "WRITER: the volume is open; every earlier writer is fenced"
     );
     Ok(Opened::Volume(Arc::new(volume)))
+}
+
+/// Finds out which volume is meant, and becomes its writer.
+async fn find_and_open(config: &NodeConfig, deadline: Instant) -> Result<RemoteVolume, NodeError> {
+    let volume = find_volume(&config.volume, config.identity, deadline).await?;
+    Ok(RemoteVolume::open(VolumeConfig { volume, ..config.volume.clone() }, deadline).await?)
 }
 
 /// Returns once somebody wants the instance to stop. Nothing else is reported before PostgreSQL runs.

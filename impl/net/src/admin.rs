@@ -9,7 +9,7 @@ use crate::handshake::{ClusterId, HandshakeError, Hello, Role};
 use crate::traffic::MessageTraffic;
 use crate::{connection, outbox};
 use auriga_protocol::segment::SegmentStatus;
-use auriga_protocol::{Membership, SegmentId, Token};
+use auriga_protocol::{Charter, Held, Membership, SegmentId, Token};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub enum AdminRequest {
         id: SegmentId,
         /// Its group's first membership.
         membership: Membership,
+        /// What its volume is made as.
+        charter: Charter,
     },
     /// Tell your numbers.
     Status,
@@ -33,6 +35,8 @@ pub enum AdminRequest {
     Inject(Fault),
     /// Stop, gracefully.
     Stop,
+    /// Tell which segments you hold, of which volumes.
+    Holdings,
 }
 
 /// What it replies.
@@ -43,7 +47,9 @@ pub enum AdminReply {
     /// Not done, and why, for a person to read.
     Refused(String),
     /// Numbers.
-    Status(NodeStatus),
+    Status(Box<NodeStatus>),
+    /// Every segment that is held.
+    Holdings(Vec<Held>),
 }
 
 /// Ways to misbehave. Each replaces what was set before for the same thing.
@@ -79,6 +85,10 @@ pub struct NodeStatus {
     pub node: String,
     /// Its Availability Zone.
     pub az: String,
+    /// What it does, or why it does nothing.
+    pub condition: Condition,
+    /// What an operator should know of it, for a person to read: what it holds that it should not.
+    pub warnings: Vec<String>,
     /// Its segments.
     pub segments: Vec<(SegmentId, SegmentStatus)>,
     /// Frames and bytes by message, since it started.
@@ -91,6 +101,27 @@ pub struct NodeStatus {
     pub rss_bytes: u64,
     /// Seconds since it started.
     pub uptime_seconds: u64,
+}
+
+/// What a node does.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Condition {
+    /// It serves its segments.
+    Serving,
+    /// It has no segment: its directory is new or was lost. It asks its peers what it should have.
+    Blank {
+        /// How many of them have answered.
+        answered: usize,
+        /// How many there are.
+        peers: usize,
+    },
+    /// Its store can't be opened. It serves nothing, and says so.
+    Refused {
+        /// What was found.
+        found: String,
+        /// What to do.
+        advice: String,
+    },
 }
 
 /// A node's disk.
@@ -137,6 +168,22 @@ pub async fn ask(
 ) -> Result<AdminReply, AdminError> {
     let asking = ask_patiently(address, cluster, request);
     timeout(patience, asking).await.unwrap_or(Err(AdminError::TimedOut(patience)))
+}
+
+/// How long a node may take to tell what it holds.
+const HOLDINGS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks one process what it holds.
+///
+/// # Errors
+/// It does not answer, or refuses, and why, for a person to read.
+pub async fn holdings(address: SocketAddr, cluster: ClusterId) -> Result<Vec<Held>, String> {
+    match ask(address, cluster, &AdminRequest::Holdings, HOLDINGS_PATIENCE).await {
+        Ok(AdminReply::Holdings(held)) => Ok(held),
+        Ok(AdminReply::Refused(why)) => Err(why),
+        Ok(other) => Err(format!("it answered something else: {other:?}")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 async fn ask_patiently(

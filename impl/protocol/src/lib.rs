@@ -21,7 +21,8 @@
 //! 5. [`writer`]: the volume driver: allocation, quorum tracking, reads, recovery.
 //! 6. [`note`] and [`observer`]: what an outside judge may see, and how it judges. [`notation`]: how all of it is written
 //!    in traces and scripts.
-//! 7. [`membership`]: replacing a group's member. [`global`]: regions: switchover, failover, rejoin.
+//! 7. [`identity`]: which volume is which, and what follows from who holds what.
+//! 8. [`membership`]: replacing a group's member. [`global`]: regions: switchover, failover, rejoin.
 //!
 //! # One machine, driven by hand
 //!
@@ -90,6 +91,7 @@ extern crate alloc;
 
 pub mod defect;
 pub mod global;
+pub mod identity;
 pub mod ids;
 pub mod machine;
 pub mod membership;
@@ -104,6 +106,7 @@ pub mod truncation;
 pub mod writer;
 
 pub use defect::{Defect, Defects};
+pub use identity::{Charter, Held, Shape};
 pub use ids::{
     ControllerId, GlobalEpoch, Lsn, MemberId, MembershipEpoch, Micros, PageId, Party, PgId, RegionId, SegmentId,
     VolumeEpoch, VolumeId, WriterId,

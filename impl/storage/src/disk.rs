@@ -4,7 +4,7 @@ use super::Stopped;
 use auriga_net::admin::DiskStatus;
 use auriga_page::Delta;
 use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
-use auriga_protocol::{AppendId, Membership, SegmentId};
+use auriga_protocol::{AppendId, Charter, Membership, SegmentId};
 use std::sync::Arc;
 
 /// Told by the disk, on a thread of its own, of what it has completed. Must not block.
@@ -21,11 +21,16 @@ pub trait DiskEvents: Send + Sync + 'static {
 pub trait Disk: Send + Sync + 'static {
     /// From now on, tells `events`; nothing is told before. Called once, when every survivor is hosted.
     fn begin(&self, events: Arc<dyn DiskEvents>);
-    /// Makes an empty segment, durably.
+    /// Makes an empty segment of a volume that was made as `charter` says, durably.
     ///
     /// # Errors
     /// When it isn't made, and why, for a person to read.
-    fn create_segment(&self, id: SegmentId, membership: &Membership) -> Result<Survived<Delta>, String>;
+    fn create_segment(
+        &self,
+        id: SegmentId,
+        membership: &Membership,
+        charter: &Charter,
+    ) -> Result<Survived<Delta>, String>;
     /// Starts an append to the segment's log; [`DiskEvents::durable`] follows.
     fn append(&self, segment: SegmentId, id: AppendId, entry: Entry<Delta>);
     /// Starts a task; [`DiskEvents::done`] follows. Tasks of one segment run one after another, in order.

@@ -7,7 +7,7 @@ use auriga_page::Delta;
 use auriga_protocol::message::BasePage;
 use auriga_protocol::record::materialise;
 use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
-use auriga_protocol::{AppendId, Lsn, Membership, PageId, Record, SegmentId};
+use auriga_protocol::{AppendId, Charter, Lsn, Membership, PageId, Record, SegmentId};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -117,8 +117,13 @@ impl Disk for MemoryDisk {
         *lock(&self.worker) = Some(std::thread::spawn(move || platters.work(&todo, events.as_ref())));
     }
 
-    fn create_segment(&self, id: SegmentId, membership: &Membership) -> Result<Survived<Delta>, String> {
-        let survived = Survived::created(membership.clone());
+    fn create_segment(
+        &self,
+        id: SegmentId,
+        membership: &Membership,
+        charter: &Charter,
+    ) -> Result<Survived<Delta>, String> {
+        let survived = Survived::created(membership.clone()).with_charter(*charter);
         let kept = Kept { entries: survived.entries.clone(), ..Kept::default() };
         lock(&self.platters.0).insert(id, kept);
         Ok(survived)

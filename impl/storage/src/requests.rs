@@ -2,24 +2,25 @@
 
 use super::Stopped;
 use super::node::Node;
-use auriga_net::admin::{AdminReply, AdminRequest, Fault, NodeStatus};
-use auriga_protocol::{Membership, SegmentId};
+use auriga_net::admin::{AdminReply, AdminRequest, Condition, Fault, NodeStatus};
+use auriga_protocol::{Charter, Held, Membership, SegmentId};
 use std::sync::Arc;
 
 pub(super) async fn handle(node: &Arc<Node>, request: AdminRequest) -> AdminReply {
     tracing::debug!(?request, "asked");
     match request {
-        AdminRequest::CreateSegment { id, membership } => {
+        AdminRequest::CreateSegment { id, membership, charter } => {
             // It waits for the disk, so it gets a thread that may wait.
             let creating = node.clone();
-            let created = tokio::task::spawn_blocking(move || create_segment(&creating, id, membership)).await;
+            let created = tokio::task::spawn_blocking(move || create_segment(&creating, id, membership, charter)).await;
             match created {
                 Ok(Ok(())) => AdminReply::Done,
                 Ok(Err(reason)) => AdminReply::Refused(reason),
                 Err(_) => AdminReply::Refused("the node is stopping".to_owned()),
             }
         }
-        AdminRequest::Status => AdminReply::Status(status(node)),
+        AdminRequest::Status => AdminReply::Status(Box::new(status(node))),
+        AdminRequest::Holdings => AdminReply::Holdings(holdings(node)),
         AdminRequest::Inject(fault) => {
             inject(node, &fault);
             AdminReply::Done
@@ -31,7 +32,22 @@ pub(super) async fn handle(node: &Arc<Node>, request: AdminRequest) -> AdminRepl
     }
 }
 
-fn create_segment(node: &Arc<Node>, id: SegmentId, membership: Membership) -> Result<(), String> {
+/// Every segment that the node holds.
+pub(super) fn holdings(node: &Node) -> Vec<Held> {
+    let segments = node.segments.read().expect("no holder panics");
+    segments.values().filter_map(|segment| segment.look(|segment| segment.held())).collect()
+}
+
+/// Makes a segment, and hosts it. Doing it again changes nothing.
+///
+/// # Errors
+/// It is not made, and why, for a person to read.
+pub(super) fn create_segment(
+    node: &Arc<Node>,
+    id: SegmentId,
+    membership: Membership,
+    charter: Charter,
+) -> Result<(), String> {
     if !membership.quorum.is_sound() {
         return Err(format!("the quorums of {:?} need not meet", membership.quorum));
     }
@@ -39,14 +55,23 @@ fn create_segment(node: &Arc<Node>, id: SegmentId, membership: Membership) -> Re
         return Err(format!("{id} is not a member of its own group"));
     }
     let _one_at_a_time = node.creating.lock().expect("no holder panics");
-    if let Some(segment) = node.hosted(id) {
-        let existing = segment.look(|segment| segment.membership().clone());
-        return match existing == membership {
-            true => Ok(()),
-            false => Err(format!("{id} exists with another membership: {existing:?}")),
+    let held = holdings(node);
+    if let Some(existing) = held.iter().find(|held| held.id == id) {
+        return if existing.membership != membership {
+            Err(format!("{id} exists with another membership: {:?}", existing.membership))
+        } else if existing.charter != charter {
+            let (was, asked) = (existing.charter.shape, charter.shape);
+            Err(format!("{id} exists with another shape: it has {was}, asked for was {asked}"))
+        } else {
+            Ok(())
         };
     }
-    let survived = node.disk().create_segment(id, &membership)?;
+    let same_label = |held: &&Held| held.charter.label == charter.label && held.id.volume != id.volume;
+    if let Some(other) = held.iter().find(same_label) {
+        let (label, here, asked) = (charter.label, other.id.volume, id.volume);
+        return Err(format!("volume {label} is {here} here, asked for was {asked}: two volumes of one label"));
+    }
+    let survived = node.disk().create_segment(id, &membership, &charter)?;
     node.host(id, survived);
     Ok(())
 }
@@ -64,6 +89,8 @@ pub(super) fn status(node: &Node) -> NodeStatus {
     NodeStatus {
         node: node.config.name.clone(),
         az: node.config.az.clone(),
+        condition: Condition::Serving,
+        warnings: Vec::new(),
         segments: segments.iter().map(|(id, segment)| (*id, segment.look(|segment| segment.status()))).collect(),
         traffic: node.traffic.by_name(),
         dropped_frames: node.traffic.dropped(),

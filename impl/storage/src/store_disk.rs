@@ -6,7 +6,7 @@ use auriga_driver::lock;
 use auriga_net::admin::DiskStatus;
 use auriga_page::Delta;
 use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
-use auriga_protocol::{AppendId, Membership, SegmentId};
+use auriga_protocol::{AppendId, Charter, Membership, SegmentId};
 use auriga_store::{Failure, Options, Owner, Store};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,11 @@ use std::time::Instant;
 /// Returns a sentence for a person when the directory is another node's, in use, or unreadable.
 pub fn open_store(dir: &Path, options: Options) -> Result<Opened, String> {
     let (store, survived) = Store::open(dir, options).map_err(|error| error.to_string())?;
+    let chartered = |(id, survived): (SegmentId, Survived<Delta>)| match store.charter(id) {
+        Some(charter) => (id, survived.with_charter(charter)),
+        None => (id, survived),
+    };
+    let survived = survived.into_iter().map(chartered).collect();
     Ok(Opened { disk: Arc::new(StoreDisk { store, meter: Arc::default() }), survived })
 }
 
@@ -80,8 +85,14 @@ impl Disk for StoreDisk {
         self.store.start(Arc::new(Teller { events, meter: self.meter.clone() }));
     }
 
-    fn create_segment(&self, id: SegmentId, membership: &Membership) -> Result<Survived<Delta>, String> {
-        self.store.create_segment(id, membership.clone()).map_err(|error| error.to_string())
+    fn create_segment(
+        &self,
+        id: SegmentId,
+        membership: &Membership,
+        charter: &Charter,
+    ) -> Result<Survived<Delta>, String> {
+        let created = self.store.create_segment(id, membership.clone(), *charter);
+        created.map(|survived| survived.with_charter(*charter)).map_err(|error| error.to_string())
     }
 
     fn append(&self, segment: SegmentId, id: AppendId, entry: Entry<Delta>) {

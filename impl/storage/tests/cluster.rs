@@ -145,24 +145,12 @@ async fn back_pressure_holds_submitters_until_their_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn creating_again_changes_nothing_and_another_membership_is_refused() {
-    let (cluster, volume) = Cluster::with_volume().await;
-    commit(&volume, vec![fill(page(1), 0, 1)], soon()).await.expect("durable");
-    let mut config = cluster.volume("instance-1");
-    create_volume(&config, soon()).await.expect("the same again");
-    assert_eq!(first_byte(&volume, page(1)).await, 1);
-    config.writer.membership.membership_epoch.0 = 9;
-    let refused = create_volume(&config, soon()).await.expect_err("another membership");
-    assert!(refused.to_string().contains("exists with another membership"), "{refused}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn several_groups_and_volumes_share_the_nodes() {
     let cluster = Cluster::start().await;
     let mut volumes = Vec::new();
     for id in 1..=2 {
         let mut config = cluster.volume("instance-1");
-        config.volume = auriga_protocol::VolumeId(id);
+        (config.volume, config.label) = (auriga_protocol::VolumeId(id), id);
         config.writer.geometry.groups = 3;
         config.writer.geometry.extent_blocks = 1;
         create_volume(&config, soon()).await.expect("all nodes answer");

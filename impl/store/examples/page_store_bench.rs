@@ -7,7 +7,8 @@ use auriga_page::{Delta, PAGE_SIZE, PageImage};
 use auriga_protocol::record::materialise;
 use auriga_protocol::segment::{Outcome, Task};
 use auriga_protocol::{
-    AppendId, Change, Lsn, MemberId, Membership, PageId, PgId, QuorumSet, Record, SegmentId, Token, VolumeId,
+    AppendId, Change, Charter, Geometry, Lsn, MemberId, Membership, PageId, PgId, QuorumSet, Record, SegmentId, Shape,
+    Token, VolumeId,
 };
 use auriga_store::{Options, Owner, Store};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -55,7 +56,9 @@ impl Ours {
         let (sender, outcomes) = channel();
         store.start(Arc::new(Forward(sender)));
         if survived.is_empty() {
-            store.create_segment(SEGMENT, Membership::initial(QuorumSet::aurora()))?;
+            let geometry = Geometry { groups: 1, extent_blocks: 1024 };
+            let charter = Charter { label: 1, shape: Shape { geometry, allocation_limit: 1 << 20 } };
+            store.create_segment(SEGMENT, Membership::initial(QuorumSet::aurora()), charter)?;
         }
         Ok(Ours { store, outcomes })
     }

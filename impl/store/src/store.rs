@@ -9,7 +9,7 @@ use crate::space::Space;
 use crate::watch::Watch;
 use crate::{Delta, identity};
 use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
-use auriga_protocol::{AppendId, Lsn, Membership, SegmentId};
+use auriga_protocol::{AppendId, Charter, Lsn, Membership, SegmentId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -146,14 +146,24 @@ impl Store {
     ///
     /// # Errors
     /// There is one already, or the disk fails.
-    pub fn create_segment(&self, segment: SegmentId, membership: Membership) -> Result<Survived<Delta>, CreateError> {
+    pub fn create_segment(
+        &self,
+        segment: SegmentId,
+        membership: Membership,
+        charter: Charter,
+    ) -> Result<Survived<Delta>, CreateError> {
         let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         if segments.contains_key(&segment) {
             return Err(CreateError::Exists(segment));
         }
-        let file = pages::create(&*self.disk, &self.space, segment, membership.clone())?;
+        let file = pages::create(&*self.disk, &self.space, segment, membership.clone(), charter)?;
         segments.insert(segment, Arc::new(file));
         Ok(Survived::created(membership))
+    }
+
+    /// What the segment's volume was made as.
+    pub fn charter(&self, segment: SegmentId) -> Option<Charter> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).get(&segment).map(|file| file.charter())
     }
 
     /// Queues an entry for the journal. Never waits: [`Owner::durable`] tells when it is durable.
@@ -223,10 +233,15 @@ fn revive(
         Entry::Membership(membership) => Some(membership.clone()),
         _ => None,
     });
+    let charter = entries.iter().rev().find_map(|entry| match entry {
+        Entry::Charter(charter) => Some(*charter),
+        _ => None,
+    });
     let Some((_, created_with)) = file.known() else {
         let name = file.segment.to_string();
         let membership = newest.ok_or(OpenError::SegmentUnreadable(name))?;
-        let file = file.reset(space, membership)?;
+        let charter = charter.ok_or_else(|| OpenError::SegmentUnreadable(file.segment.to_string()))?;
+        let file = file.reset(space, membership, charter)?;
         let survived = Survived { floor: file.floor(), entries, damaged };
         return Ok((file, survived));
     };

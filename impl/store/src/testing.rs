@@ -5,7 +5,9 @@ use crate::error::Failure;
 use crate::store::{Owner, Store};
 use crate::{Delta, Options, PAGE_SIZE};
 use auriga_protocol::segment::{Entry, Outcome, Survived};
-use auriga_protocol::{AppendId, Lsn, MemberId, Membership, PageId, PgId, QuorumSet, Record, SegmentId, VolumeId};
+use auriga_protocol::{
+    AppendId, Charter, Geometry, Lsn, MemberId, Membership, PageId, PgId, QuorumSet, Record, SegmentId, Shape, VolumeId,
+};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
@@ -320,6 +322,14 @@ impl Running {
 
 pub fn segment(volume: u64) -> SegmentId {
     SegmentId { volume: VolumeId(volume), pg: PgId(0), member: MemberId(1) }
+}
+
+/// What the volumes of these tests were made as.
+pub fn charter() -> Charter {
+    Charter {
+        label: 7,
+        shape: Shape { geometry: Geometry { groups: 1, extent_blocks: 1024 }, allocation_limit: 1 << 20 },
+    }
 }
 
 pub fn membership() -> Membership {

@@ -69,6 +69,7 @@ fn entries() -> Vec<Entry<Delta>> {
         Entry::PeerLoss { member: MemberId(5), incarnation: Incarnation(2) },
         Entry::PagesLost,
         Entry::PagesRestored,
+        Entry::Charter(charter()),
     ]
 }
 
@@ -88,7 +89,7 @@ fn made() -> MemoryDisk {
     drop(journal::create(&opening).expect("made"));
     identity::write(&*disk, &Identity { cluster: 1, node: "node".into(), journal: JOURNAL }).expect("written");
     let running = Running::open(&memory, quiet());
-    running.store.create_segment(segment(1), membership()).expect("new");
+    running.store.create_segment(segment(1), membership(), charter()).expect("new");
     for (append, entry) in (1..).zip(entries()) {
         running.store.append(segment(1), AppendId(append), &entry);
         assert!(running.owner.durable(segment(1), append));

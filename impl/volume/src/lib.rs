@@ -19,6 +19,6 @@ mod interface;
 mod memory_volume;
 mod waiters;
 
-pub use client::{CreateError, RemoteVolume, VolumeConfig, VolumeStatus, create_volume};
+pub use client::{CreateError, FindError, RemoteVolume, VolumeConfig, VolumeStatus, create_volume, find_volume};
 pub use interface::{Callback, PageRead, Volume, VolumeError};
 pub use memory_volume::{MemoryVolume, MemoryVolumeConfig};

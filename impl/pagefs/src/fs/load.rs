@@ -9,7 +9,7 @@ use crate::layout::{
     ENTRIES_PER_PAGE, Entry, InodeRecord, Kind, Malformed, ROOT, SLOTS_PER_PAGE, Superblock, TABLE, blocks,
 };
 use auriga_page::PageImage;
-use auriga_protocol::PageId;
+use auriga_protocol::{Lsn, PageId};
 use auriga_volume::{PageRead, Volume, VolumeError};
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -24,7 +24,10 @@ pub enum LoadError {
     #[error("the volume has no file system yet")]
     Empty,
     /// The volume has something on it.
-    #[error("the volume has content already")]
+    #[error(
+        "the volume has content, but no file system where one begins: nothing is made over what may be data. Is it the right \
+         volume?"
+    )]
     NotEmpty,
     /// The volume's bytes make no file system.
     #[error("the volume holds no sound file system: {0}")]
@@ -47,7 +50,8 @@ pub enum LoadError {
 pub fn mkfs(volume: &dyn Volume, uid: u32, gid: u32, deadline: Duration) -> Result<(), LoadError> {
     let until = Instant::now() + deadline;
     let superblock_page = read_pages(volume, std::iter::once(PageId { inode: TABLE, block: 0 }), until)?;
-    if superblock_page.iter().any(|page| !page.is_zero()) {
+    // Whatever was ever durable on the volume is somebody's: a page that reads as zeros is no proof that it is empty.
+    if volume.vdl() > Lsn::ZERO || superblock_page.iter().any(|page| !page.is_zero()) {
         return Err(LoadError::NotEmpty);
     }
     let now = now();

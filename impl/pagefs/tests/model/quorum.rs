@@ -57,7 +57,8 @@ impl Nodes {
     /// A volume that nobody has used, with an empty file system.
     fn new_volume(&self) -> VolumeConfig {
         self.volumes.set(self.volumes.get() + 1);
-        let config = VolumeConfig { volume: VolumeId(self.volumes.get()), ..self.cluster.volume(MOUNT) };
+        let volume = VolumeId(self.volumes.get());
+        let config = VolumeConfig { volume, label: volume.0, ..self.cluster.volume(MOUNT) };
         self.runtime.block_on(create_volume(&config, soon())).expect("all nodes answer");
         mkfs(&*self.open(&config), 0, 0, Duration::from_secs(5)).expect("an empty volume");
         config

@@ -1,6 +1,7 @@
 //! What a segment asks of its disk and its driver, and what it is told.
 
 use crate::defect::Defects;
+use crate::identity::Charter;
 use crate::ids::{Incarnation, Lsn, MemberId, Micros, PageId, VolumeEpoch, WriterId};
 use crate::machine::Token;
 use crate::message::{BasePage, Install};
@@ -54,6 +55,8 @@ pub enum Entry<P: Payload> {
     PagesLost,
     /// They have.
     PagesRestored,
+    /// What the segment's volume was made as.
+    Charter(Charter),
 }
 
 /// Entries of one kind replace each other: only the newest of a kind matters, except for `Records`.
@@ -73,6 +76,8 @@ pub enum EntryKind {
     PeerLoss(MemberId),
     /// `Entry::PagesLost` and `Entry::PagesRestored`.
     Pages,
+    /// `Entry::Charter`.
+    Charter,
 }
 
 impl<P: Payload> Entry<P> {
@@ -87,6 +92,7 @@ impl<P: Payload> Entry<P> {
             Entry::Amnesia { .. } | Entry::Rejoined { .. } => EntryKind::Standing,
             Entry::PeerLoss { member, .. } => EntryKind::PeerLoss(*member),
             Entry::PagesLost | Entry::PagesRestored => EntryKind::Pages,
+            Entry::Charter(_) => EntryKind::Charter,
         }
     }
 }
@@ -113,6 +119,13 @@ impl<P: Payload> Survived<P> {
     /// What the disk of a segment holds directly after it was created.
     pub fn created(membership: Membership) -> Self {
         Survived { entries: [Entry::Membership(membership)].into(), ..Survived::default() }
+    }
+
+    /// The same, of a volume that was made as `charter` says.
+    #[must_use]
+    pub fn with_charter(mut self, charter: Charter) -> Self {
+        self.entries.push(Entry::Charter(charter));
+        self
     }
 }
 

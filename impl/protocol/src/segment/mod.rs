@@ -29,6 +29,7 @@ pub use interface::*;
 pub use log::HotLog;
 
 use crate::defect::Defect;
+use crate::identity::{Charter, Held};
 use crate::ids::{Incarnation, Lsn, MemberId, Micros, PageId, Party, SegmentId, VolumeEpoch, WriterId};
 use crate::machine::{AppendId, Effects, Input, Machine, Token};
 use crate::message::{Install, Message, Refusal, SealReport, Standing};
@@ -84,6 +85,8 @@ pub struct Segment<P: Payload> {
     #[serde(skip)]
     config: SegmentConfig,
     membership: Membership,
+    /// What its volume was made as; `None`: it was not said, and any shape is served.
+    charter: Option<Charter>,
     promise: Promise,
     install: Install,
     log: HotLog<P>,
@@ -186,6 +189,14 @@ impl<P: Payload> Segment<P> {
         self.promise.volume_epoch
     }
 
+    /// What it says when its process is asked what it holds. `None`: what its volume was made as is not known.
+    pub fn held(&self) -> Option<Held> {
+        let charter = self.charter?;
+        let written =
+            self.promise != Promise::default() || self.install != Install::default() || self.log.scl() > Lsn::ZERO;
+        Some(Held { id: self.id, charter, membership: self.membership.clone(), written })
+    }
+
     /// Numbers for `auriga status`.
     pub fn status(&self) -> SegmentStatus {
         SegmentStatus {
@@ -220,6 +231,7 @@ impl<P: Payload> Segment<P> {
             id,
             config,
             membership: Membership::initial(crate::quorum::QuorumSet::aurora()),
+            charter: None,
             promise: Promise::default(),
             install: Install::default(),
             log: HotLog::new(floor),
@@ -275,6 +287,7 @@ impl<P: Payload> Segment<P> {
             Entry::PeerLoss { member, incarnation } => self.remember_loss(member, incarnation),
             Entry::PagesLost => self.pages_lost = true,
             Entry::PagesRestored => self.pages_lost = false,
+            Entry::Charter(charter) => self.charter = Some(charter),
         }
     }
 

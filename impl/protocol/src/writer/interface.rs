@@ -1,6 +1,7 @@
 //! What a writer asks of its driver, and what its users ask of it.
 
 use crate::defect::Defects;
+use crate::identity::Shape;
 use crate::ids::{Lsn, MemberId, Micros, PageId, PgId, VolumeEpoch, VolumeId, WriterId};
 use crate::machine::Token;
 use crate::quorum::Membership;
@@ -107,6 +108,13 @@ impl Default for WriterConfig {
             reads_max: 4096,
             defects: Defects::NONE,
         }
+    }
+}
+
+impl WriterConfig {
+    /// What of it every writer of the volume must have alike.
+    pub fn shape(&self) -> Shape {
+        Shape { geometry: self.geometry, allocation_limit: self.allocation_limit }
     }
 }
 

@@ -86,6 +86,7 @@ impl Layout {
             cluster: self.cluster.clone(),
             name: name.to_owned(),
             volume: 1,
+            identity: std::fs::read_to_string(self.identity_file()).ok().map(|text| text.trim().to_owned()),
             groups: self.groups,
             allocation_limit: self.allocation_limit,
             directory: directory.to_owned(),
@@ -104,6 +105,11 @@ impl Layout {
                 })
                 .collect(),
         }
+    }
+
+    /// The file that keeps the volume's identity, from its making on.
+    pub fn identity_file(&self) -> PathBuf {
+        self.dir.join("volume-identity")
     }
 
     /// Where the directories of the storage processes are.

@@ -153,10 +153,11 @@ impl Demo {
             self.wait_for_storage(name)?;
         }
         // A kept directory may hold the volume already.
-        let mark = self.layout.dir.join("volume-created");
+        let mark = self.layout.identity_file();
         if !mark.exists() {
-            self.runtime.block_on(storage::create_volume(&self.layout.instance_config(WRITER, 0, Path::new("/"))))?;
-            std::fs::write(&mark, "").map_err(io_error(&mark))?;
+            let config = self.layout.instance_config(WRITER, 0, Path::new("/"));
+            let identity = self.runtime.block_on(storage::create_volume(&config))?;
+            keep(&mark, &storage::identity_text(identity)).map_err(io_error(&mark))?;
         }
         self.start(WRITER)
     }
@@ -300,6 +301,15 @@ impl Drop for Demo {
             janitor.dismiss();
         }
     }
+}
+
+/// Writes a small file that appears whole or not at all, also after a power cut.
+fn keep(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text)?;
+    File::open(&new)?.sync_all()?;
+    std::fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn mount_volatile(layout: &Layout, seed: u64) -> Result<VolatileDisk, DemoError> {

@@ -43,6 +43,7 @@ impl FrameKind {
             FrameKind::Entry(EntryKind::Standing) => 5,
             FrameKind::Entry(EntryKind::Pages) => 6,
             FrameKind::DamageFound => 7,
+            FrameKind::Entry(EntryKind::Charter) => 12,
             FrameKind::Entry(EntryKind::PeerLoss(member)) => FrameKind::PEER_LOSS + member.0 % 16,
         }
     }
@@ -56,6 +57,7 @@ impl FrameKind {
             5 => FrameKind::Entry(EntryKind::Standing),
             6 => FrameKind::Entry(EntryKind::Pages),
             7 => FrameKind::DamageFound,
+            12 => FrameKind::Entry(EntryKind::Charter),
             16..32 => FrameKind::Entry(EntryKind::PeerLoss(MemberId(byte - FrameKind::PEER_LOSS))),
             _ => return None,
         })
@@ -265,7 +267,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_byte_of_its_own() {
         let kinds: Vec<_> = (0..=u8::MAX).filter_map(FrameKind::from_byte).collect();
-        assert_eq!(kinds.len(), 7 + 16);
+        assert_eq!(kinds.len(), 8 + 16);
         assert!(kinds.iter().all(|kind| FrameKind::from_byte(kind.to_byte()) == Some(*kind)));
     }
 

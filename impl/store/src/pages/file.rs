@@ -11,7 +11,7 @@ use crate::twin::{self, BLOCK};
 use crate::{Delta, PAGE_SIZE, PageImage};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::PageRange;
-use auriga_protocol::{Lsn, PageId, SegmentId};
+use auriga_protocol::{Charter, Lsn, PageId, SegmentId};
 use bytes::BytesMut;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -64,6 +64,11 @@ impl PageFile {
     /// Pages stored.
     pub(crate) fn page_count(&self) -> u64 {
         self.index().len() as u64
+    }
+
+    /// What its volume was made as.
+    pub(crate) fn charter(&self) -> Charter {
+        self.writer().superblock.charter
     }
 
     /// The durable floor.

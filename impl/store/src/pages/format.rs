@@ -5,10 +5,10 @@
 
 use crate::PAGE_SIZE;
 use crate::twin::BLOCK;
-use auriga_protocol::{Lsn, Membership, PageId, SegmentId};
+use auriga_protocol::{Charter, Lsn, Membership, PageId, SegmentId};
 use serde::{Deserialize, Serialize};
 
-pub(super) const SUPERBLOCK_MAGIC: [u8; 4] = *b"AUP2";
+pub(super) const SUPERBLOCK_MAGIC: [u8; 4] = *b"AUP3";
 const SLOT_MAGIC: [u8; 4] = *b"AUS1";
 
 /// Bytes of a slot's header.
@@ -41,6 +41,8 @@ pub(super) struct Superblock {
     pub segment: SegmentId,
     /// The membership with which the segment was created.
     pub membership: Membership,
+    /// What its volume was made as.
+    pub charter: Charter,
     /// Slots of this generation or an older one are committed.
     pub generation: u64,
     pub floor: Lsn,

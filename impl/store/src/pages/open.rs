@@ -12,7 +12,7 @@ use crate::disk::{Disk, File, read_up_to};
 use crate::error::{IoFailure, While};
 use crate::space::Space;
 use crate::twin::{self, BLOCK};
-use auriga_protocol::{Lsn, MemberId, Membership, PageId, PgId, SegmentId, VolumeId};
+use auriga_protocol::{Charter, Lsn, MemberId, Membership, PageId, PgId, SegmentId, VolumeId};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
@@ -47,9 +47,17 @@ pub(crate) fn create(
     space: &Arc<Space>,
     segment: SegmentId,
     membership: Membership,
+    charter: Charter,
 ) -> Result<PageFile, IoFailure> {
-    let superblock =
-        Superblock { segment, membership, generation: 1, floor: Lsn::ZERO, lost: false, index: IndexSum::default() };
+    let superblock = Superblock {
+        segment,
+        membership,
+        charter,
+        generation: 1,
+        floor: Lsn::ZERO,
+        lost: false,
+        index: IndexSum::default(),
+    };
     let name = name_of(segment);
     let new = format!("{name}.new");
     space.take(GROUPS_AT).doing(|| format!("make {name}"))?;
@@ -107,11 +115,17 @@ impl FoundFile {
     ///
     /// # Errors
     /// The operating system's.
-    pub(crate) fn reset(self, space: &Arc<Space>, membership: Membership) -> Result<PageFile, IoFailure> {
+    pub(crate) fn reset(
+        self,
+        space: &Arc<Space>,
+        membership: Membership,
+        charter: Charter,
+    ) -> Result<PageFile, IoFailure> {
         let highest = Headers::read(&*self.file).doing(|| format!("read {}", self.name))?.highest_generation;
         let superblock = Superblock {
             segment: self.segment,
             membership,
+            charter,
             generation: highest + 1,
             floor: Lsn::ZERO,
             lost: true,

@@ -2,7 +2,7 @@
 
 use auriga_audit::trace::Trace;
 use auriga_net::ClusterId;
-use auriga_protocol::{MemberId, VolumeId, WriterConfig};
+use auriga_protocol::{Charter, MemberId, VolumeId, WriterConfig};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -13,8 +13,10 @@ pub struct VolumeConfig {
     pub name: String,
     /// Which cluster the storage belongs to.
     pub cluster: ClusterId,
-    /// Which volume.
+    /// Which volume: its identity, which is chosen at random when it is made.
     pub volume: VolumeId,
+    /// The number by which people name it.
+    pub label: u64,
     /// Where each member's node listens.
     pub members: BTreeMap<MemberId, SocketAddr>,
     /// The writer's limits, and the volume's geometry and first membership: the same for every writer of a volume.
@@ -24,9 +26,15 @@ pub struct VolumeConfig {
 }
 
 impl VolumeConfig {
-    /// A volume with the usual limits and one protection group, without a trace.
+    /// What the volume is made as, or must have been made as.
+    pub fn charter(&self) -> Charter {
+        Charter { label: self.label, shape: self.writer.shape() }
+    }
+
+    /// A volume with the usual limits and one protection group, without a trace. Its label is its identity.
     pub fn new(name: &str, cluster: ClusterId, volume: VolumeId, members: BTreeMap<MemberId, SocketAddr>) -> Self {
         let (writer, trace) = (WriterConfig::default(), Trace::off());
-        VolumeConfig { name: name.to_owned(), cluster, volume, members, writer, trace }
+        let (name, label) = (name.to_owned(), volume.0);
+        VolumeConfig { name, cluster, volume, label, members, writer, trace }
     }
 }

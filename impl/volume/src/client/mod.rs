@@ -6,11 +6,13 @@
 //! - No caller waits: the flush is within two milliseconds, in the background. So page writes travel together.
 //!
 //! It decides nothing else: what is durable, where pages are read, who is fenced is the writer's business
-//! (`auriga-protocol`). `create.rs` makes a volume; `ports.rs` is where the writer's effects go; `group_commit/` and
-//! `waiting.rs` are what the paragraph above says.
+//! (`auriga-protocol`). `create.rs` makes a volume, `find.rs` finds one; `ports.rs` is where the writer's effects go;
+//! `group_commit/` and `waiting.rs` are what the paragraph above says.
 
+pub(crate) mod asking;
 mod config;
 mod create;
+mod find;
 mod group_commit;
 mod inbound;
 mod ports;
@@ -18,6 +20,7 @@ mod waiting;
 
 pub use config::VolumeConfig;
 pub use create::{CreateError, create_volume};
+pub use find::{FindError, find_volume};
 
 use crate::{Callback, PageRead, Volume, VolumeError};
 use auriga_audit::recording::Happened;

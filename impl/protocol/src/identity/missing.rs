@@ -1,0 +1,80 @@
+//! What a process should hold and does not, and what it holds and should not.
+
+use super::{Answers, Charter, Held, holders};
+use crate::ids::{MemberId, SegmentId, VolumeId};
+use crate::quorum::{MemberSet, Membership};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+/// A segment that a process should have: it is made blank, and rejoins before it counts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Missing {
+    /// Which.
+    pub id: SegmentId,
+    /// What its volume was made as.
+    pub charter: Charter,
+    /// Its group's membership.
+    pub membership: Membership,
+}
+
+/// A volume that a process holds under a label that means another one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Stranger {
+    /// The label.
+    pub label: u64,
+    /// What the process holds.
+    pub here: VolumeId,
+    /// What the label means.
+    pub meant: VolumeId,
+    /// Whose processes hold that.
+    pub holders: MemberSet,
+}
+
+/// Tells which segments the process of `me` should have, as its peers know it, and has not (R-VOLUME-3): those of which a
+/// read quorum holds the others. Nothing under a label that the process knows as another volume's.
+pub fn missing(me: MemberId, own: &[Held], peers: &Answers) -> Vec<Missing> {
+    let mut known: BTreeMap<SegmentId, (Missing, MemberSet)> = BTreeMap::new();
+    for (peer, held) in peers.iter().flat_map(|(peer, answer)| answer.iter().flatten().map(move |held| (*peer, held))) {
+        if peer == me || held.id.member == me || !held.membership.quorum.members().contains(me) {
+            continue;
+        }
+        let id = SegmentId { member: me, ..held.id };
+        let new = || Missing { id, charter: held.charter, membership: held.membership.clone() };
+        let (missing, holders) = known.entry(id).or_insert_with(|| (new(), MemberSet::EMPTY));
+        *holders = holders.with(peer);
+        if held.membership.membership_epoch > missing.membership.membership_epoch {
+            missing.membership = held.membership.clone();
+        }
+    }
+    let is_new = |missing: &Missing| {
+        own.iter().all(|held| {
+            held.id != missing.id
+                && (held.charter.label != missing.charter.label || held.id.volume == missing.id.volume)
+        })
+    };
+    let is_agreed = |(missing, holders): &(Missing, MemberSet)| missing.membership.quorum.read_met(*holders);
+    let mut missing: Vec<Missing> =
+        known.into_values().filter(is_agreed).map(|(missing, _)| missing).filter(is_new).collect();
+    // Two volumes of one label, each on a read quorum: which one is meant is for a person to say.
+    let mut volumes: BTreeMap<u64, BTreeSet<VolumeId>> = BTreeMap::new();
+    for each in &missing {
+        volumes.entry(each.charter.label).or_default().insert(each.id.volume);
+    }
+    missing.retain(|each| volumes[&each.charter.label].len() == 1);
+    missing
+}
+
+/// Tells which volumes of the process are not what their labels mean to a read quorum of its peers (R-VOLUME-4).
+pub fn strangers(me: MemberId, own: &[Held], peers: &Answers) -> Vec<Stranger> {
+    let mut strangers = BTreeSet::new();
+    let others: Answers =
+        peers.iter().filter(|(peer, _)| **peer != me).map(|(peer, answer)| (*peer, answer.clone())).collect();
+    for held in own {
+        let (label, here) = (held.charter.label, held.id.volume);
+        let meant = holders(label, &others)
+            .into_iter()
+            .find(|(volume, by)| *volume != here && held.membership.quorum.read_met(*by));
+        strangers.extend(meant.map(|(meant, holders)| Stranger { label, here, meant, holders }));
+    }
+    strangers.into_iter().collect()
+}
