@@ -3,7 +3,9 @@
 use auriga_protocol::quorum::{MemberSet, QuorumSet, Threshold};
 use auriga_protocol::record::materialise;
 use auriga_protocol::segment::HotLog;
-use auriga_protocol::{AppendId, Geometry, Lsn, MemberId, PageId, Payload, Record, TruncationList, VolumeEpoch};
+use auriga_protocol::{
+    AppendId, Geometry, Lsn, MemberId, PageId, Payload, Record, TruncationList, VolumeEpoch, WriterId,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -86,7 +88,7 @@ proptest! {
             // Either something was committed above the last range, or the recovery ends where the last one did or before.
             vdl = if back < 20 { through.max(vdl) + forward } else { list.ranges().last().map_or(0, |last| last.above.0) };
             let before: Vec<u64> = (0..=vdl).filter(|lsn| list.annuls(Lsn(*lsn))).collect();
-            list.annul_above(VolumeEpoch(epoch as u64 + 1), Lsn(vdl), limit);
+            list.annul_above(VolumeEpoch::new(epoch as u64 + 1, WriterId(epoch as u64 + 1)), Lsn(vdl), limit);
             prop_assert!(!list.annuls(Lsn(vdl)), "the recovered VDL stays");
             let after: Vec<u64> = (0..=vdl).filter(|lsn| list.annuls(Lsn(*lsn))).collect();
             prop_assert_eq!(before, after, "nothing at or below the VDL changes");

@@ -23,7 +23,7 @@ fn segment(member: u8) -> Party {
 
 /// One of every message, with its addresses.
 fn samples() -> Vec<(Party, Party, Message<Delta>)> {
-    let (epoch, page) = (VolumeEpoch(3), PageId { inode: 5, block: 129 });
+    let (epoch, page) = (VolumeEpoch::new(3, WriterId(11)), PageId { inode: 5, block: 129 });
     let mut content = [0; PAGE_SIZE];
     content[100..104].copy_from_slice(b"abcd");
     let payload = Delta::between(&[0; PAGE_SIZE], &content).expect("they differ");
@@ -38,7 +38,7 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
     };
     let mut truncations = TruncationList::default();
     truncations.annul_above(epoch, Lsn(30), 9);
-    let install = Install { volume_epoch: epoch, writer: WriterId(11), truncations, vdl: Lsn(30) };
+    let install = Install { volume_epoch: epoch, truncations, vdl: Lsn(30) };
     let standing = Standing { incarnation: Incarnation(1), losses: BTreeMap::from([(MemberId(4), Incarnation(2))]) };
     let membership = Membership::initial(QuorumSet::aurora());
     let report =
@@ -48,9 +48,8 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
     let floor = Lsn(29);
     let records = vec![record];
     let refusals = [
-        Refusal::StaleVolumeEpoch { current: VolumeEpoch(4) },
-        Refusal::EpochTaken { current: epoch },
-        Refusal::NotInstalled { installed: VolumeEpoch(2) },
+        Refusal::StaleVolumeEpoch { current: VolumeEpoch::new(4, WriterId(12)) },
+        Refusal::NotInstalled { installed: VolumeEpoch::new(2, WriterId(10)) },
         Refusal::StaleMembership { current: Membership::initial(QuorumSet::aurora()) },
         Refusal::AboveScl { scl: Lsn(40) },
         Refusal::BelowFloor { floor: Lsn(29) },

@@ -201,7 +201,6 @@ fn spent_to_writer(world: &World, index: usize, segment: auriga_protocol::Segmen
             *volume_epoch < epoch || known()
         }
         Message::Refused(Refusal::StaleVolumeEpoch { current }) => *current <= epoch || may_stop(role),
-        Message::Refused(Refusal::EpochTaken { current }) => *current != epoch || may_stop(role),
         Message::Refused(Refusal::NotInstalled { installed }) => {
             let node = &world.nodes[world.shape.index(segment.pg, segment.member)];
             *installed >= epoch || node.kept.installed >= epoch || install_in_flight(world, index, segment)

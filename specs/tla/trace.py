@@ -9,6 +9,26 @@ import argparse
 import json
 
 
+def ballots(value):
+    """Every volume epoch in a note, as (number, writer)."""
+    if isinstance(value, dict):
+        if value.keys() == {"number", "writer"}:
+            yield value["number"], value["writer"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from ballots(item)
+
+
+def ranked(value, ranks):
+    """The same note with each volume epoch's rank in its place: Trace.tla compares them, and no more."""
+    if isinstance(value, dict):
+        if value.keys() == {"number", "writer"}:
+            return ranks[value["number"], value["writer"]]
+        return {key: ranked(item, ranks) for key, item in value.items()}
+    return [ranked(item, ranks) for item in value] if isinstance(value, list) else value
+
+
 def segment(value):
     return f"{value['pg']}/{'ABCDEFGHIJKLMNOP'[value['member']]}"
 
@@ -68,7 +88,8 @@ def main():
     volumes = {volume_of(note) for note in wanted}
     if len(volumes) != 1:
         parser.error(f"the trace has volumes {sorted(volumes)}: choose one with --volume")
-    events = [made for made in map(event, wanted) if made]
+    ranks = {ballot: rank for rank, ballot in enumerate(sorted({(0, 0), *ballots(wanted)}))}
+    events = [made for made in map(event, ranked(wanted, ranks)) if made]
     segments = sorted({made["segment"] for made in events if "segment" in made})
     print("---- MODULE TraceData ----")
     print("EXTENDS Integers")

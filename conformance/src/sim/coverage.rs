@@ -117,8 +117,6 @@ counted! {
     RejoinPush = "message RejoinPush", true;
     /// `Refusal::StaleVolumeEpoch`.
     StaleVolumeEpoch = "refusal StaleVolumeEpoch", true;
-    /// `Refusal::EpochTaken`.
-    EpochTaken = "refusal EpochTaken", true;
     /// `Refusal::NotInstalled`.
     NotInstalled = "refusal NotInstalled", true;
     /// `Refusal::StaleMembership`: the simulation does not change membership yet.
@@ -213,7 +211,6 @@ impl Coverage {
 fn of_refusal(refusal: &Refusal) -> Counted {
     match refusal {
         Refusal::StaleVolumeEpoch { .. } => Counted::StaleVolumeEpoch,
-        Refusal::EpochTaken { .. } => Counted::EpochTaken,
         Refusal::NotInstalled { .. } => Counted::NotInstalled,
         Refusal::StaleMembership { .. } => Counted::StaleMembership,
         Refusal::AboveScl { .. } => Counted::AboveScl,

@@ -7,6 +7,7 @@ use auriga_protocol::observer::Observer;
 use auriga_protocol::observer::hindsight::Hindsight;
 use auriga_protocol::{Lsn, Note, PageId, Payload, QuorumSet, SegmentId, TruncationList, VolumeEpoch};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// Why a run failed.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -178,7 +179,7 @@ impl<P: Payload> Judge<P> {
 
     /// Whether a record is in force for a later writer: at or below the VDL of everyone who opened in between.
     fn visible(&self, allocated_in: VolumeEpoch, lsn: Lsn, volume_epoch: VolumeEpoch) -> bool {
-        allocated_in <= volume_epoch
-            && self.opened.range(allocated_in.next()..volume_epoch.next()).all(|(_, vdl)| lsn <= *vdl)
+        let between = (Bound::Excluded(allocated_in), Bound::Included(volume_epoch));
+        allocated_in <= volume_epoch && self.opened.range(between).all(|(_, vdl)| lsn <= *vdl)
     }
 }

@@ -5,6 +5,7 @@ use auriga_net::handshake::ClusterId;
 use auriga_page::{Delta, PAGE_SIZE};
 use auriga_protocol::{
     Install, Lsn, MembershipEpoch, Message, PageId, Record, Refusal, SealReport, Token, TruncationList, VolumeEpoch,
+    WriterId,
 };
 use std::future::Future;
 use std::net::SocketAddr;
@@ -44,7 +45,7 @@ macro_rules! scenarios {
 
 scenarios! {
     "I-PROMISE", "R-FENCE-1", "after a promise, a lower volume epoch is refused" => lower_epoch_is_refused;
-    "I-ONE-WRITER", "R-FENCE-3", "one volume epoch is promised to one writer" => epoch_is_promised_once;
+    "I-ONE-WRITER", "R-FENCE-3", "of two candidates of one number the higher ballot is promised, and no writer uses another's" => epoch_is_promised_once;
     "I-PROMISE", "R-FENCE-2", "a repeated seal is answered with the same report" => seal_again;
     "I-KEPT", "R-WRITE-1", "a write before its writer's install is refused" => write_before_install;
     "I-KEPT", "R-FENCE-1", "after a newer promise, the old writer's writes are refused" => old_writer_is_refused;
@@ -61,9 +62,12 @@ scenarios! {
 
 const PAGE: PageId = PageId { inode: 1, block: 0 };
 
-fn epoch(number: u64) -> VolumeEpoch {
-    VolumeEpoch(number)
-}
+/// The volume epoch of writer 1, once it has taken over.
+const FIRST: VolumeEpoch = VolumeEpoch::new(1, WriterId(1));
+/// One that writer 1 has promised only.
+const FIFTH: VolumeEpoch = VolumeEpoch::new(5, WriterId(1));
+/// That of writer 2, which follows writer 1.
+const SECOND: VolumeEpoch = VolumeEpoch::new(2, WriterId(2));
 
 /// The record at `lsn`, which follows `before` in its group, sets byte number `lsn` of the page to `lsn`.
 fn record(lsn: u64, before: u64) -> Record<Delta> {
@@ -91,7 +95,7 @@ async fn take_over(link: &mut Link, volume_epoch: VolumeEpoch, vdl: u64) -> Foun
     let report = seal(link, volume_epoch).await?;
     let mut truncations: TruncationList = report.install.truncations;
     truncations.annul_above(volume_epoch, Lsn(vdl), 10);
-    let install = Install { volume_epoch, writer: link.id, truncations, vdl: Lsn(vdl) };
+    let install = Install { volume_epoch, truncations, vdl: Lsn(vdl) };
     link.ask(&Message::Install(install), "Acknowledge", |answer| acknowledged(answer, volume_epoch)).await
 }
 
@@ -120,10 +124,10 @@ fn scl_is(found: Lsn, expected: u64) -> Found<()> {
 /// which is acknowledged. LSNs begin at 11: the first recovery annuls 1 to 10.
 async fn with_chain_through(node: &Node, last: u64) -> Found<Link> {
     let mut link = node.writer(1).await?;
-    scl_is(take_over(&mut link, epoch(1), 0).await?, 0)?;
+    scl_is(take_over(&mut link, FIRST, 0).await?, 0)?;
     let chain: Vec<_> = (11..=last).map(|lsn| record(lsn, if lsn == 11 { 0 } else { lsn - 1 })).collect();
     if !chain.is_empty() {
-        write_and_hear(&mut link, epoch(1), chain, last).await?;
+        write_and_hear(&mut link, FIRST, chain, last).await?;
     }
     Ok(link)
 }
@@ -131,66 +135,72 @@ async fn with_chain_through(node: &Node, last: u64) -> Found<Link> {
 /// How the others begin: writer 1 has the promise of volume epoch 5, and writer 2 has come.
 async fn with_promise(node: &Node) -> Found<(Link, Link)> {
     let (mut one, other) = (node.writer(1).await?, node.writer(2).await?);
-    seal(&mut one, epoch(5)).await?;
+    seal(&mut one, FIFTH).await?;
     Ok((one, other))
 }
 
 async fn lower_epoch_is_refused(node: Node) -> Found<()> {
     let (_, mut other) = with_promise(&node).await?;
-    let stale = Refusal::StaleVolumeEpoch { current: epoch(5) };
-    other.refused(&Message::Seal { volume_epoch: epoch(4) }, &stale).await?;
-    seal(&mut other, epoch(6)).await.map(drop)
+    let stale = Refusal::StaleVolumeEpoch { current: FIFTH };
+    other.refused(&Message::Seal { volume_epoch: VolumeEpoch::new(4, other.id) }, &stale).await?;
+    let higher = VolumeEpoch::new(6, other.id);
+    seal(&mut other, higher).await.map(drop)
 }
 
 async fn epoch_is_promised_once(node: Node) -> Found<()> {
-    let (_, mut other) = with_promise(&node).await?;
-    other.refused(&Message::Seal { volume_epoch: epoch(5) }, &Refusal::EpochTaken { current: epoch(5) }).await
+    let (mut one, mut other) = with_promise(&node).await?;
+    let higher = VolumeEpoch::new(5, other.id);
+    seal(&mut other, higher).await?;
+    one.refused(&Message::Seal { volume_epoch: FIFTH }, &Refusal::StaleVolumeEpoch { current: higher }).await?;
+    let of_one = Message::Seal { volume_epoch: VolumeEpoch::new(6, one.id) };
+    other.must_not_hear(&of_one, |answer| matches!(answer, Message::Sealed { .. })).await
 }
 
 async fn seal_again(node: Node) -> Found<()> {
     let mut one = node.writer(1).await?;
-    let first = seal(&mut one, epoch(5)).await?;
-    let second = seal(&mut one, epoch(5)).await?;
+    let first = seal(&mut one, FIFTH).await?;
+    let second = seal(&mut one, FIFTH).await?;
     if first == second { Ok(()) } else { Err(format!("first {first:?}, then {second:?}")) }
 }
 
 async fn write_before_install(node: Node) -> Found<()> {
     let (mut one, _) = with_promise(&node).await?;
     let refusal = Refusal::NotInstalled { installed: VolumeEpoch::NONE };
-    one.refused(&write(epoch(5), vec![record(11, 0)]), &refusal).await
+    one.refused(&write(FIFTH, vec![record(11, 0)]), &refusal).await
 }
 
 async fn old_writer_is_refused(node: Node) -> Found<()> {
     let (mut old, mut new) = (with_chain_through(&node, 11).await?, node.writer(2).await?);
-    seal(&mut new, epoch(2)).await?;
-    let late = write(epoch(1), vec![record(12, 11)]);
-    old.refused(&late, &Refusal::StaleVolumeEpoch { current: epoch(2) }).await?;
+    seal(&mut new, SECOND).await?;
+    let late = write(FIRST, vec![record(12, 11)]);
+    old.refused(&late, &Refusal::StaleVolumeEpoch { current: SECOND }).await?;
     old.must_not_hear(&late, |answer| matches!(answer, Message::Acknowledge { .. })).await?;
-    scl_is(seal(&mut new, epoch(3)).await?.scl, 11)
+    scl_is(seal(&mut new, SECOND.next(WriterId(2))).await?.scl, 11)
 }
 
 async fn hole(node: Node) -> Found<()> {
     let mut one = with_chain_through(&node, 10).await?;
-    write_and_hear(&mut one, epoch(1), vec![record(12, 11)], 0).await?;
-    one.must_not_hear(&write(epoch(1), vec![record(13, 12)]), |answer| {
-        acknowledged(answer, epoch(1)).is_some_and(|scl| scl > Lsn::ZERO)
+    write_and_hear(&mut one, FIRST, vec![record(12, 11)], 0).await?;
+    one.must_not_hear(&write(FIRST, vec![record(13, 12)]), |answer| {
+        acknowledged(answer, FIRST).is_some_and(|scl| scl > Lsn::ZERO)
     })
     .await?;
-    write_and_hear(&mut one, epoch(1), vec![record(11, 0)], 13).await
+    write_and_hear(&mut one, FIRST, vec![record(11, 0)], 13).await
 }
 
 async fn twice(node: Node) -> Found<()> {
     let mut one = with_chain_through(&node, 11).await?;
-    write_and_hear(&mut one, epoch(1), vec![record(11, 0)], 11).await?;
+    write_and_hear(&mut one, FIRST, vec![record(11, 0)], 11).await?;
     chain_is(&node, 2, &[11]).await
 }
 
-/// A new candidate, which seals `volume_epoch` and fetches the whole chain, must find these LSNs.
-async fn chain_is(node: &Node, volume_epoch: u64, expected: &[u64]) -> Found<()> {
-    let mut next = node.writer(volume_epoch + 100).await?;
-    let report = seal(&mut next, epoch(volume_epoch)).await?;
+/// A new candidate, which seals the volume epoch of this number and fetches the whole chain, must find these LSNs.
+async fn chain_is(node: &Node, number: u64, expected: &[u64]) -> Found<()> {
+    let mut next = node.writer(number + 100).await?;
+    let volume_epoch = VolumeEpoch::new(number, next.id);
+    let report = seal(&mut next, volume_epoch).await?;
     let truncations = report.install.truncations;
-    let pull = Message::TailPull { volume_epoch: epoch(volume_epoch), above: Lsn::ZERO, truncations };
+    let pull = Message::TailPull { volume_epoch, above: Lsn::ZERO, truncations };
     let found: Vec<u64> = next
         .ask(&pull, "Tail", |answer| match answer {
             Message::Tail { records, complete: true, .. } => Some(records.iter().map(|record| record.lsn.0).collect()),
@@ -202,14 +212,14 @@ async fn chain_is(node: &Node, volume_epoch: u64, expected: &[u64]) -> Found<()>
 
 async fn truncation(node: Node) -> Found<()> {
     let (_old, mut new) = (with_chain_through(&node, 13).await?, node.writer(2).await?);
-    scl_is(take_over(&mut new, epoch(2), 11).await?, 11)
+    scl_is(take_over(&mut new, SECOND, 11).await?, 11)
 }
 
 async fn annulled_again(node: Node) -> Found<()> {
     let (_old, mut new) = (with_chain_through(&node, 12).await?, node.writer(2).await?);
-    scl_is(take_over(&mut new, epoch(2), 11).await?, 11)?;
-    write_and_hear(&mut new, epoch(2), vec![record(12, 11)], 11).await?;
-    write_and_hear(&mut new, epoch(2), vec![record(22, 11)], 22).await?;
+    scl_is(take_over(&mut new, SECOND, 11).await?, 11)?;
+    write_and_hear(&mut new, SECOND, vec![record(12, 11)], 11).await?;
+    write_and_hear(&mut new, SECOND, vec![record(22, 11)], 22).await?;
     chain_is(&node, 3, &[11, 22]).await
 }
 
@@ -226,7 +236,7 @@ async fn read(link: &mut Link, read_point: u64, page: PageId) -> Found<(Lsn, Vec
 async fn read_in_group(link: &mut Link, read_point: u64, group_point: u64, page: PageId) -> Found<(Lsn, Vec<u8>)> {
     let token = Token(read_point + page.block * 100);
     let (read_point, group_point) = (Lsn(read_point), Lsn(group_point));
-    let ask = Message::ReadPage { read: token, volume_epoch: epoch(1), page, read_point, group_point };
+    let ask = Message::ReadPage { read: token, volume_epoch: FIRST, page, read_point, group_point };
     link.ask(&ask, "Page", |answer| match answer {
         Message::Page { read, version, page } if *read == token => Some((*version, page.content().to_vec())),
         _ => None,
@@ -247,7 +257,7 @@ async fn page_as_of_read_point(node: Node) -> Found<()> {
 async fn read_above_chain(node: Node) -> Found<()> {
     let mut one = with_chain_through(&node, 11).await?;
     let (at, read) = (Lsn(12), Token(1));
-    let ask = Message::ReadPage { read, volume_epoch: epoch(1), page: PAGE, read_point: at, group_point: at };
+    let ask = Message::ReadPage { read, volume_epoch: FIRST, page: PAGE, read_point: at, group_point: at };
     one.refused(&ask, &Refusal::AboveScl { scl: Lsn(11) }).await
 }
 

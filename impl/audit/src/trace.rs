@@ -193,14 +193,14 @@ fn flush_periodically(trace: &Weak<TraceFile>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use auriga_protocol::{Lsn, VolumeEpoch, VolumeId};
+    use auriga_protocol::{Lsn, VolumeEpoch, VolumeId, WriterId};
 
     #[test]
     fn lines_reach_the_file_without_a_stop_and_read_back() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("trace.jsonl");
         let trace = Trace::to_file("storage-a1", &path).expect("opened");
-        let note = Note::Durable { volume: VolumeId(1), volume_epoch: VolumeEpoch(2), vdl: Lsn(3) };
+        let note = Note::Durable { volume: VolumeId(1), volume_epoch: VolumeEpoch::new(2, WriterId(2)), vdl: Lsn(3) };
         trace.note(Micros(7), &note);
         trace.note(Micros(8), &note);
         std::thread::sleep(FLUSH_EVERY * 3);

@@ -1,7 +1,7 @@
 //! The driver's four promises, with a machine that only counts.
 
 use super::*;
-use auriga_protocol::{Lsn, Party, VolumeEpoch, VolumeId};
+use auriga_protocol::{Lsn, Party, VolumeEpoch, VolumeId, WriterId};
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -32,7 +32,11 @@ impl Machine for Counter {
                 assert_ne!(timer, 13, "planted");
                 self.0 += 1;
                 effects.append(AppendId(self.0), self.0);
-                effects.note(Note::Durable { volume: VolumeId(1), volume_epoch: VolumeEpoch(1), vdl: Lsn(self.0) });
+                effects.note(Note::Durable {
+                    volume: VolumeId(1),
+                    volume_epoch: VolumeEpoch::new(1, WriterId(1)),
+                    vdl: Lsn(self.0),
+                });
             }
             Input::Request { token, .. } => effects.answer(token, self.0),
             _ => {}

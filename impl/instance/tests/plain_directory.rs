@@ -8,7 +8,7 @@ use auriga_instance::postgres::find;
 use auriga_instance::postgres::server::ServerSpec;
 use auriga_instance::postgres::user::RunAs;
 use auriga_instance::supervise::{CRASHES_MAX, Ended, Event, events, supervise};
-use auriga_protocol::VolumeEpoch;
+use auriga_protocol::{VolumeEpoch, WriterId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::TcpListener;
@@ -136,7 +136,7 @@ fn a_fenced_instance_stops_postgres_at_once_and_tells_its_clients() {
     std::thread::scope(|scope| {
         let running = scope.spawn({
             let (spec, health, sender, fenced) = (&spec, &health, &sender, &fenced);
-            let by = || fenced.load(Ordering::SeqCst).then_some(VolumeEpoch(7));
+            let by = || fenced.load(Ordering::SeqCst).then_some(VolumeEpoch::new(7, WriterId(7)));
             move || supervise(spec, health, sender, receiver, by).unwrap()
         });
         let _stop = StopOnDrop(sender.clone());
@@ -148,7 +148,7 @@ fn a_fenced_instance_stops_postgres_at_once_and_tells_its_clients() {
 
         let begun = Instant::now();
         fenced.store(true, Ordering::SeqCst);
-        assert_eq!(running.join().unwrap(), Ended::Fenced(VolumeEpoch(7)));
+        assert_eq!(running.join().unwrap(), Ended::Fenced(VolumeEpoch::new(7, WriterId(7))));
         assert!(begun.elapsed() < Duration::from_secs(6), "took {:?}", begun.elapsed());
         let told = client.join().unwrap().unwrap_err();
         assert!(told.contains("terminating connection"), "{told}");

@@ -40,8 +40,8 @@ fn messages() {
     check_message(
         writer(),
         segment(),
-        &Message::Seal { volume_epoch: VolumeEpoch(2) },
-        "0c00000036a7ef2e00000201ac020500ac020102",
+        &Message::Seal { volume_epoch: VolumeEpoch::new(2, WriterId(5)) },
+        "0d00000065a1a0e90000020501ac020500ac020102",
     );
     let mut content = [0; PAGE_SIZE];
     content[16..20].copy_from_slice(&[1, 2, 3, 4]);
@@ -55,7 +55,7 @@ fn messages() {
         payload: Delta::between(&[0; PAGE_SIZE], &content).expect("they differ"),
     };
     let write = Message::Write {
-        volume_epoch: VolumeEpoch(2),
+        volume_epoch: VolumeEpoch::new(2, WriterId(5)),
         membership_epoch: MembershipEpoch(1),
         records: vec![record],
         vdl: Lsn(999),
@@ -65,10 +65,10 @@ fn messages() {
         writer(),
         segment(),
         &write,
-        "27000000f50d34170005020101e807e707e507000107800109001000040001020304e707e60701ac020500ac020102",
+        "28000000a8b17ed6000502050101e807e707e507000107800109001000040001020304e707e60701ac020500ac020102",
     );
-    let refused = Message::Refused(Refusal::StaleVolumeEpoch { current: VolumeEpoch(3) });
-    check_message(segment(), writer(), &refused, "0d000000337336640007000300ac02010201ac0205");
+    let refused = Message::Refused(Refusal::StaleVolumeEpoch { current: VolumeEpoch::new(3, WriterId(5)) });
+    check_message(segment(), writer(), &refused, "0e00000003fe3ea6000700030500ac02010201ac0205");
 }
 
 #[test]
@@ -89,14 +89,14 @@ async fn handshake() {
     });
     let mut said = [0; 28];
     there.read_exact(&mut said).await.expect("said");
-    assert_eq!(hex(&said), "41555249474103000201000000000000000000000000000001026931");
+    assert_eq!(hex(&said), "41555249474104000201000000000000000000000000000001026931");
     let (mut acceptor, mut relay) = duplex(256);
     acceptor.write_all(&said).await.expect("fits");
     let theirs = accept(&mut relay, &hello(Role::Storage, "s1")).await.expect("welcome");
     assert_eq!(theirs, hello(Role::WriterLog, "i1"));
     let mut answer = [0; 29];
     acceptor.read_exact(&mut answer).await.expect("answered");
-    assert_eq!(hex(&answer), "0041555249474103000201000000000000000000000000000000027331");
+    assert_eq!(hex(&answer), "0041555249474104000201000000000000000000000000000000027331");
     there.write_all(&answer).await.expect("fits");
     let (result, _) = dialled.await.expect("ran");
     assert_eq!(result.expect("welcome"), hello(Role::Storage, "s1"));

@@ -5,7 +5,7 @@ use auriga_page::Delta;
 use auriga_pagefs::fs::{NewInode, RenameMode};
 use auriga_pagefs::layout::{FILE_MAX, Kind, ROOT};
 use auriga_pagefs::{FsError, FsOptions, LoadError, PageFs, mkfs};
-use auriga_protocol::{Change, Lsn, PageId, VolumeEpoch};
+use auriga_protocol::{Change, Lsn, PageId, VolumeEpoch, WriterId};
 use auriga_volume::{Callback, PageRead, Volume, VolumeError};
 use auriga_volume::{MemoryVolume, MemoryVolumeConfig};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -100,7 +100,7 @@ fn a_fenced_volume_answers_eio_and_tells_its_owner_once() {
     let fs = PageFs::load(volume.clone(), patient(), on_lost).expect("a sound file system");
     let ino = file(&fs, "a");
     write(&fs, ino, 0, b"before").expect("written");
-    let by = VolumeEpoch(7);
+    let by = VolumeEpoch::new(7, WriterId(7));
     volume.fence(by);
     let begun = Instant::now();
     assert_eq!(write(&fs, ino, 0, b"after"), Err(FsError::Volume(VolumeError::Fenced { by })));
@@ -126,7 +126,7 @@ fn a_fence_is_noticed_by_whoever_waits_for_durability() {
     let ino = file(&fs, "a");
     let waiting = wait(|done| {
         fs.sync(Some(ino), done);
-        volume.fence(VolumeEpoch(9));
+        volume.fence(VolumeEpoch::new(9, WriterId(9)));
     });
     assert_eq!(waiting.map_err(FsError::errno), Err(libc::EIO));
     eventually("the owner is told", || told.load(SeqCst) == 1);

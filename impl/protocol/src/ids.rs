@@ -41,10 +41,6 @@ number! {
     WriterId(u64), "w"
 }
 number! {
-    /// Fences old writers: raised by every recovery, on a write quorum of each protection group (18 §2.4).
-    VolumeEpoch(u64), "e"
-}
-number! {
     /// Version of one protection group's quorum set: raised by each step of a membership change (18 §4.1).
     MembershipEpoch(u64), "m"
 }
@@ -93,14 +89,47 @@ impl Lsn {
     }
 }
 
+/// Fences old writers: raised by every recovery, on a write quorum of each protection group (18 §2.4). A ballot.
+///
+/// Ordered by number, then by writer: two candidates may choose the same number at one time, and still never the same
+/// volume epoch. Whoever wrote `e2.w7` is thereby known to be writer 7.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct VolumeEpoch {
+    /// Raised by each recovery.
+    pub number: u64,
+    /// Whose it is: nobody else may use it (R-FENCE-3).
+    pub writer: WriterId,
+}
+
 impl VolumeEpoch {
     /// No writer has been installed yet.
-    pub const NONE: VolumeEpoch = VolumeEpoch(0);
+    pub const NONE: VolumeEpoch = VolumeEpoch { number: 0, writer: WriterId(0) };
 
-    /// The volume epoch directly above this one.
+    /// The volume epoch of this number and writer.
     #[must_use]
-    pub fn next(self) -> VolumeEpoch {
-        VolumeEpoch(self.0 + 1)
+    pub const fn new(number: u64, writer: WriterId) -> VolumeEpoch {
+        VolumeEpoch { number, writer }
+    }
+
+    /// The next volume epoch that `writer` may choose.
+    #[must_use]
+    pub fn next(self, writer: WriterId) -> VolumeEpoch {
+        VolumeEpoch { number: self.number + 1, writer }
+    }
+}
+
+impl fmt::Debug for VolumeEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            VolumeEpoch::NONE => f.write_str("e0"),
+            VolumeEpoch { number, writer } => write!(f, "e{number}.{writer}"),
+        }
+    }
+}
+
+impl fmt::Display for VolumeEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
     }
 }
 

@@ -13,7 +13,7 @@
 //!
 //! Every message may be lost, duplicated, delayed or reordered. A refusal is a message of the protocol, not an error.
 
-use crate::ids::{Incarnation, Lsn, MemberId, PageId, Party, VolumeEpoch, WriterId};
+use crate::ids::{Incarnation, Lsn, MemberId, PageId, Party, VolumeEpoch};
 use crate::machine::Token;
 use crate::quorum::Membership;
 use crate::record::{Payload, Record};
@@ -25,10 +25,8 @@ use serde::{Deserialize, Serialize};
 /// The outcome of a recovery, as each segment must know it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Install {
-    /// The new writer's volume epoch.
+    /// The new writer's volume epoch; it names the writer.
     pub volume_epoch: VolumeEpoch,
-    /// The new writer.
-    pub writer: WriterId,
     /// Every truncation in force, this recovery's included.
     pub truncations: TruncationList,
     /// The recovered VDL.
@@ -65,11 +63,6 @@ pub enum Refusal {
     /// The sender is fenced: a recovery with a higher volume epoch has been here.
     StaleVolumeEpoch {
         /// The epoch promised or installed here.
-        current: VolumeEpoch,
-    },
-    /// Two candidates chose the same volume epoch, and the other one was first.
-    EpochTaken {
-        /// The epoch.
         current: VolumeEpoch,
     },
     /// This segment has not yet seen the sender's `Install`.

@@ -53,13 +53,14 @@ impl Names {
 
     /// The same message to several.
     pub fn multicast<P: Payload>(self, from: Party, to: &[Party], message: &Message<P>, lost: bool) -> String {
-        let epoch = match (from, sender_epoch(message)) {
-            (Party::Writer(..), Some(epoch)) => format!("@{epoch}"),
-            _ => String::new(),
+        let sender = match (from, sender_epoch(message)) {
+            (Party::Writer(_, id), Some(epoch)) if epoch.writer == id => format!("{id}@e{}", epoch.number),
+            (Party::Writer(_, id), Some(epoch)) => format!("{id}@{epoch}"),
+            _ => self.party(from),
         };
         let arrow = if lost { '⇢' } else { '→' };
         let to: Vec<_> = to.iter().map(|party| self.party(*party)).collect();
-        format!("{}{epoch} {arrow} {} {}", self.party(from), to.join(" "), message_text(message))
+        format!("{sender} {arrow} {} {}", to.join(" "), message_text(message))
     }
 }
 
@@ -96,7 +97,7 @@ pub fn records<P: Payload>(records: &[Record<P>]) -> String {
 }
 
 fn install(install: &Install) -> String {
-    let mut text = format!("{} {} vdl={}", install.volume_epoch, install.writer, install.vdl);
+    let mut text = format!("{} vdl={}", install.volume_epoch, install.vdl);
     for range in install.truncations.ranges() {
         let _ = write!(text, " annul=({},{}]@{}", range.above, range.through, range.volume_epoch);
     }
@@ -119,7 +120,6 @@ fn bases<P: Payload>(pages: &[BasePage<P>]) -> String {
 pub fn refusal(refusal: &Refusal) -> String {
     match refusal {
         Refusal::StaleVolumeEpoch { current } => format!("StaleVolumeEpoch current={current}"),
-        Refusal::EpochTaken { current } => format!("EpochTaken current={current}"),
         Refusal::NotInstalled { installed } => format!("NotInstalled installed={installed}"),
         Refusal::StaleMembership { current } => format!("StaleMembership current={}", current.membership_epoch),
         Refusal::AboveScl { scl } => format!("AboveScl scl={scl}"),
@@ -174,10 +174,7 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
 pub fn entry<P: Payload>(entry: &Entry<P>) -> String {
     match entry {
         Entry::Membership(membership) => format!("Membership {}", membership.membership_epoch),
-        Entry::Promise { volume_epoch, writer } => match writer {
-            Some(writer) => format!("Promise {volume_epoch} {writer}"),
-            None => format!("Promise {volume_epoch}"),
-        },
+        Entry::Promise { volume_epoch } => format!("Promise {volume_epoch}"),
         Entry::Install(told) => format!("Install {}", install(told)),
         Entry::Records { records: kept, vdl } => format!("Records {} vdl={vdl}", records(kept)),
         Entry::Amnesia { incarnation, target } => {

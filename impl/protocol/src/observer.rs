@@ -26,6 +26,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use core::cmp::Ordering;
+use core::ops::Bound;
 use serde::Serialize;
 use unheard::Unheard;
 
@@ -266,7 +267,11 @@ impl Observer {
     fn on_durable(&mut self, volume: VolumeId, volume_epoch: VolumeEpoch, vdl: Lsn) -> Verdict {
         let history = self.volumes.entry(volume).or_default();
         history.durable.insert(volume_epoch, vdl);
-        let later = history.opened.range(volume_epoch.next()..).map(|(epoch, (_, vdl))| (*epoch, *vdl)).next();
+        let later = history
+            .opened
+            .range((Bound::Excluded(volume_epoch), Bound::Unbounded))
+            .map(|(epoch, (_, vdl))| (*epoch, *vdl))
+            .next();
         let lost = later.filter(|(_, recovered)| *recovered < vdl);
         require(lost.is_none(), "R-FENCE-1", || {
             format!("{volume}@{volume_epoch} called {vdl} durable, but {lost:?} had opened without it")
@@ -323,7 +328,7 @@ impl Observer {
         })?;
         let history = self.volumes.entry(volume).or_default();
         let kept = |lsn: Lsn, epoch: VolumeEpoch| {
-            let between = epoch.next()..=volume_epoch;
+            let between = (Bound::Excluded(epoch), Bound::Included(volume_epoch));
             epoch == volume_epoch
                 || (epoch < volume_epoch && history.opened.range(between).all(|(_, (_, vdl))| lsn <= *vdl))
         };

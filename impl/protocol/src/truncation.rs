@@ -79,25 +79,30 @@ impl TruncationList {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::WriterId;
+
+    fn epoch(number: u64) -> VolumeEpoch {
+        VolumeEpoch::new(number, WriterId(number))
+    }
 
     #[test]
     fn annulled_is_exactly_the_open_closed_range() {
         let mut list = TruncationList::default();
-        list.annul_above(VolumeEpoch(1), Lsn(4), 10);
-        list.annul_above(VolumeEpoch(3), Lsn(17), 10);
+        list.annul_above(epoch(1), Lsn(4), 10);
+        list.annul_above(epoch(3), Lsn(17), 10);
         let annulled: Vec<u64> = (0..40).filter(|lsn| list.annuls(Lsn(*lsn))).collect();
         assert_eq!(annulled, (5..=14).chain(18..=27).collect::<Vec<_>>());
-        assert_eq!(list.cut_after(VolumeEpoch(0)), Some(Lsn(4)));
-        assert_eq!(list.cut_after(VolumeEpoch(1)), Some(Lsn(17)));
-        assert_eq!(list.cut_after(VolumeEpoch(3)), None);
+        assert_eq!(list.cut_after(epoch(0)), Some(Lsn(4)));
+        assert_eq!(list.cut_after(epoch(1)), Some(Lsn(17)));
+        assert_eq!(list.cut_after(epoch(3)), None);
     }
 
     #[test]
     fn a_range_of_a_recovery_that_never_opened_gives_way() {
         let mut list = TruncationList::default();
-        list.annul_above(VolumeEpoch(1), Lsn(4), 10);
-        list.annul_above(VolumeEpoch(2), Lsn(20), 10);
-        list.annul_above(VolumeEpoch(3), Lsn(17), 10);
+        list.annul_above(epoch(1), Lsn(4), 10);
+        list.annul_above(epoch(2), Lsn(20), 10);
+        list.annul_above(epoch(3), Lsn(17), 10);
         let ranges: Vec<_> = list.ranges().iter().map(|range| (range.above.0, range.through.0)).collect();
         assert_eq!(ranges, [(4, 14), (17, 40)]);
     }
@@ -105,8 +110,8 @@ mod tests {
     #[test]
     fn a_recovery_without_new_commits_takes_the_last_range_over() {
         let mut list = TruncationList::default();
-        list.annul_above(VolumeEpoch(1), Lsn(4), 10);
-        list.annul_above(VolumeEpoch(2), Lsn(4), 10);
+        list.annul_above(epoch(1), Lsn(4), 10);
+        list.annul_above(epoch(2), Lsn(4), 10);
         assert_eq!(list.ranges().len(), 1);
         assert_eq!(list.through(), Lsn(24), "the second writer may have allocated 15 to 24");
     }

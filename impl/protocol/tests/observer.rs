@@ -4,7 +4,7 @@ use auriga_protocol::observer::{Observer, Violation};
 use auriga_protocol::{Lsn, MemberId, Note, PageId, PgId, QuorumSet, SegmentId, VolumeEpoch, VolumeId, WriterId};
 
 const VOLUME: VolumeId = VolumeId(7);
-const FIRST: VolumeEpoch = VolumeEpoch(1);
+const FIRST: VolumeEpoch = VolumeEpoch::new(1, WriterId(1));
 const PAGE: PageId = PageId { inode: 1, block: 0 };
 
 /// A judge who saw a writer open, and write `page` once per entry: whether each may clear it.

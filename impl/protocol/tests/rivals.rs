@@ -1,5 +1,5 @@
-//! Two candidates sealed disjoint read quorums for one volume epoch, and each installed on a few segments; neither can
-//! ever open (decision 0015). Whoever recovers next sees both installs, whose truncations contradict each other.
+//! Two candidates of one number sealed disjoint read quorums, and each installed on a few segments; neither has opened.
+//! Whoever recovers next sees both installs, whose truncations contradict each other: the higher ballot's are in force.
 
 use auriga_protocol::message::{SealReport, Standing};
 use auriga_protocol::writer::{Role, WriterIdentity};
@@ -23,13 +23,14 @@ impl Payload for Nothing {
 }
 
 const VOLUME: VolumeId = VolumeId(1);
-const RIVALS: VolumeEpoch = VolumeEpoch(1);
+const NUMBER: u64 = 1;
 const LAL: u64 = 10;
 
 fn install(writer: u64, vdl: u64) -> Install {
     let mut truncations = TruncationList::default();
-    truncations.annul_above(RIVALS, Lsn(vdl), LAL);
-    Install { volume_epoch: RIVALS, writer: WriterId(writer), truncations, vdl: Lsn(vdl) }
+    let volume_epoch = VolumeEpoch::new(NUMBER, WriterId(writer));
+    truncations.annul_above(volume_epoch, Lsn(vdl), LAL);
+    Install { volume_epoch, truncations, vdl: Lsn(vdl) }
 }
 
 /// Lets a candidate recover from three reports: LSN 1 is on the segment that `keeper` installed on, and nowhere else.
@@ -44,13 +45,15 @@ fn recovered_vdl(keeper: u64, dropper: u64) -> Lsn {
         out.drain().collect::<Vec<_>>()
     };
 
-    hear(&mut writer, 0, Message::Refused(Refusal::EpochTaken { current: RIVALS }));
+    let current = VolumeEpoch::new(NUMBER, WriterId(keeper.max(dropper)));
+    hear(&mut writer, 0, Message::Refused(Refusal::StaleVolumeEpoch { current }));
+    let volume_epoch = current.next(identity.writer);
     let mut pulled = None;
     for (member, install, scl) in [(0, install(dropper, 0), 0), (1, install(dropper, 0), 0), (2, install(keeper, 1), 1)]
     {
         let membership = Membership::initial(QuorumSet::aurora());
         let report = SealReport { install, scl: Lsn(scl), vdl: Lsn(0), membership, standing: Standing::default() };
-        let effects = hear(&mut writer, member, Message::Sealed { volume_epoch: RIVALS.next(), report });
+        let effects = hear(&mut writer, member, Message::Sealed { volume_epoch, report });
         pulled = effects.into_iter().find_map(|effect| match effect {
             Effect::Send { to: Party::Segment(to), message: Message::TailPull { above, .. } } => {
                 Some((to.member.0, above))
@@ -71,7 +74,6 @@ fn recovered_vdl(keeper: u64, dropper: u64) -> Lsn {
         payload: Nothing,
     };
     let records = if member == 2 { vec![record] } else { Vec::new() };
-    let volume_epoch = RIVALS.next();
     let effects = hear(&mut writer, member, Message::Tail { volume_epoch, above, base: zero, records, complete: true });
     assert_eq!(writer.role(), Role::Installing);
     let decided = effects.into_iter().find_map(|effect| match effect {
@@ -82,7 +84,7 @@ fn recovered_vdl(keeper: u64, dropper: u64) -> Lsn {
 }
 
 #[test]
-fn what_one_rival_kept_and_the_other_annulled_is_decided_by_one_of_them() {
+fn what_one_rival_kept_and_the_other_annulled_is_decided_by_the_higher_ballot() {
     assert_eq!(recovered_vdl(7, 9), Lsn(0), "the install in force annuls LSN 1");
     assert_eq!(recovered_vdl(9, 7), Lsn(1), "the install in force keeps LSN 1");
 }

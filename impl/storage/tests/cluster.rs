@@ -3,7 +3,6 @@
 mod common;
 
 use auriga_net::admin::Fault;
-use auriga_protocol::VolumeEpoch;
 use auriga_protocol::writer::Role;
 use auriga_volume::{RemoteVolume, create_volume};
 use auriga_volume::{Volume, VolumeError};
@@ -23,7 +22,7 @@ async fn what_is_durable_is_read_also_by_the_next_writer() {
     assert!(volume.close(soon()).await);
     let next = RemoteVolume::open(cluster.volume("instance-2"), soon()).await.expect("recovers");
     assert_eq!(first_byte(&next, page(1)).await, 20);
-    assert_eq!(next.status().writer.volume_epoch, VolumeEpoch(2));
+    assert_eq!(next.status().writer.volume_epoch.number, 2);
     assert!(next.close(Instant::now()).await, "nothing was written, so there is nothing to wait for");
 }
 
@@ -49,7 +48,7 @@ async fn a_new_writer_fences_the_old_one() {
     let (cluster, old) = Cluster::with_volume().await;
     commit(&old, vec![fill(page(1), 0, 1)], soon()).await.expect("durable");
     let new = RemoteVolume::open(cluster.volume("instance-2"), soon()).await.expect("recovers");
-    let fenced = VolumeError::Fenced { by: VolumeEpoch(2) };
+    let fenced = VolumeError::Fenced { by: new.status().writer.volume_epoch };
     assert_eq!(commit(&old, vec![fill(page(1), 1, 9)], soon()).await, Err(fenced));
     assert_eq!(*old.watch_role().borrow(), Role::Fenced);
     assert_eq!(old.submit(vec![fill(page(1), 1, 9)], soon()), Err(fenced));

@@ -352,3 +352,13 @@ fn each_copy_of_the_identity_may_be_damaged_if_a_start_lies_between() {
         assert!(open().is_ok(), "copy {copy}");
     }
 }
+
+#[test]
+fn a_directory_of_an_earlier_version_is_refused_by_name() {
+    let disk = MemoryDisk::default();
+    let open = || crate::Store::open_on(std::sync::Arc::new(disk.clone()), options());
+    drop(open().unwrap());
+    let file = crate::disk::Disk::open(&disk, "node").expect("there is one");
+    crate::twin::write_both(&*file, *b"AUN1", 1, b"an earlier version's").expect("written");
+    assert!(matches!(open(), Err(crate::OpenError::OldFormat { found: "AUN1" })));
+}

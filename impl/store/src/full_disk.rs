@@ -5,7 +5,7 @@ use crate::testing::*;
 use crate::{Options, PageImage};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::{Entry, Outcome, Task};
-use auriga_protocol::{AppendId, Lsn, Token, VolumeEpoch};
+use auriga_protocol::{AppendId, Lsn, Token, VolumeEpoch, WriterId};
 use std::time::Duration;
 
 #[test]
@@ -64,7 +64,7 @@ fn a_journal_without_room_waits_until_coalescing_frees_some() {
     running.wait_for(|outcome| matches!(outcome, Outcome::Coalesced { .. }));
     // Each entry takes a block: four files hold 60.
     (2..=100).for_each(|lsn| {
-        running.store.append(id, AppendId(lsn), &Entry::Promise { volume_epoch: VolumeEpoch(lsn), writer: None });
+        running.store.append(id, AppendId(lsn), &Entry::Promise { volume_epoch: VolumeEpoch::new(lsn, WriterId(lsn)) });
         running.store.append(id, AppendId(lsn), &records([lsn; 100]));
         std::thread::sleep(Duration::from_millis(1));
     });
@@ -90,7 +90,7 @@ fn a_journal_without_room_makes_some_by_moving_what_pins_its_oldest_file() {
     running.store.create_segment(busy, membership(), charter()).expect("new");
     running.store.create_segment(silent, membership(), charter()).expect("new");
     running.store.append(silent, AppendId(1), &records([1, 2]));
-    running.store.append(silent, AppendId(2), &Entry::Promise { volume_epoch: VolumeEpoch(9), writer: None });
+    running.store.append(silent, AppendId(2), &Entry::Promise { volume_epoch: VolumeEpoch::new(9, WriterId(9)) });
     assert!(running.owner.durable(silent, 2));
     for lsn in 1..=60 {
         running.store.append(busy, AppendId(lsn), &records([lsn; 100]));
@@ -103,5 +103,5 @@ fn a_journal_without_room_makes_some_by_moving_what_pins_its_oldest_file() {
     let survived = &Running::open(&disk, options()).survived[&silent];
     assert!(!survived.damaged);
     assert_eq!(lsns(survived), [1, 2]);
-    assert!(matches!(survived.entries.last(), Some(Entry::Promise { volume_epoch: VolumeEpoch(9), .. })));
+    assert!(matches!(survived.entries.last(), Some(Entry::Promise { volume_epoch }) if volume_epoch.number == 9));
 }

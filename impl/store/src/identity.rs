@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use std::io;
 
 const NAME: &str = "node";
-const MAGIC: [u8; 4] = *b"AUN1";
+const MAGIC: [u8; 4] = *b"AUN2";
+
+/// Of directories that earlier versions have written: their journals (`AUJ1`) name volume epochs by number alone.
+const OLD_MAGIC: [u8; 4] = *b"AUN1";
 
 /// The content of the identity file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -24,7 +27,13 @@ pub(crate) struct Identity {
 /// It is another node's, or it is gone or unreadable in a directory that has segments.
 pub(crate) fn verify(disk: &dyn Disk, cluster: u128, node: &str) -> Result<Option<Identity>, OpenError> {
     let found = match disk.open(NAME) {
-        Ok(file) => twin::read_and_repair(&*file, MAGIC).doing(|| "read the identity file".into())?,
+        Ok(file) => {
+            let doing = || "read the identity file".into();
+            if twin::read(&*file, OLD_MAGIC).doing(doing)?.is_some() {
+                return Err(OpenError::OldFormat { found: "AUN1" });
+            }
+            twin::read_and_repair(&*file, MAGIC).doing(doing)?
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return if has_segments(disk)? { Err(OpenError::IdentityLost) } else { Ok(None) };
         }

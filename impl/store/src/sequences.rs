@@ -218,8 +218,8 @@ impl Pair {
         match *command {
             Command::Records(count) => self.append_records(count),
             Command::Replacing(None) => {
-                let (volume_epoch, writer) = (VolumeEpoch(self.number), Some(WriterId(self.number)));
-                self.append(Entry::Promise { volume_epoch, writer });
+                let volume_epoch = VolumeEpoch::new(self.number, WriterId(self.number));
+                self.append(Entry::Promise { volume_epoch });
             }
             Command::Replacing(Some(member)) => {
                 let incarnation = auriga_protocol::ids::Incarnation(self.number as u32);

@@ -17,7 +17,7 @@ fn coalesce(through: u64) -> Task<Delta> {
 }
 
 fn promise(epoch: u64) -> Entry<Delta> {
-    Entry::Promise { volume_epoch: VolumeEpoch(epoch), writer: Some(WriterId(epoch)) }
+    Entry::Promise { volume_epoch: VolumeEpoch::new(epoch, WriterId(epoch)) }
 }
 
 #[test]

@@ -56,14 +56,15 @@ fn log() -> Vec<Record<Delta>> {
 /// One of every kind, as a segment might append them.
 fn entries() -> Vec<Entry<Delta>> {
     let mut truncations = TruncationList::default();
-    truncations.annul_above(VolumeEpoch(3), Lsn(4), 10);
-    let (writer, incarnation) = (WriterId(9), Incarnation(1));
+    let (second, third) = (VolumeEpoch::new(2, WriterId(9)), VolumeEpoch::new(3, WriterId(300)));
+    truncations.annul_above(third, Lsn(4), 10);
+    let incarnation = Incarnation(1);
     vec![
         Entry::Membership(membership()),
-        Entry::Promise { volume_epoch: VolumeEpoch(2), writer: Some(writer) },
+        Entry::Promise { volume_epoch: second },
         Entry::Records { records: log(), vdl: Lsn(0) },
-        Entry::Promise { volume_epoch: VolumeEpoch(3), writer: None },
-        Entry::Install(Install { volume_epoch: VolumeEpoch(3), writer, truncations, vdl: Lsn(4) }),
+        Entry::Promise { volume_epoch: third },
+        Entry::Install(Install { volume_epoch: third, truncations, vdl: Lsn(4) }),
         Entry::Amnesia { incarnation, target: Some(Lsn(4)) },
         Entry::Rejoined { incarnation },
         Entry::PeerLoss { member: MemberId(5), incarnation: Incarnation(2) },

@@ -42,9 +42,7 @@ impl Volume {
         if let Some(segment) = world.nodes.iter().find(|node| holds(node)).map(|node| node.machine.id()) {
             world.script(|names| format!("deliver w{} {} Seal", writer + 1, names.segment(segment)));
             let current = refused_by.unwrap_or_default();
-            let taken = current == world.writers[writer].volume_epoch();
-            let refusal = if taken { Refusal::EpochTaken { current } } else { Refusal::StaleVolumeEpoch { current } };
-            let message = Message::Refused(refusal);
+            let message = Message::Refused(Refusal::StaleVolumeEpoch { current });
             world.script(|names| format!("deliver {} w{} Refused", names.segment(segment), writer + 1));
             self.step_writer(world, writer, Input::Message { from: Party::Segment(segment), message });
         }

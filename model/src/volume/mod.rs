@@ -184,7 +184,7 @@ impl Model for Volume {
             (world.left, world.requests) = left;
             same
         };
-        let beyond = |writer: &Arc<Writer<Mark>>| writer.volume_epoch().0 > self.scale.epochs;
+        let beyond = |writer: &Arc<Writer<Mark>>| writer.volume_epoch().number > self.scale.epochs;
         if useless || world.writers.iter().any(beyond) {
             return None;
         }

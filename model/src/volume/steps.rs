@@ -3,14 +3,14 @@
 use super::Volume;
 use crate::world::World;
 use auriga_protocol::writer::Role;
-use auriga_protocol::{MemberId, Message, PageId, Party, VolumeEpoch};
+use auriga_protocol::{MemberId, Message, PageId, Party, VolumeEpoch, WriterId};
 use std::collections::BTreeSet;
 
 /// A step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// The next writer starts. Where every segment has durably promised some volume epoch, its first seal is hopeless:
-    /// it goes on from the refusal that names this epoch.
+    /// The next writer starts. Where every segment has durably promised a volume epoch above its first, that one is
+    /// hopeless: it goes on from the refusal that names this epoch.
     Start(Option<VolumeEpoch>),
     /// The message at this place in the network arrives.
     Deliver(usize),
@@ -98,7 +98,8 @@ impl Volume {
     pub(super) fn writer_steps(&self, world: &World, steps: &mut Vec<Step>) {
         if world.left.writers > 0 {
             let promised: BTreeSet<VolumeEpoch> = world.nodes.iter().map(|node| node.kept.promised).collect();
-            let hopeless = self.scale.reductions.drop_spent && !promised.contains(&VolumeEpoch::NONE);
+            let first = VolumeEpoch::NONE.next(WriterId(world.writers.len() as u64 + 1));
+            let hopeless = self.scale.reductions.drop_spent && promised.iter().all(|promised| *promised > first);
             if hopeless {
                 steps.extend(promised.into_iter().map(|epoch| Step::Start(Some(epoch))));
             } else {

@@ -121,10 +121,11 @@ fn parse(bytes: &[u8]) -> Result<(Option<TraceLine>, bool), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use auriga_protocol::{Lsn, Micros, Note, VolumeEpoch, VolumeId};
+    use auriga_protocol::{Lsn, Micros, Note, VolumeEpoch, VolumeId, WriterId};
 
     fn line(sequence: u64) -> String {
-        let note = Note::Durable { volume: VolumeId(1), volume_epoch: VolumeEpoch(1), vdl: Lsn(sequence) };
+        let note =
+            Note::Durable { volume: VolumeId(1), volume_epoch: VolumeEpoch::new(1, WriterId(1)), vdl: Lsn(sequence) };
         let line = TraceLine { node: "n".into(), sequence, at: Micros(sequence), note };
         serde_json::to_string(&line).expect("a line")
     }

@@ -21,7 +21,7 @@ fn heartbeat(lsn: u64) -> Message<Delta> {
 
 fn write_of(records: Vec<Record<Delta>>, lsn: u64) -> Message<Delta> {
     Message::Write {
-        volume_epoch: VolumeEpoch(3),
+        volume_epoch: VolumeEpoch::new(3, WriterId(3)),
         membership_epoch: MembershipEpoch(1),
         records,
         vdl: Lsn(lsn),

@@ -95,7 +95,7 @@ fn live(nodes: &Nodes, lives: &[Life]) -> Result<(), TestCaseError> {
     let mut before: Option<(Pair, Arc<RemoteVolume>)> = None;
     // What the next mount may find: the reference when it was last synchronised, and after each operation since.
     let mut possible = vec![Reference::new()];
-    let mut last_epoch = VolumeEpoch(0);
+    let mut last_epoch = VolumeEpoch::NONE;
     let look = Life { ops: Vec::new(), cut_off: Vec::new(), replaced_alive: false };
     for life in lives.iter().chain([&look]) {
         nodes.cut_off(&life.cut_off);

@@ -17,7 +17,6 @@ use crate::note::Note;
 use crate::truncation::TruncationList;
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::vec::Vec;
 
 /// See the module's header.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +24,7 @@ pub struct Hindsight(BTreeMap<VolumeId, Remembered>);
 
 #[derive(Clone, Debug, Default)]
 struct Remembered {
-    /// Two candidates may have chosen one volume epoch; at most one of them opened.
-    annulled: BTreeMap<VolumeEpoch, Vec<TruncationList>>,
+    annulled: BTreeMap<VolumeEpoch, TruncationList>,
     opened: BTreeMap<VolumeEpoch, Lsn>,
     /// The newest that was promised or installed.
     newest: VolumeEpoch,
@@ -50,10 +48,7 @@ impl Hindsight {
             Note::Installed { segment, volume_epoch, truncations } => {
                 let volume = self.volume(segment.volume);
                 volume.heard_of(*volume_epoch);
-                let lists = volume.annulled.entry(*volume_epoch).or_default();
-                if !lists.contains(truncations) {
-                    lists.push(truncations.clone());
-                }
+                volume.annulled.insert(*volume_epoch, truncations.clone());
                 Ok(())
             }
             Note::Collected { segment, floor } => {
@@ -95,7 +90,7 @@ impl Remembered {
     fn on_opened(&mut self, volume_epoch: VolumeEpoch, vdl: Lsn) -> Verdict {
         let annuls = |(epoch, opened): &(&VolumeEpoch, &Lsn)| {
             let its_own = |list: &&TruncationList| list.ranges().last().is_some_and(|last| last.above == **opened);
-            self.annulled.get(epoch).into_iter().flatten().filter(its_own).any(|list| list.annuls(vdl))
+            self.annulled.get(epoch).filter(its_own).is_some_and(|list| list.annuls(vdl))
         };
         let by = self.opened.range(..volume_epoch).find(annuls).map(|(epoch, _)| *epoch);
         self.opened.insert(volume_epoch, vdl);
@@ -116,8 +111,8 @@ mod tests {
 
     fn opened(epoch: u64, vdl: u64) -> [Note; 2] {
         let mut truncations = TruncationList::default();
-        truncations.annul_above(VolumeEpoch(epoch), Lsn(vdl), 10);
-        let volume_epoch = VolumeEpoch(epoch);
+        truncations.annul_above(VolumeEpoch::new(epoch, WriterId(epoch)), Lsn(vdl), 10);
+        let volume_epoch = VolumeEpoch::new(epoch, WriterId(epoch));
         [
             Note::Installed { segment: SEGMENT, volume_epoch, truncations },
             Note::Opened { volume: VOLUME, writer: WriterId(epoch), volume_epoch, vdl: Lsn(vdl) },
@@ -142,7 +137,7 @@ mod tests {
         let collected = |floor| Note::Collected { segment: SEGMENT, floor: Lsn(floor) };
         let read = |epoch, at| Note::Read {
             volume: VOLUME,
-            volume_epoch: VolumeEpoch(epoch),
+            volume_epoch: VolumeEpoch::new(epoch, WriterId(epoch)),
             page: PageId::default(),
             read_point: Lsn(at),
             version: Lsn(0),

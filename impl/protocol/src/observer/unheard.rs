@@ -10,6 +10,7 @@
 
 use crate::ids::{Lsn, SegmentId, VolumeEpoch, VolumeId};
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::ops::Bound;
 use serde::Serialize;
 
 /// See the module's header. Empty where no note is lost.
@@ -45,7 +46,7 @@ impl Unheard {
 
     /// Whether a recovery between the two volume epochs, of which it isn't known whether it opened, annulled `lsn`.
     pub fn may_be_annulled(&self, volume: VolumeId, written: VolumeEpoch, read: VolumeEpoch, lsn: Lsn) -> bool {
-        let between = (volume, written.next())..=(volume, read.max(written.next()));
+        let between = (Bound::Excluded((volume, written)), Bound::Included((volume, read)));
         written < read && self.recoveries.range(between).any(|(_, vdl)| lsn > *vdl)
     }
 

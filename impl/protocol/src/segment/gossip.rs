@@ -4,7 +4,7 @@
 //! one is promised: otherwise a record could reach a fourth copy after a recovery has counted it as lost.
 
 use super::{Entry, Out, Segment, Timer};
-use crate::ids::{Lsn, MemberId, SegmentId, VolumeEpoch};
+use crate::ids::{Lsn, MemberId, Party, SegmentId, VolumeEpoch};
 use crate::message::{Install, Message};
 use crate::record::{Payload, Record, take_weight, weight_of};
 use alloc::vec::Vec;
@@ -56,7 +56,7 @@ impl<P: Payload> Segment<P> {
         records: Vec<Record<P>>,
         out: &mut Out<P>,
     ) {
-        let same = installed == self.install.volume_epoch && installed == self.promise.volume_epoch;
+        let same = installed == self.install.volume_epoch && installed == self.promised;
         if !same || self.disk_full {
             return;
         }
@@ -73,13 +73,11 @@ impl<P: Payload> Segment<P> {
 
     /// The same as the `Install` that the writer sent and that was lost on its way here.
     pub(super) fn on_gossip_install(&mut self, install: Install, out: &mut Out<P>) {
-        let to_another = self.promise.writer.is_some_and(|promised| promised != install.writer);
-        let taken = self.promise.volume_epoch == install.volume_epoch && to_another;
-        let overtaken = install.volume_epoch < self.promise.volume_epoch || taken;
-        if install.volume_epoch <= self.install.volume_epoch || overtaken {
+        if install.volume_epoch <= self.install.volume_epoch || install.volume_epoch < self.promised {
             return;
         }
-        let (to, volume_epoch) = (crate::ids::Party::Writer(self.id.volume, install.writer), install.volume_epoch);
+        let volume_epoch = install.volume_epoch;
+        let to = Party::Writer(self.id.volume, volume_epoch.writer);
         self.adopt_install(install.clone());
         let append = self.append(Entry::Install(install), out);
         self.waiting.push((append, super::Reply::Installed { to, volume_epoch }));

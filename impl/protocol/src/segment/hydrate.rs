@@ -156,7 +156,7 @@ impl<P: Payload> Segment<P> {
             self.append(Entry::PagesRestored, out);
         }
         out.note(Note::Collected { segment: self.id, floor });
-        if self.promise.volume_epoch == self.install.volume_epoch {
+        if self.promised == self.install.volume_epoch {
             let (to, volume_epoch) = (self.installed_writer(), self.install.volume_epoch);
             self.answer(Reply::Acknowledge { to, volume_epoch }, out);
         }

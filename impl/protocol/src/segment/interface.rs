@@ -2,7 +2,7 @@
 
 use crate::defect::Defects;
 use crate::identity::Charter;
-use crate::ids::{Incarnation, Lsn, MemberId, Micros, PageId, VolumeEpoch, WriterId};
+use crate::ids::{Incarnation, Lsn, MemberId, Micros, PageId, VolumeEpoch};
 use crate::machine::Token;
 use crate::message::{BasePage, Install};
 use crate::quorum::Membership;
@@ -20,8 +20,6 @@ pub enum Entry<P: Payload> {
     Promise {
         /// Refuse everything below.
         volume_epoch: VolumeEpoch,
-        /// To whom; `None`: taken over from peers, who did not say.
-        writer: Option<WriterId>,
     },
     /// The outcome of a recovery.
     Install(Install),

@@ -44,14 +44,6 @@ use reads::PendingBase;
 use rejoin::Amnesia;
 use serde::Serialize;
 
-/// Who may still be served: nobody below `volume_epoch`, and at that epoch `writer` only.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize)]
-struct Promise {
-    volume_epoch: VolumeEpoch,
-    /// `None`: the promise was taken over from peers, who did not say to whom.
-    writer: Option<WriterId>,
-}
-
 /// An answer that waits for an append to be durable.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 enum Reply {
@@ -87,7 +79,8 @@ pub struct Segment<P: Payload> {
     membership: Membership,
     /// What its volume was made as; `None`: it was not said, and any shape is served.
     charter: Option<Charter>,
-    promise: Promise,
+    /// Writers below are refused (R-FENCE-1).
+    promised: VolumeEpoch,
     install: Install,
     log: HotLog<P>,
     vdl: Lsn,
@@ -186,7 +179,7 @@ impl<P: Payload> Segment<P> {
 
     /// The promise: writers below this volume epoch are refused.
     pub fn promised(&self) -> VolumeEpoch {
-        self.promise.volume_epoch
+        self.promised
     }
 
     /// What it says when its process is asked what it holds. `None`: what its volume was made as is not known.
@@ -200,7 +193,7 @@ impl<P: Payload> Segment<P> {
     /// Numbers for `auriga status`.
     pub fn status(&self) -> SegmentStatus {
         SegmentStatus {
-            promised: self.promise.volume_epoch,
+            promised: self.promised,
             installed: self.install.volume_epoch,
             scl: self.log.scl(),
             vdl: self.vdl,
@@ -221,7 +214,7 @@ impl<P: Payload> Segment<P> {
     /// When one is broken.
     pub fn check(&self) {
         let (floor, planted) = (self.log.floor(), self.config.defects.any());
-        assert!(self.promise.volume_epoch >= self.install.volume_epoch || planted, "R-FENCE-1 broken: {self:?}");
+        assert!(self.promised >= self.install.volume_epoch || planted, "R-FENCE-1 broken: {self:?}");
         assert!(floor <= self.vdl || planted, "R-COLLECT-1 broken: floor {floor:?} above VDL {}", self.vdl);
         assert!(self.log.scl() >= floor, "SCL {} below the floor {floor:?}", self.log.scl());
     }
@@ -232,7 +225,7 @@ impl<P: Payload> Segment<P> {
             config,
             membership: Membership::initial(crate::quorum::QuorumSet::aurora()),
             charter: None,
-            promise: Promise::default(),
+            promised: VolumeEpoch::NONE,
             install: Install::default(),
             log: HotLog::new(floor),
             vdl: floor,
@@ -259,8 +252,8 @@ impl<P: Payload> Segment<P> {
         match entry {
             Entry::Membership(membership) => self.membership = membership,
             // A log that was compacted may repeat an older promise after a newer install.
-            Entry::Promise { volume_epoch, writer } if volume_epoch >= self.promise.volume_epoch => {
-                self.promise = Promise { volume_epoch, writer };
+            Entry::Promise { volume_epoch } if volume_epoch >= self.promised => {
+                self.promised = volume_epoch;
             }
             Entry::Promise { .. } => {}
             Entry::Install(mut install) => {
@@ -305,14 +298,18 @@ impl<P: Payload> Segment<P> {
         if self.amnesia.as_ref().is_some_and(Amnesia::knows_nothing) {
             return out.send(from, Message::Refused(Refusal::Rejoining));
         }
+        // R-FENCE-3: a volume epoch is its writer's alone. Whoever uses another's is not following the protocol.
+        if used_epoch(&message).is_some_and(|volume_epoch| volume_epoch.writer != writer) {
+            return;
+        }
         match message {
-            Message::Seal { volume_epoch } => self.on_seal(from, writer, volume_epoch, out),
+            Message::Seal { volume_epoch } => self.on_seal(from, volume_epoch, out),
             Message::TailPull { volume_epoch, above, truncations } => {
                 self.on_tail_pull(from, volume_epoch, above, &truncations, out);
             }
             Message::Install(install) => self.on_install(from, install, out),
             Message::Write { volume_epoch, membership_epoch, records, vdl, pgmrpl } => {
-                if let Err(refusal) = self.admit_write(writer, volume_epoch, membership_epoch) {
+                if let Err(refusal) = self.admit_write(volume_epoch, membership_epoch) {
                     return out.send(from, Message::Refused(refusal));
                 }
                 self.vdl = self.vdl.max(vdl);
@@ -401,5 +398,16 @@ impl<P: Payload> Segment<P> {
     fn new_token(&mut self) -> Token {
         self.next_token.0 += 1;
         self.next_token
+    }
+}
+
+/// The volume epoch in whose name something is to be changed, or a chain fetched.
+fn used_epoch<P: Payload>(message: &Message<P>) -> Option<VolumeEpoch> {
+    match message {
+        Message::Seal { volume_epoch }
+        | Message::TailPull { volume_epoch, .. }
+        | Message::Write { volume_epoch, .. } => Some(*volume_epoch),
+        Message::Install(install) => Some(install.volume_epoch),
+        _ => None,
     }
 }

@@ -55,8 +55,8 @@ impl<P: Payload> Segment<P> {
         let scl = self.log.scl();
         let floor = self.log.floor();
         let needed = if defects.has(Defect::ReadNotTranslated) { wanted.read_point } else { wanted.group_point };
-        if wanted.volume_epoch < self.promise.volume_epoch {
-            return Err(Refusal::StaleVolumeEpoch { current: self.promise.volume_epoch });
+        if wanted.volume_epoch < self.promised {
+            return Err(Refusal::StaleVolumeEpoch { current: self.promised });
         }
         if wanted.volume_epoch != self.install.volume_epoch {
             return Err(Refusal::NotInstalled { installed: self.install.volume_epoch });

@@ -7,7 +7,7 @@
 //! someone it heard, or will be told to a writer together with the news of the loss. It takes the highest promise and install, and answers `Seal` again once its chain has reached the
 //! highest that it heard.
 
-use super::{Entry, Out, Promise, Reply, Segment};
+use super::{Entry, Out, Reply, Segment};
 use crate::defect::Defect;
 use crate::ids::{Incarnation, Lsn, MemberId, SegmentId, VolumeEpoch};
 use crate::message::{Install, Message, SealReport};
@@ -103,7 +103,7 @@ impl<P: Payload> Segment<P> {
         let promising = |reply: &Reply| matches!(reply, Reply::Sealed { .. } | Reply::Installed { .. });
         let Some(incarnation) = self.standing.losses.get(&peer).copied() else { return };
         if !self.waiting.iter().any(|(_, reply)| promising(reply)) {
-            let (promised, report) = (self.promise.volume_epoch, self.report());
+            let (promised, report) = (self.promised, self.report());
             out.send(self.peer(peer), Message::RejoinPush { incarnation, promised, report });
         }
     }
@@ -137,7 +137,7 @@ impl<P: Payload> Segment<P> {
         let incarnation = self.standing.incarnation;
         // In this order: whoever finds the target on disk after a crash must find the promises too.
         self.take_over_promises(promised, install, out);
-        let (promised, installed) = (self.promise.volume_epoch, self.install.volume_epoch);
+        let (promised, installed) = (self.promised, self.install.volume_epoch);
         out.note(Note::Learnt { segment: self.id, promised, installed });
         let append = self.append(Entry::Amnesia { incarnation, target: Some(target) }, out);
         let (to, volume_epoch) = (self.installed_writer(), self.install.volume_epoch);
@@ -146,9 +146,9 @@ impl<P: Payload> Segment<P> {
     }
 
     fn take_over_promises(&mut self, promised: VolumeEpoch, install: Install, out: &mut Out<P>) {
-        if promised > self.promise.volume_epoch {
-            self.promise = Promise { volume_epoch: promised, writer: None };
-            self.append(Entry::Promise { volume_epoch: promised, writer: None }, out);
+        if promised > self.promised {
+            self.promised = promised;
+            self.append(Entry::Promise { volume_epoch: promised }, out);
         }
         if install.volume_epoch > self.install.volume_epoch {
             self.adopt_install(install.clone());
@@ -185,7 +185,7 @@ impl<P: Payload> Segment<P> {
 
     /// Said again after each restart, because the process may have been killed before anyone heard it.
     pub(super) fn tell_of_rejoining(&self, out: &mut Out<P>) {
-        let (promised, scl) = (self.promise.volume_epoch, self.log.scl());
+        let (promised, scl) = (self.promised, self.log.scl());
         out.note(Note::Rejoined { segment: self.id, promised, scl });
     }
 }

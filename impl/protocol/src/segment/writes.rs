@@ -1,8 +1,8 @@
 //! What writers ask: seal, install, write. And the one place where answers leave, when an append is durable.
 
-use super::{Entry, Out, Promise, Reply, Segment};
+use super::{Entry, Out, Reply, Segment};
 use crate::defect::Defect;
-use crate::ids::{Lsn, MembershipEpoch, Party, VolumeEpoch, WriterId};
+use crate::ids::{Lsn, MembershipEpoch, Party, VolumeEpoch};
 use crate::machine::AppendId;
 use crate::message::{Install, Message, Refusal};
 use crate::note::Note;
@@ -11,19 +11,18 @@ use crate::truncation::TruncationList;
 use alloc::vec::Vec;
 
 impl<P: Payload> Segment<P> {
-    /// Promises `volume_epoch` to one candidate, and answers when the promise is durable (R-FENCE-1 to 3).
-    pub(super) fn on_seal(&mut self, from: Party, writer: WriterId, volume_epoch: VolumeEpoch, out: &mut Out<P>) {
+    /// Promises `volume_epoch` to its candidate, and answers when the promise is durable (R-FENCE-1 to 3).
+    pub(super) fn on_seal(&mut self, from: Party, volume_epoch: VolumeEpoch, out: &mut Out<P>) {
         if self.amnesia.is_some() {
             return out.send(from, Message::Refused(Refusal::Rejoining));
         }
-        if let Err(refusal) = self.admit_candidate(writer, volume_epoch) {
+        if let Err(refusal) = self.admit_candidate(volume_epoch) {
             return out.send(from, Message::Refused(refusal));
         }
         let reply = Reply::Sealed { to: from, volume_epoch };
-        if volume_epoch > self.promise.volume_epoch || self.promise.writer.is_none() {
-            let writer = Some(writer);
-            self.promise = Promise { volume_epoch, writer };
-            let append = self.append(Entry::Promise { volume_epoch, writer }, out);
+        if self.is_newer(volume_epoch, self.promised) {
+            self.promised = volume_epoch;
+            let append = self.append(Entry::Promise { volume_epoch }, out);
             self.waiting.push((append, reply));
             if self.config.defects.has(Defect::SealBeforeDurable) {
                 self.send_reply(reply, out);
@@ -42,8 +41,8 @@ impl<P: Payload> Segment<P> {
         truncations: &TruncationList,
         out: &mut Out<P>,
     ) {
-        if volume_epoch != self.promise.volume_epoch || self.amnesia.is_some() {
-            let refusal = Refusal::StaleVolumeEpoch { current: self.promise.volume_epoch };
+        if volume_epoch != self.promised || self.amnesia.is_some() {
+            let refusal = Refusal::StaleVolumeEpoch { current: self.promised };
             return out.send(from, Message::Refused(refusal));
         }
         let floor = self.log.floor();
@@ -62,11 +61,11 @@ impl<P: Payload> Segment<P> {
     /// Takes over what a recovery decided, and acknowledges when that is durable (R-RECOVER-3).
     pub(super) fn on_install(&mut self, from: Party, install: Install, out: &mut Out<P>) {
         let volume_epoch = install.volume_epoch;
-        if let Err(refusal) = self.admit_candidate(install.writer, volume_epoch) {
+        if let Err(refusal) = self.admit_candidate(volume_epoch) {
             return out.send(from, Message::Refused(refusal));
         }
         let reply = Reply::Installed { to: from, volume_epoch };
-        if volume_epoch > self.install.volume_epoch {
+        if self.is_newer(volume_epoch, self.install.volume_epoch) {
             self.adopt_install(install.clone());
             let append = self.append(Entry::Install(install), out);
             self.waiting.push((append, reply));
@@ -81,9 +80,7 @@ impl<P: Payload> Segment<P> {
     /// Drops what the recovery annulled. The list replaces the one before: a recovery that never completed is
     /// overridden by the one that did.
     pub(super) fn adopt_install(&mut self, install: Install) {
-        if install.volume_epoch >= self.promise.volume_epoch {
-            self.promise = Promise { volume_epoch: install.volume_epoch, writer: Some(install.writer) };
-        }
+        self.promised = self.promised.max(install.volume_epoch);
         if !self.config.defects.has(Defect::TruncationNotApplied) {
             self.log.truncate(&install.truncations);
         }
@@ -95,21 +92,17 @@ impl<P: Payload> Segment<P> {
     /// Whether a writer's records may be taken at all.
     pub(super) fn admit_write(
         &self,
-        writer: WriterId,
         volume_epoch: VolumeEpoch,
         membership_epoch: MembershipEpoch,
     ) -> Result<(), Refusal> {
         let defects = self.config.defects;
-        let current = self.promise.volume_epoch;
+        let current = self.promised;
         let installed = self.install.volume_epoch;
-        if volume_epoch < current && !defects.has(Defect::NoFence) {
+        if self.is_older(volume_epoch, current) && !defects.has(Defect::NoFence) {
             return Err(Refusal::StaleVolumeEpoch { current });
         }
         if volume_epoch != installed {
             return Err(Refusal::NotInstalled { installed });
-        }
-        if writer != self.install.writer && !defects.has(Defect::EpochGrantedTwice) {
-            return Err(Refusal::EpochTaken { current });
         }
         if membership_epoch < self.membership.membership_epoch {
             return Err(Refusal::StaleMembership { current: self.membership.clone() });
@@ -188,7 +181,7 @@ impl<P: Payload> Segment<P> {
         match reply {
             // Once its install is here the candidate needs no report, and the log no longer is what was sealed.
             Reply::Sealed { to, volume_epoch }
-                if volume_epoch == self.promise.volume_epoch && volume_epoch > self.install.volume_epoch =>
+                if volume_epoch == self.promised && volume_epoch > self.install.volume_epoch =>
             {
                 let report = self.report();
                 out.note(Note::Sealed { segment: self.id, volume_epoch, scl: report.scl });
@@ -212,7 +205,7 @@ impl<P: Payload> Segment<P> {
     /// Tells the writer how far the chain is complete and durable (R-WRITE-2, R-WRITE-3). Not once a newer
     /// candidate has the promise: what it sealed must not grow (R-FENCE-1).
     pub(super) fn acknowledge(&mut self, to: Party, out: &mut Out<P>) {
-        let fenced = self.install.volume_epoch < self.promise.volume_epoch;
+        let fenced = self.install.volume_epoch < self.promised;
         if fenced && !self.config.defects.has(Defect::NoFence) {
             return;
         }
@@ -232,24 +225,28 @@ impl<P: Payload> Segment<P> {
         }
     }
 
-    /// Whether `writer` may still become, or is, the writer of `volume_epoch` here. A promise that was taken over from
-    /// peers doesn't say to whom. Then whoever comes first has it, or the segment would fence the very writer that it
-    /// promised to; two candidates can't both install on a write quorum, because what was said before the loss no
-    /// longer counts (R-REJOIN-3).
-    fn admit_candidate(&self, writer: WriterId, volume_epoch: VolumeEpoch) -> Result<(), Refusal> {
-        let current = self.promise.volume_epoch;
-        if volume_epoch < current {
-            return Err(Refusal::StaleVolumeEpoch { current });
+    /// Whether the writer of `volume_epoch` may still become, or is, the writer here.
+    fn admit_candidate(&self, volume_epoch: VolumeEpoch) -> Result<(), Refusal> {
+        let current = self.promised;
+        if self.is_older(volume_epoch, current) { Err(Refusal::StaleVolumeEpoch { current }) } else { Ok(()) }
+    }
+
+    fn is_older(&self, volume_epoch: VolumeEpoch, than: VolumeEpoch) -> bool {
+        if self.config.defects.has(Defect::EpochGrantedTwice) {
+            return volume_epoch.number < than.number;
         }
-        let taken = volume_epoch == current && self.promise.writer.is_some_and(|promised| promised != writer);
-        if taken && current > VolumeEpoch::NONE && !self.config.defects.has(Defect::EpochGrantedTwice) {
-            return Err(Refusal::EpochTaken { current });
+        volume_epoch < than
+    }
+
+    fn is_newer(&self, volume_epoch: VolumeEpoch, than: VolumeEpoch) -> bool {
+        if self.config.defects.has(Defect::EpochGrantedTwice) {
+            return volume_epoch != than && volume_epoch.number >= than.number;
         }
-        Ok(())
+        volume_epoch > than
     }
 
     /// The party to tell about progress that no writer asked for (gossip, hydration).
     pub(super) fn installed_writer(&self) -> Party {
-        Party::Writer(self.id.volume, self.install.writer)
+        Party::Writer(self.id.volume, self.install.volume_epoch.writer)
     }
 }

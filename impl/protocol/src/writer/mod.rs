@@ -223,19 +223,10 @@ impl<P: Payload> Writer<P> {
     fn on_refused(&mut self, segment: SegmentId, refusal: Refusal, out: &mut Out<P>) {
         match refusal {
             Refusal::StaleVolumeEpoch { current } if current > self.volume_epoch => self.on_overtaken(current, out),
-            Refusal::EpochTaken { current } if current == self.volume_epoch => self.on_epoch_taken(current, out),
             Refusal::NotInstalled { installed } if installed < self.volume_epoch => self.send_install(segment, out),
             Refusal::StaleMembership { current } => self.group(segment.pg).learn_membership(current),
             // Busy, full or rejoining segments are tried again by the retry timer.
             _ => {}
-        }
-    }
-
-    /// A rival chose the same volume epoch and was first at one segment. A candidate begins again above it: neither may
-    /// be able to install on a write quorum, and the rival may be dead. Once this writer is open, the rival can't be.
-    fn on_epoch_taken(&mut self, current: VolumeEpoch, out: &mut Out<P>) {
-        if self.role != Role::Open && self.role != Role::Fenced {
-            self.seal_above(current, out);
         }
     }
 

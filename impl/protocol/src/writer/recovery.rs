@@ -81,7 +81,7 @@ pub fn effective_scl(report: &SealReport, newest: &Install) -> Lsn {
 impl<P: Payload> Writer<P> {
     /// Begins (again) as a candidate with the volume epoch after `above`.
     pub(super) fn seal_above(&mut self, above: VolumeEpoch, out: &mut Out<P>) {
-        self.volume_epoch = above.next();
+        self.volume_epoch = above.next(self.id.writer);
         self.role = Role::Sealing;
         self.recovery = Recovery::default();
         self.forget_records();
@@ -217,8 +217,7 @@ impl<P: Payload> Writer<P> {
             records.extend(tail.records.into_iter().map(|record| (record.lsn, (pg, record))));
         }
         if !self.config.defects.has(Defect::TailByLength) {
-            // Of two rivals with one volume epoch neither was ever complete; the other one may have kept what the
-            // install in force annuls (R-RECOVER-1, decision 0015).
+            // A recovery that was never complete may have kept what the install in force annuls (R-RECOVER-1).
             records.retain(|lsn, _| !self.install.truncations.annuls(*lsn));
         }
         let vdl = recovered_vdl(self.recovery.known_vdl, records.values().map(|(_, record)| record));
@@ -231,7 +230,7 @@ impl<P: Payload> Writer<P> {
         truncations.annul_above(self.volume_epoch, vdl, self.config.allocation_limit);
         let reuses = self.config.defects.has(Defect::LsnReused);
         self.allocated = if reuses { vdl } else { truncations.through() };
-        self.install = Install { volume_epoch: self.volume_epoch, writer: self.id.writer, truncations, vdl };
+        self.install = Install { volume_epoch: self.volume_epoch, truncations, vdl };
         self.vdl = self.recovery.known_vdl;
         self.vcl = self.vdl;
         self.recovery = Recovery { target: vdl, ..Recovery::default() };

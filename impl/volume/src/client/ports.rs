@@ -15,7 +15,6 @@ use auriga_protocol::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -34,7 +33,7 @@ pub(super) struct WriterPorts {
     pub trace: Trace,
     touched: Mutex<Vec<Arc<Outbox>>>,
     reads: Mutex<HashMap<Token, Reading>>,
-    fenced_by: AtomicU64,
+    fenced_by: Mutex<VolumeEpoch>,
 }
 
 /// A read that waits for its page.
@@ -58,14 +57,14 @@ impl WriterPorts {
             trace: config.trace.clone(),
             touched: Mutex::default(),
             reads: Mutex::default(),
-            fenced_by: AtomicU64::new(0),
+            fenced_by: Mutex::default(),
             traffic,
         }
     }
 
-    /// Returns the volume epoch that fenced this writer, or zero.
+    /// Returns the volume epoch that fenced this writer, or [`VolumeEpoch::NONE`].
     pub fn fenced_by(&self) -> VolumeEpoch {
-        VolumeEpoch(self.fenced_by.load(SeqCst))
+        *lock(&self.fenced_by)
     }
 
     /// Keeps a read until its page arrives, or `deadline` passes.
@@ -162,7 +161,7 @@ impl Ports<Writer<Delta>> for WriterPorts {
 
     fn note(&self, at: Micros, note: &Note) {
         if let Note::Fenced { by, .. } = note {
-            self.fenced_by.store(by.0, SeqCst);
+            *lock(&self.fenced_by) = *by;
         }
         self.trace.note(at, note);
     }

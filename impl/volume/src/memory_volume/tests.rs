@@ -2,6 +2,7 @@
 
 use super::*;
 use auriga_page::PAGE_SIZE;
+use auriga_protocol::WriterId;
 use std::sync::mpsc::{Receiver, channel};
 
 const PAGE: PageId = PageId { inode: 1, block: 0 };
@@ -85,8 +86,8 @@ fn fenced_answers_everything() {
     volume.hold(true);
     let lsn = volume.submit(vec![fill(PAGE, 0, 7)], soon()).expect("open");
     let waiting = durable(&volume, lsn, soon());
-    let fenced = VolumeError::Fenced { by: VolumeEpoch(2) };
-    volume.fence(VolumeEpoch(2));
+    let fenced = VolumeError::Fenced { by: VolumeEpoch::new(2, WriterId(2)) };
+    volume.fence(VolumeEpoch::new(2, WriterId(2)));
     assert_eq!(waiting.recv(), Ok(Err(fenced)));
     assert_eq!(durable(&volume, lsn, soon()).recv(), Ok(Err(fenced)));
     assert_eq!(volume.submit(vec![fill(PAGE, 7, 8)], soon()), Err(fenced));
