@@ -232,10 +232,12 @@ fn shown(scale: &Scale) -> Vec<Property<Volume>> {
     });
     show(
         scale.focus == Focus::Promotion && budgets.writers > 2,
-        "two candidates compete for one volume epoch",
+        "two candidates compete with one number",
         |_, world| {
             let sealing = || world.writers.iter().filter(|writer| writer.role() == Role::Sealing);
-            sealing().any(|one| sealing().filter(|other| other.volume_epoch() == one.volume_epoch()).count() > 1)
+            sealing().any(|one| {
+                sealing().filter(|other| other.volume_epoch().number == one.volume_epoch().number).count() > 1
+            })
         },
     );
     show(!scale.reductions.drop_spent, "an overtaken writer learns it", |_, world| {

@@ -76,11 +76,11 @@ pub fn scopes() -> Vec<Scope> {
     };
     let first = || Scale { begins_open: false, ..three() };
     vec![
-        scope("first3", Quick, Some(6_093), "2/3, the first writer's recovery too, 1 LSN", first),
+        scope("first3", Quick, Some(4_343), "2/3, the first writer's recovery too, 1 LSN", first),
         scope("log3", Quick, Some(41_616), "2/3, asynchronous disk, 2 LSNs, 1 node crash", || {
             node_crash(submits(three(), 2))
         }),
-        scope("log3-e3", Quick, Some(16_551), "2/3, three volume epochs, 1 LSN", || three_epochs(three())),
+        scope("log3-e3", Quick, Some(19_184), "2/3, three volume epochs, 1 LSN", || three_epochs(three())),
         scope("log3-gossip", Quick, Some(18_258), "2/3, 2 LSNs, gossip", || gossip(submits(three(), 2))),
         scope("log3-2pg", Quick, Some(29_402), "2/3, two groups, 1 MTR over both", || two_groups(three())),
         scope("log4-az", Quick, Some(23_674), "3/4 in 2 AZs, asynchronous disk, 1 AZ crash", || zone_crash(four())),
@@ -99,7 +99,7 @@ pub fn scopes() -> Vec<Scope> {
         scope(
             "log3-loss",
             Quick,
-            Some(45_746),
+            Some(44_991),
             "2/3, 1 LSN, 1 node whose journal loses its end, and that rejoins",
             || loss(three()),
         ),

@@ -8,7 +8,7 @@ use crate::registry::{Scope, Set};
 use crate::volume::{Focus, Scale, Volume};
 use crate::world::Budgets;
 
-/// Three writers, two volume epochs: the second and the third compete for one.
+/// Three writers, two numbers of volume epochs: the second and the third compete with one.
 pub fn compete() -> Scale {
     Scale {
         begins_open: true,
@@ -29,7 +29,7 @@ pub fn scopes() -> Vec<Scope> {
         Scope::new(name, Set::Quick, pinned, about, move || Volume::new(scale()))
     };
     vec![
-        scope("compete3", Some(1_582), "2/3, three writers for two volume epochs, 1 LSN", compete),
-        scope("fenced3", Some(30_952), "2/3, two writers, 1 LSN, refusals kept", fenced),
+        scope("compete3", Some(11_022), "2/3, three writers with two numbers, 1 LSN", compete),
+        scope("fenced3", Some(992), "2/3, two writers, 1 LSN, refusals kept", fenced),
     ]
 }
