@@ -186,7 +186,7 @@ impl<P: Payload> Segment<P> {
     pub fn held(&self) -> Option<Held> {
         let charter = self.charter?;
         let written =
-            self.promise != Promise::default() || self.install != Install::default() || self.log.scl() > Lsn::ZERO;
+            self.promised > VolumeEpoch::NONE || self.install != Install::default() || self.log.scl() > Lsn::ZERO;
         Some(Held { id: self.id, charter, membership: self.membership.clone(), written })
     }
 
