@@ -225,7 +225,7 @@ fn serve(
     (installations, user, local): (&[Installation], RunAs, &Local),
     (shown, volume): (&Shown, &Arc<RemoteVolume>),
 ) -> Result<Ended, NodeError> {
-    let mount = mount(config, volume, &local.mount, &user)?;
+    let mount = mount(config, volume, local, &user)?;
     let _ = shown.files.set(mount.fs().clone());
     let spec = prepare(config, installations, user, local, &shown.health)?;
     let ended = supervise(&spec, &shown.health, sender, receiver, || fenced(volume));
@@ -293,15 +293,16 @@ async fn asked_to_stop(receiver: &Receiver<Event>) {
 }
 
 /// Mounts the volume, with a new file system where it has none.
-fn mount(config: &NodeConfig, volume: &Arc<RemoteVolume>, at: &Path, user: &RunAs) -> Result<Mount, NodeError> {
+fn mount(config: &NodeConfig, volume: &Arc<RemoteVolume>, local: &Local, user: &RunAs) -> Result<Mount, NodeError> {
     let options = MountOptions {
         fs: FsOptions { cache_bytes: config.cache_bytes, deadline: config.deadline, ..FsOptions::default() },
         // The whole process is in a private mount namespace already: see `enter_private_namespace`.
         private: false,
+        local: Some(local.temporary.clone()),
         ..MountOptions::default()
     };
     let start = || {
-        Mount::start(volume.clone(), at, &options, |error| {
+        Mount::start(volume.clone(), &local.mount, &options, |error| {
             tracing::error!(%error, "the volume is lost to this instance");
         })
     };
@@ -337,7 +338,7 @@ fn prepare(
         cluster.create(&installation, &user, &auth)?;
         tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "the database cluster was created");
     }
-    cluster.prepare(&user, &local.temporary)?;
+    cluster.prepare(&user)?;
     Ok(ServerSpec {
         installation,
         user,

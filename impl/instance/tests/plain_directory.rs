@@ -37,8 +37,8 @@ fn new_cluster(dir: &Path) -> ServerSpec {
     std::fs::create_dir(root.join("pgdata.new")).unwrap();
     cluster.create(&installation, &user, &Authentication::TrustLoopback).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(cluster.major().unwrap(), Some(installation.major));
-    cluster.prepare(&user, dir).unwrap();
-    cluster.prepare(&user, dir).unwrap(); // as at every later start
+    cluster.prepare(&user).unwrap();
+    cluster.prepare(&user).unwrap(); // as at every later start
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     ServerSpec {
         installation,
@@ -107,12 +107,12 @@ fn postgres_is_started_restarted_after_a_kill_and_stopped_cleanly() {
         let _stop = StopOnDrop(sender.clone());
         wait_for("readiness", || health.report().phase == Phase::Ready);
         assert_eq!(sql(&spec, "show full_page_writes").unwrap(), "off");
-        // A sort that does not fit in memory works in the local directory.
+        // A sort that does not fit in memory makes its directory.
         let sort =
             "set work_mem = '64kB'; select count(*) from (select n from generate_series(1, 100000) n order by -n) s";
         assert_eq!(sql(&spec, sort).unwrap(), "100000");
-        let link = std::fs::read_link(spec.data.join("base/pgsql_tmp")).unwrap();
-        assert_eq!(link, dir.path().join("base-pgsql_tmp"));
+        let made = std::fs::symlink_metadata(spec.data.join("base/pgsql_tmp")).unwrap();
+        assert!(made.is_dir());
         assert_eq!(sql(&spec, "create table t as select 1 as x").unwrap(), "");
 
         kill(postmaster(&spec), Signal::SIGKILL).unwrap();

@@ -18,6 +18,7 @@ pub mod fs;
 pub mod fuse;
 mod inode;
 pub mod layout;
+mod local;
 pub mod mount;
 mod readahead;
 mod workers;

@@ -7,6 +7,7 @@
 
 use crate::fs::{Figures, FsOptions, LoadError, PageFs};
 use crate::fuse::Adapter;
+use crate::local::Local;
 use auriga_volume::{Volume, VolumeError};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -25,6 +26,9 @@ pub struct MountOptions {
     pub threads: usize,
     /// Let other users in, subject to the permissions of files. PostgreSQL is one: it refuses to be root.
     pub allow_other: bool,
+    /// A directory on the local disk for files that need not last (PostgreSQL's temporary ones). What is in it is
+    /// removed. `None`: they are on the volume like any other.
+    pub local: Option<PathBuf>,
     /// Mount in a private mount namespace, entering one on the calling thread: see [`enter_private_namespace`].
     pub private: bool,
 }
@@ -32,7 +36,7 @@ pub struct MountOptions {
 impl Default for MountOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        MountOptions { fs: FsOptions::default(), threads, allow_other: true, private: true }
+        MountOptions { fs: FsOptions::default(), threads, allow_other: true, local: None, private: true }
     }
 }
 
@@ -80,8 +84,10 @@ impl Mount {
             enter_private_namespace().map_err(failed)?;
         }
         detach_dead_mount(path).map_err(failed)?;
+        let local = options.local.as_deref().map(Local::new).transpose().map_err(failed)?.map(Arc::new);
         let path = path.canonicalize().map_err(failed)?;
-        let session = Session::new(Adapter::new(Arc::clone(&fs)), &path, &config(options)).and_then(Session::spawn);
+        let adapter = Adapter::new(Arc::clone(&fs), local);
+        let session = Session::new(adapter, &path, &config(options)).and_then(Session::spawn);
         Ok(Mount { fs, session: Some(session.map_err(failed)?), path })
     }
 

@@ -7,6 +7,7 @@ use super::find::Installation;
 use super::user::RunAs;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -136,19 +137,22 @@ impl Cluster {
         Err(ClusterError::Initdb { status: output.status, output: lines[lines.len().saturating_sub(15)..].join("\n") })
     }
 
-    /// Readies the existing cluster for this instance: our settings, and temporary files in the directory `local`
-    /// instead of on the volume, where they would be written six times to be thrown away.
+    /// Readies the existing cluster for this instance: our settings, and directories where earlier versions had links to
+    /// the local disk. (What need not last is kept there by the mount.)
     ///
     /// # Errors
-    /// The volume's, or the local disk's.
-    pub fn prepare(&self, user: &RunAs, local: &Path) -> Result<(), ClusterError> {
+    /// The volume's.
+    pub fn prepare(&self, user: &RunAs) -> Result<(), ClusterError> {
         self.write_settings_in(&self.data(), user)?;
-        for name in TEMPORARY {
-            let (link, target) = (self.data().join(name), local.join(name.replace('/', "-")));
-            std::fs::create_dir_all(&target).map_err(io_error("creating", &target))?;
-            user.own(&target).map_err(io_error("changing the owner of", &target))?;
-            remove_whatever_is_at(&link)?;
-            std::os::unix::fs::symlink(&target, &link).map_err(io_error("linking", &link))?;
+        for name in FORMER_LINKS {
+            let path = self.data().join(name);
+            if std::fs::symlink_metadata(&path).is_ok_and(|there| there.is_symlink()) {
+                std::fs::remove_file(&path).map_err(io_error("removing", &path))?;
+                std::fs::create_dir(&path).map_err(io_error("creating", &path))?;
+                user.own(&path).map_err(io_error("changing the owner of", &path))?;
+                let private = std::fs::Permissions::from_mode(0o700);
+                std::fs::set_permissions(&path, private).map_err(io_error("closing", &path))?;
+            }
         }
         Ok(())
     }
@@ -163,24 +167,12 @@ impl Cluster {
     }
 }
 
-/// An earlier instance's link, or a directory of temporary files. PostgreSQL is not running.
-fn remove_whatever_is_at(path: &Path) -> Result<(), ClusterError> {
-    let removed = match std::fs::symlink_metadata(path) {
-        Ok(there) if there.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    };
-    removed.map_err(io_error("removing", path))
-}
-
 fn sync(path: &Path) -> Result<(), ClusterError> {
     File::open(path).and_then(|f| f.sync_all()).map_err(io_error("syncing", path))
 }
 
-/// Directories in PGDATA whose files do not outlive a run of PostgreSQL: those of sorts and hashes that don't fit in
-/// memory, and the scratch files of extensions.
-const TEMPORARY: [&str; 2] = ["base/pgsql_tmp", "pg_stat_tmp"];
+/// Directories in PGDATA that earlier versions replaced by links.
+const FORMER_LINKS: [&str; 2] = ["base/pgsql_tmp", "pg_stat_tmp"];
 
 /// Every setting that differs from PostgreSQL's default because of the storage, each with its reason.
 pub const SETTINGS: &str = "\

@@ -7,7 +7,7 @@ use super::transaction::Transaction;
 use super::{PageFs, Places, now};
 use crate::error::FsError;
 use crate::inode::{Inode, lock};
-use crate::layout::{Entry, InodeRecord, Kind, NAME_MAX, SLOTS_PER_PAGE, Superblock, TARGET_MAX};
+use crate::layout::{Entry, InodeRecord, Kind, NAME_MAX, ROOT, SLOTS_PER_PAGE, Superblock, TARGET_MAX};
 use std::sync::{Arc, PoisonError};
 
 /// Inode numbers taken at a time, so that few creations change the superblock.
@@ -80,6 +80,22 @@ impl PageFs {
         }
         let (_, ino) = self.find(&*self.directory(parent)?, name)?;
         self.attributes(ino)
+    }
+
+    /// The names of a directory and those above it, the nearest first, as many as there are up to `most`.
+    pub(crate) fn directory_names(&self, ino: u64, most: usize) -> Vec<Box<[u8]>> {
+        let mut names = Vec::new();
+        let mut at = ino;
+        while names.len() < most && at != ROOT {
+            let parent = self.inode(at).ok().and_then(|inode| inode.entries().map(|entries| entries.parent));
+            let above = parent.and_then(|parent| self.inode(parent).ok());
+            let entries = above.as_ref().and_then(|above| above.entries());
+            let entry = entries.iter().flat_map(|entries| entries.listed_from(0)).find(|(_, entry)| entry.ino == at);
+            let (Some(parent), Some((_, entry))) = (parent, entry) else { break };
+            names.push(entry.name.clone());
+            at = parent;
+        }
+        names
     }
 
     pub(super) fn find(&self, directory: &Inode, name: &[u8]) -> Result<(u64, u64), FsError> {
@@ -258,6 +274,20 @@ impl PageFs {
         record.ctime = now();
         transaction.commit()?;
         Ok(inode.lock_view().record.clone())
+    }
+
+    /// Takes the set-user-id bit away, and the set-group-id bit where the group may execute, if there is one.
+    ///
+    /// # Errors
+    /// As [`PageFs::set_attributes`].
+    pub fn drop_privileges(&self, ino: u64) -> Result<(), FsError> {
+        let mode = self.attributes(ino)?.mode;
+        let group = if mode & libc::S_IXGRP as u16 != 0 { libc::S_ISGID as u16 } else { 0 };
+        let dropped = mode & !(libc::S_ISUID as u16 | group);
+        if dropped != mode {
+            self.set_attributes(ino, &SetAttr { mode: Some(dropped), ..SetAttr::default() })?;
+        }
+        Ok(())
     }
 
     /// A symbolic link's target.

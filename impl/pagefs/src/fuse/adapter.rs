@@ -3,20 +3,26 @@
 use super::translate::{permissions, reply_entry};
 use crate::fs::{NewInode, PageFs};
 use crate::layout::Kind;
+use crate::local::Local;
 use fuser::{INodeNo, ReplyEntry, Request};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Answers the kernel for one file system.
 pub struct Adapter {
     pub(super) fs: Arc<PageFs>,
+    /// What need not last; `None`: that is on the volume, too.
+    pub(super) local: Option<Arc<Local>>,
+    /// Whether the kernel may read and write local files by itself.
+    pub(super) passthrough: AtomicBool,
 }
 
 impl Adapter {
-    /// Answers from `fs`.
-    pub fn new(fs: Arc<PageFs>) -> Adapter {
-        Adapter { fs }
+    /// Answers from `fs`, and for what need not last from `local`.
+    pub(crate) fn new(fs: Arc<PageFs>, local: Option<Arc<Local>>) -> Adapter {
+        Adapter { fs, local, passthrough: AtomicBool::new(false) }
     }
 
     /// Makes a change on this thread, or on one of the file system's own when the log is so far ahead of VDL that

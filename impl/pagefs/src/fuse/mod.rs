@@ -9,12 +9,14 @@
 //! has reached the log. Names and attributes are cached by the kernel for long, as no one else changes them.
 
 mod adapter;
+mod local;
 mod translate;
 
 pub use adapter::Adapter;
 
 use crate::fs::{NewInode, PageFs, RenameMode, SetAttr};
 use crate::layout::{FILE_MAX, Kind, NAME_MAX};
+use crate::local::is_local;
 use adapter::New;
 use auriga_page::PAGE_SIZE;
 use fuser::{
@@ -27,6 +29,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 use translate::{
     attr, errno, file_type, kind_of_mode, nanos, open_flags, permissions, reply_attr, reply_empty, reply_entry,
@@ -40,6 +43,8 @@ const GENERATION: Generation = Generation(0);
 const WRITE_MAX: u32 = 1 << 20;
 /// Directory entries looked at for one request.
 const LIST_AT_A_TIME: usize = 512;
+/// File systems on which local files may be, the mount's own included: as many as the kernel allows.
+const STACK_DEPTH_MAX: u32 = 2;
 /// Requests in the background (asynchronous and direct reads) before the kernel throttles.
 const BACKGROUND_MAX: u16 = 128;
 
@@ -58,6 +63,11 @@ impl Filesystem for Adapter {
                 tracing::debug!(?missing, "the kernel does not have this FUSE capability");
             }
         }
+        // Local files; how deep a stack of file systems their own may be is up to the kernel.
+        let passes = self.local.is_some()
+            && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config.set_max_stack_depth(STACK_DEPTH_MAX).is_ok();
+        self.passthrough.store(passes, Relaxed);
         let refused = |what, nearest: u32| std::io::Error::other(format!("FUSE {what}: the nearest is {nearest}"));
         config.set_max_write(WRITE_MAX).map_err(|nearest| refused("max_write", nearest))?;
         config.set_max_background(BACKGROUND_MAX).map_err(|nearest| refused("max_background", nearest.into()))?;
@@ -65,10 +75,16 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if let Some((files, ino)) = self.local_named(parent, name) {
+            return local::lookup(files, ino, reply);
+        }
         reply_entry(self.fs.lookup(parent.0, name.as_bytes()), reply);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        if let Some(files) = self.local_of(ino) {
+            return local::getattr(files, ino, reply);
+        }
         reply_attr(self.fs.attributes(ino.0), reply);
     }
 
@@ -90,6 +106,9 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        if let Some(files) = self.local_of(ino) {
+            return local::setattr(files, ino, &local::Set { mode, uid, gid, size, atime, mtime }, reply);
+        }
         let set = SetAttr { mode: mode.map(permissions), uid, gid, atime: atime.map(nanos), mtime: mtime.map(nanos) };
         let set_others = move |fs: &PageFs| match set == SetAttr::default() {
             true => fs.attributes(ino.0),
@@ -123,7 +142,11 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        match kind_of_mode(mode) {
+        let kind = kind_of_mode(mode);
+        if let Some(files) = self.local_for(parent, name).filter(|_| kind == Some(Kind::File)) {
+            return local::mknod(files, request, parent, name, mode, reply);
+        }
+        match kind {
             Some(kind) => self.make(request, parent, name, New { rdev, ..New::of(kind, mode) }, reply),
             None => reply.error(Errno::EINVAL),
         }
@@ -134,11 +157,17 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if self.local.as_ref().is_some_and(|files| files.unlink(parent.0, name.as_bytes())) {
+            return reply.ok();
+        }
         let name = name.to_owned();
         self.change(move |fs| reply_empty(fs.unlink(parent.0, name.as_bytes()), reply));
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if self.holds_local(parent, name) {
+            return reply.error(Errno::ENOTEMPTY);
+        }
         let name = name.to_owned();
         self.change(move |fs| reply_empty(fs.rmdir(parent.0, name.as_bytes()), reply));
     }
@@ -164,6 +193,12 @@ impl Filesystem for Adapter {
             none if none.is_empty() => RenameMode::Replace,
             _ => return reply.error(Errno::EINVAL),
         };
+        if let Some(done) = self.rename_local((parent, name), (newparent, newname), mode) {
+            return match done {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno),
+            };
+        }
         let (name, newname) = (name.to_owned(), newname.to_owned());
         self.change(move |fs| {
             let result = fs.rename(parent.0, name.as_bytes(), newparent.0, newname.as_bytes(), mode);
@@ -172,11 +207,17 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, _: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        if self.local_of(ino).is_some() {
+            return reply.error(Errno::EPERM);
+        }
         let name = newname.to_owned();
         self.change(move |fs| reply_entry(fs.link(ino.0, newparent.0, name.as_bytes()), reply));
     }
 
     fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if let Some(files) = self.local_of(ino) {
+            return self.local_open(files, ino, reply);
+        }
         match self.fs.open(ino.0) {
             Ok(()) => reply.opened(FileHandle(0), open_flags()),
             Err(error) => reply.error(errno(error)),
@@ -194,6 +235,9 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        if let Some(files) = self.local_of(ino) {
+            return local::read(files, ino, offset, size, reply);
+        }
         self.fs.read(ino.0, offset, size, move |result| match result {
             Ok(read) => read.with(|bytes| reply.data(bytes)),
             Err(error) => reply.error(errno(error)),
@@ -207,15 +251,24 @@ impl Filesystem for Adapter {
         _: FileHandle,
         offset: u64,
         data: &[u8],
-        _: WriteFlags,
+        how: WriteFlags,
         flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        if let Some(files) = self.local_of(ino) {
+            return local::write(files, ino, offset, data, reply);
+        }
         // With direct I/O the kernel sends no FSYNC for these flags: the write itself must be durable.
         let wait = flags.0 & libc::O_DSYNC != 0;
         let written = data.len() as u32;
         let fs = Arc::clone(&self.fs);
+        // Another user's write takes the right away to run as the file's owner.
+        if how.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
+            && let Err(error) = fs.drop_privileges(ino.0)
+        {
+            return reply.error(errno(error));
+        }
         self.fs.write(ino.0, offset, data, move |result| match result {
             Ok(lsn) if wait => fs.when_durable(lsn, move |result| match result {
                 Ok(()) => reply.written(written),
@@ -240,6 +293,10 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        if let Some(files) = self.local_of(ino) {
+            files.close(ino.0);
+            return reply.ok();
+        }
         self.change(move |fs| {
             fs.close(ino.0);
             reply.ok();
@@ -247,24 +304,36 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        if self.local_of(ino).is_some() {
+            return reply.ok(); // It need not last.
+        }
         // fdatasync does not promise times, and PostgreSQL asks for one with every commit: sending them along would
         // make each commit a record longer.
         let whose_times = (!datasync).then_some(ino.0);
         self.change(move |fs| fs.sync(whose_times, move |result| reply_empty(result, reply)));
     }
 
-    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(0), FopenFlags::empty());
+    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        match self.fs.open(ino.0) {
+            Ok(()) => reply.opened(FileHandle(0), FopenFlags::empty()),
+            Err(error) => reply.error(errno(error)),
+        }
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        if is_local(offset) {
+            self.local.iter().for_each(|files| _ = local::list(files, ino, offset, &mut reply));
+            return reply.ok();
+        }
         match self.fs.list(ino.0, offset, LIST_AT_A_TIME) {
             Ok(listed) => {
-                for line in listed {
+                let all = listed.len() < LIST_AT_A_TIME;
+                let full = listed.iter().any(|line| {
                     let name = OsStr::from_bytes(&line.name);
-                    if reply.add(INodeNo(line.ino), line.next, file_type(line.kind), name) {
-                        break;
-                    }
+                    reply.add(INodeNo(line.ino), line.next, file_type(line.kind), name)
+                });
+                if all && !full {
+                    self.local.iter().for_each(|files| _ = local::list(files, ino, offset, &mut reply));
                 }
                 reply.ok();
             }
@@ -273,15 +342,22 @@ impl Filesystem for Adapter {
     }
 
     fn readdirplus(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        if is_local(offset) {
+            self.local.iter().for_each(|files| _ = local::list_plus(files, ino, offset, &mut reply));
+            return reply.ok();
+        }
         match self.fs.list(ino.0, offset, LIST_AT_A_TIME) {
             Ok(listed) => {
-                for line in listed {
-                    // Gone since it was listed.
-                    let Ok(record) = self.fs.attributes(line.ino) else { continue };
-                    let name = OsStr::from_bytes(&line.name);
-                    if reply.add(INodeNo(line.ino), line.next, name, &TTL, &attr(&record), GENERATION) {
-                        break;
+                let all = listed.len() < LIST_AT_A_TIME;
+                let full = listed.iter().any(|line| match self.fs.attributes(line.ino) {
+                    Ok(record) => {
+                        let name = OsStr::from_bytes(&line.name);
+                        reply.add(INodeNo(line.ino), line.next, name, &TTL, &attr(&record), GENERATION)
                     }
+                    Err(_) => false, // Gone since it was listed.
+                });
+                if all && !full {
+                    self.local.iter().for_each(|files| _ = local::list_plus(files, ino, offset, &mut reply));
                 }
                 reply.ok();
             }
@@ -289,8 +365,11 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn releasedir(&self, _: &Request, _: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        reply.ok();
+    fn releasedir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        self.change(move |fs| {
+            fs.close(ino.0);
+            reply.ok();
+        });
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
@@ -318,6 +397,9 @@ impl Filesystem for Adapter {
         _flags: i32,
         reply: ReplyCreate,
     ) {
+        if self.local_for(parent, name).is_some() {
+            return self.local_create(request, parent, name, mode, reply);
+        }
         let (uid, gid, name) = (request.uid(), request.gid(), name.to_owned());
         self.change(move |fs| {
             let new = NewInode { kind: Kind::File, mode: permissions(mode), uid, gid, rdev: 0, target: b"" };
@@ -338,10 +420,16 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        if let Some(files) = self.local_of(ino) {
+            return local::fallocate(files, ino, offset, length, mode, reply);
+        }
         self.fs.allocate(ino.0, offset, length, mode, move |result| reply_empty(result.map(|_| ()), reply));
     }
 
     fn lseek(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        if let Some(files) = self.local_of(ino) {
+            return local::lseek(files, ino, offset, whence, reply);
+        }
         match self.fs.seek(ino.0, offset, whence) {
             Ok(offset) => reply.offset(offset),
             Err(error) => reply.error(errno(error)),

@@ -6,7 +6,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -61,6 +61,55 @@ fn only_fsync_takes_times_along() {
     assert_eq!(records() - before, 1, "the content alone");
     file.sync_all().expect("durable");
     assert_eq!(records() - before, 2, "now the time");
+}
+
+#[test]
+fn a_write_by_another_user_ends_the_right_to_run_as_the_owner() {
+    use std::os::unix::process::CommandExt;
+    if !can_mount() {
+        return;
+    }
+    let mounted = mount(&volume(Duration::ZERO));
+    let path = mounted.path().join("program");
+    fs::write(&path, b"#!/bin/sh").expect("written");
+    let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+    let seen = || fs::metadata(&path).expect("there").mode() & 0o7777;
+    mode(0o6777);
+    OpenOptions::new().append(true).open(&path).expect("opened").write_all(b"\n").expect("written");
+    assert_eq!(seen(), 0o6777, "root may");
+    let nobody = |command: &str| {
+        let status = Command::new("sh").args(["-c", command, "sh"]).arg(&path).uid(65534).gid(65534).status();
+        assert!(status.expect("a shell").success());
+    };
+    nobody("echo more >>\"$1\"");
+    assert_eq!(seen(), 0o777);
+    mode(0o2767);
+    nobody("echo more >>\"$1\"");
+    assert_eq!(seen(), 0o2767, "a group that may not execute: the bit means something else");
+    mode(0o4777);
+    nobody(": >\"$1\"");
+    assert_eq!((seen(), fs::metadata(&path).expect("there").len()), (0o777, 0));
+}
+
+#[test]
+fn an_open_directory_that_was_removed_still_has_attributes() {
+    if !can_mount() {
+        return;
+    }
+    let mounted = mount(&volume(Duration::ZERO));
+    let path = mounted.path().join("d");
+    fs::create_dir(&path).expect("made");
+    let open = File::open(&path).expect("opened");
+    fs::remove_dir(&path).expect("removed");
+    let metadata = open.metadata().expect("it is open");
+    assert!(metadata.is_dir() && metadata.nlink() == 0);
+    let inodes = mounted.mount.figures().inodes;
+    drop(open);
+    let until = Instant::now() + Duration::from_secs(60);
+    while mounted.mount.figures().inodes == inodes {
+        assert!(Instant::now() < until, "it stays for ever");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn use_names(root: &Path) {

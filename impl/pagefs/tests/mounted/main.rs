@@ -2,6 +2,7 @@
 //! is missing is named, and its tests are skipped.
 
 mod kernel;
+mod local;
 mod postgres;
 
 use auriga_pagefs::{FsOptions, Mount, MountOptions, enter_private_namespace, mkfs};
