@@ -3,7 +3,7 @@
 #[cfg(feature = "rehearsal")]
 use crate::signals;
 use crate::status::gather::Where;
-use crate::{roles, status};
+use crate::{roles, set_aside, status};
 use auriga_admin::config::{self, InstanceConfig};
 use auriga_admin::storage;
 use clap::{Parser, Subcommand};
@@ -54,6 +54,13 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Move the directory of a storage process that is stopped out of the way, where its store is refused: the process then
+    /// gets its segments back from its peers
+    SetAside {
+        /// Its configuration
+        #[arg(long)]
+        config: PathBuf,
+    },
     /// Create the segments of a new volume on its six storage processes
     CreateVolume {
         /// The configuration of the volume's instance
@@ -78,7 +85,8 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
             status::run(&place, watch, json)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Storage { config } => roles::storage(&config::read(&config)?),
+        Command::Storage { config } => roles::storage(&config::read(&config)?, &config),
+        Command::SetAside { config } => set_aside::run(&config::read(&config)?),
         Command::Instance { config } => roles::instance(config::read(&config)?),
         Command::CreateVolume { config } => {
             let config: InstanceConfig = config::read(&config)?;

@@ -13,6 +13,7 @@
 mod cli;
 mod planted;
 mod roles;
+mod set_aside;
 mod signals;
 mod status;
 

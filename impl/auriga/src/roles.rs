@@ -7,16 +7,19 @@ use auriga_admin::storage::{cluster_id, identity_of, volume_config};
 use auriga_audit::trace::Trace;
 use auriga_instance::node::{self, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
 use auriga_instance::supervise::{Ended, Event, events};
+use auriga_net::listener::ListenLimits;
 use auriga_pagefs::enter_private_namespace;
-use auriga_storage::StorageNode;
-use auriga_storage::{Stopped, open_store};
+use auriga_storage::disk::Opened;
+use auriga_storage::{Refusal, RefusedNode, Stopped, StorageNode, open_store};
 use std::error::Error;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc::channel;
+use tokio::sync::mpsc::{Receiver, channel};
 
+/// How often a process whose store is refused looks at it again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// See [`start_again`].
 const HEAL_PAUSE: Duration = Duration::from_secs(5);
 /// Environment variable with the time of the last healing, in seconds since 1970.
@@ -25,8 +28,8 @@ const HEALED_AT: &str = "AURIGA_HEALED_AT";
 /// Runs a storage process.
 ///
 /// # Errors
-/// It can't listen, or its store can't be opened.
-pub fn storage(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
+/// It can't listen. A store that can't be opened is no error: the process stays, and says what is wrong with it.
+pub fn storage(config: &StorageConfig, file: &Path) -> Result<ExitCode, Box<dyn Error>> {
     log_to_stderr();
     let (sender, mut asked) = channel(1);
     signals::on_stop(move || {
@@ -37,14 +40,16 @@ pub fn storage(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
     node.members = members(config.members.iter().copied());
     node.segment.defects = planted::defects()?;
     node.trace = trace(&config.name, config.trace.as_deref(), config.trace_inputs_mib)?;
-    std::fs::create_dir_all(&config.directory)?;
     // One worker: it only moves bytes and steps segments, and six of these processes may share two cores. A second one
     // would be woken up to look for work that is not there.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut options = auriga_store::Options::new(cluster_id(&config.cluster).0, &config.name);
         options.scrub_journal_every = Duration::from_secs(config.scrub_journal_s);
-        let node = StorageNode::start(node, || open_store(&config.directory, options)).await?;
+        let Some(opened) = open_patiently(config, file, options, &mut asked).await? else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        let node = StorageNode::start(node, || Ok(opened)).await?;
         let stopped = tokio::select! {
             _ = asked.recv() => Stopped::Asked,
             stopped = node.stopped() => stopped,
@@ -62,6 +67,51 @@ pub fn storage(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
             }
         }
     })
+}
+
+/// Opens the store. As long as it can't be opened, the process refuses in its place, and looks again now and then: a person
+/// may have put the right directory there. `None`: asked to stop meanwhile.
+async fn open_patiently(
+    config: &StorageConfig,
+    file: &Path,
+    options: auriga_store::Options,
+    asked: &mut Receiver<()>,
+) -> Result<Option<Opened>, Box<dyn Error>> {
+    let mut refusing: Option<(String, RefusedNode)> = None;
+    loop {
+        let opened = std::fs::create_dir_all(&config.directory).map_err(|error| error.to_string());
+        let found = match opened.and_then(|()| open_store(&config.directory, options.clone())) {
+            Ok(opened) => {
+                if let Some((_, node)) = refusing.take() {
+                    node.end().await;
+                }
+                return Ok(Some(opened));
+            }
+            Err(found) => found,
+        };
+        if refusing.as_ref().is_none_or(|(known, _)| *known != found) {
+            let (directory, file) = (config.directory.display(), file.display());
+            let advice = format!(
+                "{directory} was left as it is. If another process has it open, stop that. If it is the wrong directory, put \
+                 the right one back. If what was in it is lost, move it out of the way with `auriga set-aside --config \
+                 {file}`: then this process gets its segments back from its peers. It looks again every {} s",
+                REFUSED_PAUSE.as_secs()
+            );
+            tracing::error!(found, advice, "refused: the store can't be opened, so this process serves nothing");
+            if let Some((_, node)) = refusing.take() {
+                node.end().await;
+            }
+            let refusal = Refusal { name: config.name.clone(), az: config.az.clone(), found: found.clone(), advice };
+            let (limits, cluster) = (ListenLimits::default(), cluster_id(&config.cluster));
+            refusing = Some((found, RefusedNode::start(config.listen, cluster, limits, refusal).await?));
+        }
+        let Some((_, node)) = &refusing else { continue };
+        tokio::select! {
+            _ = asked.recv() => return Ok(None),
+            () = node.stopped() => return Ok(None),
+            () = tokio::time::sleep(REFUSED_PAUSE) => {}
+        }
+    }
 }
 
 /// Replaces this process by a new one of the same number, which finds the damage when it opens its store, and heals from

@@ -79,7 +79,7 @@ pub enum Fault {
 }
 
 /// A node's numbers.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// Its name.
     pub node: String,
@@ -104,9 +104,10 @@ pub struct NodeStatus {
 }
 
 /// What a node does.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Condition {
     /// It serves its segments.
+    #[default]
     Serving,
     /// It has no segment: its directory is new or was lost. It asks its peers what it should have.
     Blank {

@@ -21,7 +21,8 @@ pub trait DiskEvents: Send + Sync + 'static {
 pub trait Disk: Send + Sync + 'static {
     /// From now on, tells `events`; nothing is told before. Called once, when every survivor is hosted.
     fn begin(&self, events: Arc<dyn DiskEvents>);
-    /// Makes an empty segment of a volume that was made as `charter` says, durably.
+    /// Makes an empty segment of a volume that was made as `charter` says, durably; `joins`: of one that exists, so that it
+    /// must rejoin before it counts, in every life until it has said so itself.
     ///
     /// # Errors
     /// When it isn't made, and why, for a person to read.
@@ -30,6 +31,7 @@ pub trait Disk: Send + Sync + 'static {
         id: SegmentId,
         membership: &Membership,
         charter: &Charter,
+        joins: bool,
     ) -> Result<Survived<Delta>, String>;
     /// Starts an append to the segment's log; [`DiskEvents::durable`] follows.
     fn append(&self, segment: SegmentId, id: AppendId, entry: Entry<Delta>);

@@ -10,9 +10,11 @@
 //!  peers   ◄── dialled connections ◄─────────────┘
 //! ```
 //!
-//! A message for a segment that is not hosted is logged and dropped; only [`auriga_net::admin::AdminRequest::CreateSegment`]
-//! creates one. A disk that fails stops the node: [`StorageNode::stopped`] says so and the process must end.
+//! A message for a segment that is not hosted is logged and dropped. A segment is created when somebody asks for it
+//! ([`auriga_net::admin::AdminRequest::CreateSegment`]), or when this process learns from its peers that it should have it
+//! (`adoption.rs`). A store that can't be opened is told of by a [`RefusedNode`] in its place. A disk that fails stops the node: [`StorageNode::stopped`] says so and the process must end.
 
+mod adoption;
 mod config;
 pub mod disk;
 mod faults;
@@ -20,12 +22,14 @@ mod inbound;
 mod memory_disk;
 mod node;
 mod ports;
+mod refused;
 mod requests;
 mod routes;
 mod store_disk;
 
 pub use config::StorageConfig;
 pub use memory_disk::MemoryPlatters;
+pub use refused::{Refusal, RefusedNode};
 pub use store_disk::open_store;
 
 use auriga_net::admin::{Fault, NodeStatus};
@@ -119,6 +123,9 @@ impl StorageNode {
             if node.config.members[&member] != address {
                 tasks.spawn(keep_connected(node.config.members[&member], own.clone(), outbox, Silent));
             }
+        }
+        if let Some((me, _)) = node.config.members.iter().find(|(_, listens)| **listens == address) {
+            tasks.spawn(adoption::adopt(node.clone(), *me));
         }
         let acceptor = Arc::new(Inbound(node.clone()));
         tasks.spawn(listen(listener, own, node.config.limits, traffic, acceptor));

@@ -6,7 +6,7 @@ use auriga_net::admin::DiskStatus;
 use auriga_page::Delta;
 use auriga_protocol::message::BasePage;
 use auriga_protocol::record::materialise;
-use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
+use auriga_protocol::segment::{Entry, EntryKind, Outcome, Survived, Task};
 use auriga_protocol::{AppendId, Charter, Lsn, Membership, PageId, Record, SegmentId};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -23,6 +23,8 @@ struct Kept {
     floor: Lsn,
     entries: Vec<Entry<Delta>>,
     bases: BTreeMap<PageId, BasePage<Delta>>,
+    /// It was made of a volume that existed.
+    joins: bool,
 }
 
 enum Job {
@@ -65,7 +67,9 @@ impl MemoryPlatters {
 
 impl Kept {
     fn survived(&self) -> Survived<Delta> {
-        Survived { floor: self.floor, entries: self.entries.clone(), damaged: false }
+        let stands = |entry: &Entry<Delta>| entry.kind() == EntryKind::Standing;
+        let damaged = self.joins && !self.entries.iter().any(stands);
+        Survived { floor: self.floor, entries: self.entries.clone(), damaged }
     }
 
     fn run(&mut self, task: Task<Delta>) -> Outcome<Delta> {
@@ -122,9 +126,11 @@ impl Disk for MemoryDisk {
         id: SegmentId,
         membership: &Membership,
         charter: &Charter,
+        joins: bool,
     ) -> Result<Survived<Delta>, String> {
         let survived = Survived::created(membership.clone()).with_charter(*charter);
-        let kept = Kept { entries: survived.entries.clone(), ..Kept::default() };
+        let survived = Survived { damaged: joins, ..survived };
+        let kept = Kept { entries: survived.entries.clone(), joins, ..Kept::default() };
         lock(&self.platters.0).insert(id, kept);
         Ok(survived)
     }

@@ -1,5 +1,6 @@
 //! The inside of a storage node: its segments, and the ways in and out of them.
 
+use super::adoption::Neighbours;
 use super::config::StorageConfig;
 use super::disk::{Disk, DiskEvents};
 use super::faults::Faults;
@@ -38,6 +39,8 @@ pub(super) struct Node {
     pub started: Instant,
     pub stopped: watch::Sender<Option<Stopped>>,
     pub runtime: Handle,
+    /// What the peers hold.
+    pub neighbours: Neighbours,
     /// Held while a segment is created, so that two requests for the same don't race.
     pub creating: Mutex<()>,
     delayed: Arc<Semaphore>,
@@ -57,6 +60,7 @@ impl Node {
             started: Instant::now(),
             stopped: watch::Sender::new(None),
             runtime: Handle::current(),
+            neighbours: Neighbours::default(),
             creating: Mutex::default(),
             delayed: Arc::new(Semaphore::new(DELAYED_MAX)),
             timers: Mutex::default(),
@@ -109,7 +113,8 @@ impl Node {
             // then at each power of two, since it repeats with every retry.
             None if (self.misdirected.fetch_add(1, Relaxed) + 1).is_power_of_two() => {
                 let (from, to, message) = (envelope.from, envelope.to, envelope.message.name());
-                tracing::warn!(%from, %to, message, "dropped a message: its receiver is not hosted here");
+                let here: Vec<_> = self.segments.read().expect("no holder panics").keys().map(|id| id.volume).collect();
+                tracing::warn!(%from, %to, message, ?here, "dropped a message: its receiver is not hosted here");
             }
             None => {}
         }

@@ -1,7 +1,9 @@
 //! Admin requests, handled.
 
 use super::Stopped;
+use super::adoption;
 use super::node::Node;
+use auriga_driver::lock;
 use auriga_net::admin::{AdminReply, AdminRequest, Condition, Fault, NodeStatus};
 use auriga_protocol::{Charter, Held, Membership, SegmentId};
 use std::sync::Arc;
@@ -12,7 +14,8 @@ pub(super) async fn handle(node: &Arc<Node>, request: AdminRequest) -> AdminRepl
         AdminRequest::CreateSegment { id, membership, charter } => {
             // It waits for the disk, so it gets a thread that may wait.
             let creating = node.clone();
-            let created = tokio::task::spawn_blocking(move || create_segment(&creating, id, membership, charter)).await;
+            let created =
+                tokio::task::spawn_blocking(move || create_segment(&creating, id, membership, charter, false)).await;
             match created {
                 Ok(Ok(())) => AdminReply::Done,
                 Ok(Err(reason)) => AdminReply::Refused(reason),
@@ -38,7 +41,7 @@ pub(super) fn holdings(node: &Node) -> Vec<Held> {
     segments.values().filter_map(|segment| segment.look(|segment| segment.held())).collect()
 }
 
-/// Makes a segment, and hosts it. Doing it again changes nothing.
+/// Makes a segment, and hosts it; `joins`: of a volume that others hold already. Doing it again changes nothing.
 ///
 /// # Errors
 /// It is not made, and why, for a person to read.
@@ -47,6 +50,7 @@ pub(super) fn create_segment(
     id: SegmentId,
     membership: Membership,
     charter: Charter,
+    joins: bool,
 ) -> Result<(), String> {
     if !membership.quorum.is_sound() {
         return Err(format!("the quorums of {:?} need not meet", membership.quorum));
@@ -71,7 +75,7 @@ pub(super) fn create_segment(
         let (label, here, asked) = (charter.label, other.id.volume, id.volume);
         return Err(format!("volume {label} is {here} here, asked for was {asked}: two volumes of one label"));
     }
-    let survived = node.disk().create_segment(id, &membership, &charter)?;
+    let survived = node.disk().create_segment(id, &membership, &charter, joins)?;
     node.host(id, survived);
     Ok(())
 }
@@ -86,11 +90,16 @@ pub(super) fn inject(node: &Arc<Node>, fault: &Fault) {
 
 pub(super) fn status(node: &Node) -> NodeStatus {
     let segments = node.segments.read().expect("no holder panics");
+    let known = lock(&node.neighbours).clone();
+    let condition = match segments.is_empty() {
+        true => Condition::Blank { answered: known.answered, peers: known.peers },
+        false => Condition::Serving,
+    };
     NodeStatus {
         node: node.config.name.clone(),
         az: node.config.az.clone(),
-        condition: Condition::Serving,
-        warnings: Vec::new(),
+        condition,
+        warnings: known.strangers.iter().map(adoption::said).collect(),
         segments: segments.iter().map(|(id, segment)| (*id, segment.look(|segment| segment.status()))).collect(),
         traffic: node.traffic.by_name(),
         dropped_frames: node.traffic.dropped(),

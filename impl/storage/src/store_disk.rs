@@ -90,8 +90,9 @@ impl Disk for StoreDisk {
         id: SegmentId,
         membership: &Membership,
         charter: &Charter,
+        joins: bool,
     ) -> Result<Survived<Delta>, String> {
-        let created = self.store.create_segment(id, membership.clone(), *charter);
+        let created = self.store.create_segment(id, membership.clone(), *charter, joins);
         created.map(|survived| survived.with_charter(*charter)).map_err(|error| error.to_string())
     }
 

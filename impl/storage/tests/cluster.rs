@@ -22,7 +22,7 @@ async fn what_is_durable_is_read_also_by_the_next_writer() {
     assert!(volume.close(soon()).await);
     let next = RemoteVolume::open(cluster.volume("instance-2"), soon()).await.expect("recovers");
     assert_eq!(first_byte(&next, page(1)).await, 20);
-    assert_eq!(next.status().writer.volume_epoch.number, 2);
+    assert!(next.status().writer.volume_epoch.number >= 2, "a candidate that must try again tries above");
     assert!(next.close(Instant::now()).await, "nothing was written, so there is nothing to wait for");
 }
 

@@ -89,3 +89,76 @@ async fn two_volumes_share_the_processes_and_nothing_else() {
     }
     assert_eq!(find_volume(&other, None, soon()).await.expect("there"), VolumeId(8));
 }
+
+/// Waits until the segments of these nodes count and have everything that is durable now.
+async fn wait_until_whole(cluster: &Cluster, indices: &[u8], volume: &RemoteVolume) {
+    let (vdl, until) = (volume.vdl(), Instant::now() + Duration::from_secs(60));
+    let whole = |index: &u8| {
+        let status = cluster.nodes[&member(*index)].status();
+        status.segments.len() == 1
+            && status
+                .segments
+                .iter()
+                .all(|(_, s)| !s.rejoining && !s.hydrating && s.scl >= vdl && s.installed.number > 0)
+    };
+    while !indices.iter().all(whole) {
+        let statuses: Vec<_> = indices.iter().map(|index| cluster.nodes[&member(*index)].status()).collect();
+        assert!(Instant::now() < until, "{statuses:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_lost_their_directories_come_back_by_themselves_and_count_again() {
+    let (mut cluster, volume) = Cluster::start_on_files().await.and_volume().await;
+    let late = || Instant::now() + Duration::from_secs(60);
+    let mut value = 0;
+    for round in 0..2 {
+        // One, then two of an AZ; what is written meanwhile must be fetched as well.
+        let lost: &[u8] = if round == 0 { &[5] } else { &[2, 3] };
+        for index in lost {
+            cluster.stop(*index).await;
+            cluster.wipe(*index);
+        }
+        commit(&volume, vec![fill(page(1), value, value + 1)], late()).await.expect("four are enough");
+        for index in lost {
+            cluster.restart(*index).await;
+        }
+        commit(&volume, vec![fill(page(1), value + 1, value + 2)], late()).await.expect("durable");
+        value += 2;
+        wait_until_whole(&cluster, lost, &volume).await;
+    }
+    // Now those that lost everything are what a quorum rests on.
+    cluster.stop(0).await;
+    cluster.stop(1).await;
+    commit(&volume, vec![fill(page(1), value, value + 1)], late()).await.expect("the four that are left are enough");
+    drop(volume);
+    let next = RemoteVolume::open(cluster.volume("instance-2"), late()).await.expect("recovers");
+    assert_eq!(first_byte(&next, page(1)).await, value + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_holds_another_clusters_volume_says_so_and_gets_no_other() {
+    let (mut ours, volume) = Cluster::start_on_files().await.and_volume().await;
+    commit(&volume, vec![fill(page(1), 0, 1)], soon()).await.expect("durable");
+    let theirs = Cluster::start_on_files().await;
+    let other = VolumeConfig { volume: VolumeId(8), ..theirs.volume("admin") };
+    create_volume(&other, soon()).await.expect("all answer");
+    ours.stop(4).await;
+    ours.exchange_disks_with(theirs, 4).await;
+    ours.restart(4).await;
+    let until = Instant::now() + Duration::from_secs(60);
+    let said = loop {
+        let status = ours.nodes[&member(4)].status();
+        if let Some(warning) = status.warnings.first() {
+            break warning.clone();
+        }
+        assert!(Instant::now() < until, "{status:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(said.contains("v8") && said.contains("v7") && said.contains("set-aside"), "{said}");
+    commit(&volume, vec![fill(page(1), 1, 2)], soon()).await.expect("the other five go on");
+    assert_eq!(find_volume(&by_label(&ours), None, soon()).await.expect("one in six is no doubt"), VOLUME);
+    let held = ours.nodes[&member(4)].status().segments;
+    assert!(held.len() == 1 && held[0].0.volume == VolumeId(8) && held[0].1.scl.0 == 0, "{held:?}");
+}

@@ -58,7 +58,7 @@ impl Ours {
         if survived.is_empty() {
             let geometry = Geometry { groups: 1, extent_blocks: 1024 };
             let charter = Charter { label: 1, shape: Shape { geometry, allocation_limit: 1 << 20 } };
-            store.create_segment(SEGMENT, Membership::initial(QuorumSet::aurora()), charter)?;
+            store.create_segment(SEGMENT, Membership::initial(QuorumSet::aurora()), charter, false)?;
         }
         Ok(Ours { store, outcomes })
     }

@@ -39,7 +39,7 @@ fn work(disk: &MemoryDisk, id: SegmentId, rounds: u64) -> Confirmed {
     let Ok((store, _)) = crate::Store::open_on(std::sync::Arc::new(disk.clone()), options()) else { return confirmed };
     let owner = std::sync::Arc::new(Recorder::default());
     store.start(owner.clone());
-    if store.create_segment(id, membership(), charter()).is_err() {
+    if store.create_segment(id, membership(), charter(), false).is_err() {
         return confirmed;
     }
     confirmed.created = true;
@@ -297,7 +297,7 @@ fn damage_of_one_segments_superblocks_makes_that_segment_forget_and_no_other() {
     {
         let running = Running::open(&disk, options());
         for volume in 1..=2 {
-            running.store.create_segment(segment(volume), membership(), charter()).expect("new");
+            running.store.create_segment(segment(volume), membership(), charter(), false).expect("new");
             running.store.append(segment(volume), AppendId(1), &Entry::Membership(membership()));
             running.store.append(segment(volume), AppendId(2), &Entry::Charter(charter()));
             running.store.append(segment(volume), AppendId(3), &records(1..=3));
@@ -319,7 +319,7 @@ fn scrubbing_finds_damage_in_a_complete_journal_file_and_the_next_start_tells_it
     let disk = MemoryDisk::default();
     let options = || Options { scrub_journal_every: Duration::from_millis(1), ..options() };
     let running = Running::open(&disk, options());
-    running.store.create_segment(segment(1), membership(), charter()).expect("new");
+    running.store.create_segment(segment(1), membership(), charter(), false).expect("new");
     for lsn in 1..=30 {
         running.store.append(segment(1), AppendId(lsn), &records([lsn]));
         assert!(running.owner.durable(segment(1), lsn));
@@ -338,7 +338,7 @@ fn more_queued_than_a_segment_may_is_a_broken_invariant() {
     let disk = MemoryDisk::default();
     let (store, _) =
         crate::Store::open_on(std::sync::Arc::new(disk), Options { queue_bytes: 1000, ..options() }).expect("opens");
-    store.create_segment(segment(1), membership(), charter()).expect("new");
+    store.create_segment(segment(1), membership(), charter(), false).expect("new");
     (1..100).for_each(|lsn| store.append(segment(1), AppendId(lsn), &records([lsn])));
 }
 

@@ -12,10 +12,10 @@ use std::time::Duration;
 fn a_full_disk_is_told_and_ends() {
     let disk = MemoryDisk::default();
     let running = Running::open(&disk, Options { reserve_bytes: 4 << 20, ..options() });
-    running.store.create_segment(segment(1), membership(), charter()).expect("new");
+    running.store.create_segment(segment(1), membership(), charter(), false).expect("new");
     disk.set_free(1000);
     assert_eq!(running.owner.outcome(segment(1)), Some(Outcome::DiskFull(true)));
-    running.store.create_segment(segment(2), membership(), charter()).expect("new");
+    running.store.create_segment(segment(2), membership(), charter(), false).expect("new");
     assert_eq!(running.owner.outcome(segment(2)), Some(Outcome::DiskFull(true)), "who comes later is told, too");
     disk.set_free(4 << 20);
     std::thread::sleep(Duration::from_millis(50));
@@ -31,7 +31,7 @@ fn without_room_commits_wait_reads_go_on_and_nothing_is_lost() {
     let disk = MemoryDisk::default();
     let running = Running::open(&disk, Options { capacity_bytes: Some(capacity), ..options() });
     let id = segment(1);
-    running.store.create_segment(id, membership(), charter()).expect("new");
+    running.store.create_segment(id, membership(), charter(), false).expect("new");
     let many = |lsns: std::ops::RangeInclusive<u64>| {
         let floor = floor(*lsns.end());
         Task::Coalesce { floor, records: lsns.map(|lsn| record(lsn, page(lsn))).collect() }
@@ -59,7 +59,7 @@ fn a_journal_without_room_waits_until_coalescing_frees_some() {
     let disk = MemoryDisk::default();
     let running = Running::open(&disk, Options { capacity_bytes: Some(capacity), ..options() });
     let id = segment(1);
-    running.store.create_segment(id, membership(), charter()).expect("new");
+    running.store.create_segment(id, membership(), charter(), false).expect("new");
     running.store.run(id, coalesce(1..=1));
     running.wait_for(|outcome| matches!(outcome, Outcome::Coalesced { .. }));
     // Each entry takes a block: four files hold 60.
@@ -87,8 +87,8 @@ fn a_journal_without_room_makes_some_by_moving_what_pins_its_oldest_file() {
     let disk = MemoryDisk::default();
     let running = Running::open(&disk, Options { capacity_bytes: Some(capacity), ..options() });
     let (busy, silent) = (segment(1), segment(2));
-    running.store.create_segment(busy, membership(), charter()).expect("new");
-    running.store.create_segment(silent, membership(), charter()).expect("new");
+    running.store.create_segment(busy, membership(), charter(), false).expect("new");
+    running.store.create_segment(silent, membership(), charter(), false).expect("new");
     running.store.append(silent, AppendId(1), &records([1, 2]));
     running.store.append(silent, AppendId(2), &Entry::Promise { volume_epoch: VolumeEpoch::new(9, WriterId(9)) });
     assert!(running.owner.durable(silent, 2));

@@ -37,7 +37,7 @@ fn give_back(store: &Store) {
 
 fn created(disk: &MemoryDisk, options: Options) -> Running {
     let running = Running::open(disk, options);
-    running.store.create_segment(segment(1), membership(), charter()).expect("new");
+    running.store.create_segment(segment(1), membership(), charter(), false).expect("new");
     running
 }
 
@@ -136,7 +136,7 @@ fn a_real_file_system_has_the_room_again() {
     let (store, _) = Store::open(dir.path(), options()).expect("opens");
     let owner = Arc::new(Recorder::default());
     store.start(owner.clone());
-    store.create_segment(segment(1), membership(), charter()).expect("new");
+    store.create_segment(segment(1), membership(), charter(), false).expect("new");
     let name = std::fs::read_dir(dir.path().join("pages")).expect("there").next().expect("one").expect("readable");
     let room = || name.metadata().expect("there").blocks() * 512;
     for task in [load(FIRST), forget(FIRST + PAGES)] {

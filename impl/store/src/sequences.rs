@@ -127,7 +127,7 @@ impl Pair {
     fn new() -> Pair {
         let disk = MemoryDisk::default();
         let running = Running::open(&disk, options());
-        running.store.create_segment(segment(1), membership(), charter()).expect("new");
+        running.store.create_segment(segment(1), membership(), charter(), false).expect("new");
         let entries = vec![Entry::Membership(membership())];
         let reference = Reference { entries, before: 1, confirmed: 1, ..Reference::default() };
         Pair { disk, running: Some(running), reference, number: 0 }

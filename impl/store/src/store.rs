@@ -8,7 +8,7 @@ use crate::pages::{self, PageFile, Pool};
 use crate::space::Space;
 use crate::watch::Watch;
 use crate::{Delta, identity};
-use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
+use auriga_protocol::segment::{Entry, EntryKind, Outcome, Survived, Task};
 use auriga_protocol::{AppendId, Charter, Lsn, Membership, SegmentId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -143,6 +143,8 @@ impl Store {
     }
 
     /// Makes a segment, durably. A segment that was never made does not exist: a lost disk is not an empty segment.
+    /// `joins`: its volume exists already, so it is as if its log were damaged, in every life until its log has an entry
+    /// that says so.
     ///
     /// # Errors
     /// There is one already, or the disk fails.
@@ -151,14 +153,15 @@ impl Store {
         segment: SegmentId,
         membership: Membership,
         charter: Charter,
+        joins: bool,
     ) -> Result<Survived<Delta>, CreateError> {
         let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         if segments.contains_key(&segment) {
             return Err(CreateError::Exists(segment));
         }
-        let file = pages::create(&*self.disk, &self.space, segment, membership.clone(), charter)?;
+        let file = pages::create(&*self.disk, &self.space, segment, membership.clone(), charter, joins)?;
         segments.insert(segment, Arc::new(file));
-        Ok(Survived::created(membership))
+        Ok(Survived { damaged: joins, ..Survived::created(membership) })
     }
 
     /// What the segment's volume was made as.
@@ -229,6 +232,8 @@ fn revive(
 ) -> Result<(PageFile, Survived<Delta>), OpenError> {
     let damaged = log.is_damaged();
     let mut entries = log.into_entries();
+    let stands = entries.iter().any(|entry| entry.kind() == EntryKind::Standing);
+    let damaged = damaged || (file.joins() && !stands);
     let newest = entries.iter().rev().find_map(|entry| match entry {
         Entry::Membership(membership) => Some(membership.clone()),
         _ => None,

@@ -24,7 +24,7 @@ fn promise(epoch: u64) -> Entry<Delta> {
 fn what_was_reported_durable_is_there_after_a_restart() {
     let disk = MemoryDisk::default();
     let running = Running::open(&disk, options());
-    running.store.create_segment(segment(1), membership(), charter()).expect("new");
+    running.store.create_segment(segment(1), membership(), charter(), false).expect("new");
     running.store.append(segment(1), AppendId(1), &promise(1));
     running.store.append(segment(1), AppendId(2), &records(1..=3));
     assert!(running.owner.durable(segment(1), 2));
@@ -45,8 +45,8 @@ fn a_real_directory_works_like_the_one_in_memory_and_belongs_to_one_node_and_pro
     assert!(matches!(Store::open(dir.path(), options()), Err(OpenError::Io(_))), "it is in use");
     let owner = Arc::new(Recorder::default());
     store.start(owner.clone());
-    store.create_segment(segment(1), membership(), charter()).expect("new");
-    assert!(store.create_segment(segment(1), membership(), charter()).is_err(), "it exists");
+    store.create_segment(segment(1), membership(), charter(), false).expect("new");
+    assert!(store.create_segment(segment(1), membership(), charter(), false).is_err(), "it exists");
     store.append(segment(1), AppendId(1), &records(1..=20));
     assert!(owner.durable(segment(1), 1));
     store.run(segment(1), coalesce(10));
@@ -69,7 +69,7 @@ fn a_real_directory_works_like_the_one_in_memory_and_belongs_to_one_node_and_pro
 fn a_page_that_becomes_zero_is_forgotten_for_good() {
     let disk = MemoryDisk::default();
     let mut running = Running::open(&disk, options());
-    running.store.create_segment(segment(1), membership(), charter()).expect("new");
+    running.store.create_segment(segment(1), membership(), charter(), false).expect("new");
     running.store.run(segment(1), coalesce(10));
     running.owner.outcome(segment(1));
     let mut gone = record(11, page(3));
@@ -96,7 +96,7 @@ fn bases_are_read_in_page_order_and_replaced_by_range() {
         running.store.run(segment(1), task);
         running.owner.outcome(segment(1)).expect("no failure")
     };
-    running.store.create_segment(segment(1), membership(), charter()).expect("new");
+    running.store.create_segment(segment(1), membership(), charter(), false).expect("new");
     run(coalesce(14));
     let blocks =
         |after: Option<u64>, limit| match run(Task::ReadBases { token: Token(2), after: after.map(page), limit }) {
@@ -121,8 +121,8 @@ fn a_long_journal_is_recycled_and_a_silent_segment_does_not_hold_it() {
     let disk = MemoryDisk::default();
     let running = Running::open(&disk, options());
     let (busy, silent) = (segment(1), segment(2));
-    running.store.create_segment(busy, membership(), charter()).expect("new");
-    running.store.create_segment(silent, membership(), charter()).expect("new");
+    running.store.create_segment(busy, membership(), charter(), false).expect("new");
+    running.store.create_segment(silent, membership(), charter(), false).expect("new");
     running.store.append(silent, AppendId(1), &promise(7));
     running.store.append(silent, AppendId(2), &records(1..=2));
     let mut most = 0;

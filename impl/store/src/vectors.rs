@@ -90,7 +90,7 @@ fn made() -> MemoryDisk {
     drop(journal::create(&opening).expect("made"));
     identity::write(&*disk, &Identity { cluster: 1, node: "node".into(), journal: JOURNAL }).expect("written");
     let running = Running::open(&memory, quiet());
-    running.store.create_segment(segment(1), membership(), charter()).expect("new");
+    running.store.create_segment(segment(1), membership(), charter(), false).expect("new");
     for (append, entry) in (1..).zip(entries()) {
         running.store.append(segment(1), AppendId(append), &entry);
         assert!(running.owner.durable(segment(1), append));

@@ -2,6 +2,7 @@
 
 use super::gather::{Instance, Report, Storage};
 use auriga_admin::member::State;
+use auriga_net::admin::{Condition, NodeStatus};
 use auriga_protocol::segment::SegmentStatus;
 use auriga_protocol::writer::MemberStatus;
 use auriga_protocol::{Lsn, MemberId, PgId, SegmentId, VolumeId};
@@ -16,6 +17,9 @@ pub fn render(report: &Report) -> String {
     }
     text.push('\n');
     text.push_str(&segments(report).to_string());
+    for remark in remarks(report) {
+        text.push_str(&format!("\n{remark}"));
+    }
     if let Some(rates) = &report.rates {
         let per = rates.sent_per_transaction.map_or("–".to_owned(), |n| format!("{n:.0} bytes per transaction"));
         text.push_str(&format!(
@@ -80,12 +84,15 @@ fn segments(report: &Report) -> Table {
             table.add_row([storage.member.az.as_str(), &storage.member.name, absent(storage.member.state)]);
             continue;
         };
+        if status.segments.is_empty() {
+            table.add_row([storage.member.az.as_str(), &storage.member.name, without_segments(status)]);
+        }
         for (id, segment) in &status.segments {
             let seen = seen_by_writer(report, *id);
             let cells = [
                 storage.member.az.clone(),
                 storage.member.name.clone(),
-                condition(segment).to_owned(),
+                if status.warnings.is_empty() { condition(segment) } else { "refused" }.to_owned(),
                 format!("{}/{}", id.pg, id.member),
                 segment.scl.to_string(),
                 (highest[&(id.volume, id.pg)].0 - segment.scl.0).to_string(),
@@ -103,6 +110,31 @@ fn segments(report: &Report) -> Table {
         }
     }
     table
+}
+
+/// What a process does that has no segment.
+fn without_segments(status: &NodeStatus) -> &'static str {
+    match status.condition {
+        Condition::Refused { .. } => "refused",
+        Condition::Blank { .. } | Condition::Serving => "blank",
+    }
+}
+
+/// What a person must know or do, a line for each process of which there is something.
+fn remarks(report: &Report) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for storage in &report.storage {
+        let (name, Some(status)) = (&storage.member.name, &storage.status) else { continue };
+        match &status.condition {
+            Condition::Refused { found, advice } => remarks.push(format!("{name}: refused: {found}. {advice}")),
+            Condition::Blank { answered, peers } => remarks.push(format!(
+                "{name}: blank: it holds no segment, and asks its peers what it should have; {answered} of {peers} answer"
+            )),
+            Condition::Serving => {}
+        }
+        remarks.extend(status.warnings.iter().map(|warning| format!("{name}: {warning}")));
+    }
+    remarks
 }
 
 /// How the writer sees a segment.

@@ -23,11 +23,17 @@ pub struct Running {
 impl Running {
     /// Starts a demo and waits until it is up.
     pub fn start(network: &'static str, arguments: &[&str]) -> Running {
+        Running::start_in(Path::new("/"), network, arguments)
+    }
+
+    /// The same, from a directory.
+    pub fn start_in(directory: &Path, network: &'static str, arguments: &[&str]) -> Running {
         let out = tempfile::tempdir().unwrap();
         let file = File::create(out.path().join("out")).unwrap();
         let child = Command::new(AURIGA)
             .args(["demo", "--network", network, "--shared-buffers", "16MB"])
             .args(arguments)
+            .current_dir(directory)
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .stdin(Stdio::null())

@@ -31,17 +31,19 @@ pub struct Stranger {
 }
 
 /// Tells which segments the process of `me` should have, as its peers know it, and has not (R-VOLUME-3): those of which a
-/// read quorum holds the others. Nothing under a label that the process knows as another volume's.
+/// read quorum holds the others, where a writer has come to one of them: before, the making of the volume may be under
+/// way, and is not this process's business. Nothing under a label that the process knows as another volume's.
 pub fn missing(me: MemberId, own: &[Held], peers: &Answers) -> Vec<Missing> {
-    let mut known: BTreeMap<SegmentId, (Missing, MemberSet)> = BTreeMap::new();
+    let mut known: BTreeMap<SegmentId, (Missing, MemberSet, bool)> = BTreeMap::new();
     for (peer, held) in peers.iter().flat_map(|(peer, answer)| answer.iter().flatten().map(move |held| (*peer, held))) {
         if peer == me || held.id.member == me || !held.membership.quorum.members().contains(me) {
             continue;
         }
         let id = SegmentId { member: me, ..held.id };
         let new = || Missing { id, charter: held.charter, membership: held.membership.clone() };
-        let (missing, holders) = known.entry(id).or_insert_with(|| (new(), MemberSet::EMPTY));
+        let (missing, holders, written) = known.entry(id).or_insert_with(|| (new(), MemberSet::EMPTY, false));
         *holders = holders.with(peer);
+        *written |= held.written;
         if held.membership.membership_epoch > missing.membership.membership_epoch {
             missing.membership = held.membership.clone();
         }
@@ -52,9 +54,11 @@ pub fn missing(me: MemberId, own: &[Held], peers: &Answers) -> Vec<Missing> {
                 && (held.charter.label != missing.charter.label || held.id.volume == missing.id.volume)
         })
     };
-    let is_agreed = |(missing, holders): &(Missing, MemberSet)| missing.membership.quorum.read_met(*holders);
+    let is_agreed = |(missing, holders, written): &(Missing, MemberSet, bool)| {
+        *written && missing.membership.quorum.read_met(*holders)
+    };
     let mut missing: Vec<Missing> =
-        known.into_values().filter(is_agreed).map(|(missing, _)| missing).filter(is_new).collect();
+        known.into_values().filter(is_agreed).map(|(missing, _, _)| missing).filter(is_new).collect();
     // Two volumes of one label, each on a read quorum: which one is meant is for a person to say.
     let mut volumes: BTreeMap<u64, BTreeSet<VolumeId>> = BTreeMap::new();
     for each in &missing {

@@ -91,6 +91,7 @@ fn an_emptied_process_learns_from_a_read_quorum_what_it_should_have() {
     assert_eq!(names("wwwww?", &[]), [mine]);
     assert_eq!(names("w-?ww?", &[]), [mine]);
     assert_eq!(names("ww???-", &[]), [], "two may be of another cluster");
+    assert_eq!(names("ooooo-", &[]), [], "it is being made");
     assert_eq!(names("wwwtt?", &[]), [mine]);
     assert_eq!(names("wwwww?", &[held(OURS, 5, true)]), [], "it has it");
     assert_eq!(names("wwwww?", &[held(THEIRS, 5, true)]), [], "its label is taken");

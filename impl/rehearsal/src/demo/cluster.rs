@@ -88,6 +88,8 @@ impl Cluster {
     /// # Errors
     /// The demo's directories can't be made.
     pub fn new(layout: Layout) -> Result<Cluster, ClusterError> {
+        // What an earlier life of a kept demo was killed over: nothing in it is needed.
+        let _ = std::fs::remove_dir_all(layout.dir.join("instances"));
         for name in ["logs", "storage", "instances", "config", "traces"] {
             let path = layout.dir.join(name);
             std::fs::create_dir_all(&path).map_err(|source| ClusterError::Io { path, source })?;
@@ -169,9 +171,7 @@ impl Cluster {
             Role::Storage => config::write(&file, &self.layout.storage_config(number))?,
             Role::Instance => {
                 self.forget_directory(name)?;
-                self.directories += 1;
-                let path = self.layout.dir.join("instances").join(format!("{name}-{}", self.directories));
-                std::fs::create_dir(&path).map_err(|source| ClusterError::Io { path: path.clone(), source })?;
+                let path = self.fresh_directory(name)?;
                 config::write(&file, &self.layout.instance_config(name, number as u8, &path))?;
                 directory = Some(path);
             }
@@ -184,6 +184,18 @@ impl Cluster {
         member.process = Some(process);
         member.directory = directory;
         Ok(())
+    }
+
+    /// Makes a directory that was not there: what an earlier life of the demo was killed over may still be.
+    fn fresh_directory(&mut self, name: &str) -> Result<PathBuf, ClusterError> {
+        loop {
+            self.directories += 1;
+            let path = self.layout.dir.join("instances").join(format!("{name}-{}", self.directories));
+            match std::fs::create_dir(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => return made.map(|()| path.clone()).map_err(|source| ClusterError::Io { path, source }),
+            }
+        }
     }
 
     /// SIGKILL. An instance's directory is deleted: nothing in it is needed.

@@ -22,6 +22,7 @@ use auriga_admin::config::{MountConfig, PostgresConfig};
 use auriga_admin::{instance, storage};
 use auriga_audit::trace_check::{Coverage, TraceError, check_folder};
 use auriga_instance::node::{EXIT_FENCED, EXIT_GAVE_UP};
+use auriga_net::admin::Condition;
 use cluster::{Cluster, ClusterError};
 use control::{Ask, Reply};
 use faults::Faults;
@@ -152,6 +153,7 @@ impl Demo {
         for name in layout::STORAGE {
             self.wait_for_storage(name)?;
         }
+        self.show_refused();
         // A kept directory may hold the volume already.
         let mark = self.layout.identity_file();
         if !mark.exists() {
@@ -160,6 +162,18 @@ impl Demo {
             keep(&mark, &storage::identity_text(identity)).map_err(io_error(&mark))?;
         }
         self.start(WRITER)
+    }
+
+    /// Says which storage processes refuse their stores. The demo starts with the others; the volume says whether they are
+    /// enough.
+    fn show_refused(&self) {
+        for (name, index) in layout::STORAGE.iter().zip(0..) {
+            let asked = storage::status(self.layout.storage_address(index), &self.layout.cluster);
+            let Ok(status) = self.runtime.block_on(asked) else { continue };
+            if let Condition::Refused { found, advice } = status.condition {
+                println!("{name} refuses its store, so the demo starts without it: {found}. {advice}");
+            }
+        }
     }
 
     /// Serves `auriga status` and `auriga inject`.
@@ -328,6 +342,8 @@ fn bytes_in(folder: &Path) -> u64 {
 fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError> {
     let pid = std::process::id();
     let dir = options.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("auriga-demo-{pid}")));
+    // The processes and PostgreSQL are told of it, and work elsewhere.
+    let dir = std::path::absolute(&dir).map_err(io_error(&dir))?;
     let layout = Layout {
         dir: dir.clone(),
         network: options.network,

@@ -107,6 +107,24 @@ impl Cluster {
         self.nodes.remove(&member(index)).expect("it runs").stop().await;
     }
 
+    /// Takes everything from the disk of a node that is stopped.
+    pub fn wipe(&mut self, index: u8) {
+        match self.platters.get_mut(&member(index)).expect("a member") {
+            Platters::Memory(platters) => *platters = MemoryPlatters::default(),
+            Platters::Files(dir) => std::fs::remove_dir_all(dir).expect("it was there"),
+        }
+    }
+
+    /// Puts the disk of another cluster's node in the place of this one's, which is stopped.
+    pub async fn exchange_disks_with(&mut self, mut other: Cluster, index: u8) {
+        other.stop(index).await;
+        let disk = other.platters.remove(&member(index)).expect("a member");
+        if let (Platters::Files(here), Platters::Files(there)) = (&self.platters[&member(index)], &disk) {
+            std::fs::remove_dir_all(here).expect("it was there");
+            std::fs::rename(there, here).expect("on one file system");
+        }
+    }
+
     /// Starts the node again, on what survived.
     pub async fn restart(&mut self, index: u8) {
         let address = self.members[&member(index)];

@@ -43,6 +43,8 @@ pub(super) struct Superblock {
     pub membership: Membership,
     /// What its volume was made as.
     pub charter: Charter,
+    /// It was made when its volume existed already: it forgot everything, until its journal says that it knows so.
+    pub joins: bool,
     /// Slots of this generation or an older one are committed.
     pub generation: u64,
     pub floor: Lsn,

@@ -48,11 +48,13 @@ pub(crate) fn create(
     segment: SegmentId,
     membership: Membership,
     charter: Charter,
+    joins: bool,
 ) -> Result<PageFile, IoFailure> {
     let superblock = Superblock {
         segment,
         membership,
         charter,
+        joins,
         generation: 1,
         floor: Lsn::ZERO,
         lost: false,
@@ -102,6 +104,11 @@ impl FoundFile {
         self.superblock.as_ref().map(|superblock| (superblock.floor, &superblock.membership))
     }
 
+    /// Whether it was made when its volume existed already.
+    pub(crate) fn joins(&self) -> bool {
+        self.superblock.as_ref().is_some_and(|superblock| superblock.joins)
+    }
+
     /// Rebuilds the index. Where that isn't possible, empties the file and marks its pages as lost.
     ///
     /// # Errors
@@ -126,6 +133,8 @@ impl FoundFile {
             segment: self.segment,
             membership,
             charter,
+            // What makes it forgetful is that its superblocks are lost.
+            joins: false,
             generation: highest + 1,
             floor: Lsn::ZERO,
             lost: true,
