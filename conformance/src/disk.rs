@@ -26,12 +26,28 @@ pub struct Disk<P: Payload> {
     scrubbed: Option<PageId>,
     journal_damaged: bool,
     pages_lost: bool,
+    /// Starts so far.
+    boots: u64,
 }
 
 impl<P: Payload> Disk<P> {
+    /// The disk of a segment of a new volume, once it counts.
+    pub fn founded(membership: Membership) -> Self {
+        Disk::holding(Survived::founded(membership))
+    }
+
     /// The disk of a segment that was just created.
     pub fn created(membership: Membership) -> Self {
-        let survived = Survived::<P>::created(membership);
+        Disk::holding(Survived::created(membership))
+    }
+
+    /// The disk is lost, and the segment is made again on an empty one.
+    pub fn remake(&mut self, membership: Membership) {
+        let boots = self.boots + 1;
+        *self = Disk { boots, ..Disk::created(membership) };
+    }
+
+    fn holding(survived: Survived<P>) -> Self {
         Disk {
             durable: survived.entries,
             pending: VecDeque::new(),
@@ -42,6 +58,7 @@ impl<P: Payload> Disk<P> {
             scrubbed: None,
             journal_damaged: false,
             pages_lost: false,
+            boots: 1,
         }
     }
 
@@ -144,13 +161,14 @@ impl<P: Payload> Disk<P> {
     /// The machine stops. Of the pending appends the oldest `keep` survive; tasks that have not ended never happened.
     pub fn crash(&mut self, keep: usize) {
         self.sync(keep);
+        self.boots += 1;
         self.pending.clear();
         self.tasks.clear();
     }
 
     /// What a restart finds.
     pub fn survived(&self) -> Survived<P> {
-        Survived { floor: self.floor, entries: self.durable.clone(), damaged: self.journal_damaged }
+        Survived { floor: self.floor, entries: self.durable.clone(), damaged: self.journal_damaged, boot: self.boots }
     }
 
     /// The journal is cleaned: of each kind only the newest entry stays, and records at or below the floor go. Kinds

@@ -1,6 +1,7 @@
 //! The golden scripts: each must have exactly the effects that its file shows.
 
-use auriga_conformance::script::replay;
+use auriga_conformance::script::{judge, replay};
+use auriga_protocol::Defect;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,4 +42,20 @@ fn there_are_enough_and_each_says_something() {
         assert!(text.contains("R-"), "{} names no rule", path.display());
         assert!(text.lines().any(|line| line.starts_with('>')), "{} has no commands", path.display());
     }
+}
+
+/// A script whose title says `Falls with` breaks a rule once that defect is planted.
+#[test]
+fn scripts_fall_with_the_defects_that_they_name() {
+    let mut fallen = 0;
+    for path in scripts() {
+        let text = fs::read_to_string(&path).expect("readable");
+        let Some(slug) = text.lines().find_map(|line| line.strip_prefix("# Falls with ")) else { continue };
+        let defect = Defect::ALL.iter().copied().find(|defect| defect.slug() == slug.trim_end_matches('.'));
+        let defect = defect.unwrap_or_else(|| panic!("{slug}: no such defect"));
+        let judged = judge(&text, Some(Some(defect))).expect("a script");
+        assert!(judged.broken.is_some(), "{} holds with {slug}", path.display());
+        fallen += 1;
+    }
+    assert!(fallen >= 2, "only {fallen} scripts name a defect");
 }

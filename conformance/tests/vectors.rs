@@ -4,8 +4,8 @@
 use auriga_net::frame::take_frame;
 use auriga_net::{Encoded, Frame};
 use auriga_page::{Delta, PAGE_SIZE, PageImage};
-use auriga_protocol::ids::Incarnation;
-use auriga_protocol::message::{BasePage, Standing};
+use auriga_protocol::ids::{Incarnation, Life};
+use auriga_protocol::message::{BasePage, Footing, Question, Standing};
 use auriga_protocol::{
     Install, Lsn, MemberId, Membership, MembershipEpoch, Message, PageId, Party, PgId, QuorumSet, Record, Refusal,
     SealReport, SegmentId, Token, TruncationList, VolumeEpoch, VolumeId, WriterId,
@@ -23,6 +23,7 @@ fn segment(member: u8) -> Party {
 
 /// One of every message, with its addresses.
 fn samples() -> Vec<(Party, Party, Message<Delta>)> {
+    let question = Question { life: 300, number: 2 };
     let (epoch, page) = (VolumeEpoch::new(3, WriterId(11)), PageId { inode: 5, block: 129 });
     let mut content = [0; PAGE_SIZE];
     content[100..104].copy_from_slice(b"abcd");
@@ -88,9 +89,11 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
         Message::HydratePush { installed: epoch, after: None, floor, pages: vec![base.clone()], complete: true },
         Message::HealPull { page, floor },
         Message::HealPush { page, base: Some(base), through: Lsn(29) },
-        Message::RejoinPull { incarnation: Incarnation(1) },
-        Message::RejoinKnown { known: Incarnation(1) },
-        Message::RejoinPush { incarnation: Incarnation(1), promised: epoch, report },
+        Message::FoundPull { question },
+        Message::FoundPush { question, footing: Footing::Founder { life: Life(300), yours: Some(Life(2)) } },
+        Message::RejoinPull { question, incarnation: Incarnation(1) },
+        Message::RejoinKnown { question, known: Incarnation(1) },
+        Message::RejoinPush { question, promised: epoch, report },
     ];
     let mut all = Vec::new();
     all.extend(to_segment.into_iter().map(|message| (WRITER, segment(0), message)));

@@ -8,6 +8,7 @@
 //! - `config`, `membership`, `quorum`: the same in every state of a model;
 //! - `gossip_next`: the model asks every peer in turn by itself (see `world.rs`);
 //! - `next_token`: only ever compared with itself, and never given twice;
+//! - `boot` and `questions` of a segment, for the same reason (a `Question` that was asked keeps both);
 //! - `weight`, `by_page`: derived from the records beside them;
 //! - `hedged`, `healed`: counters for people.
 //!
@@ -17,8 +18,19 @@ use serde::Serialize;
 use serde::ser;
 use std::fmt;
 
-const LEFT_OUT: [&str; 9] =
-    ["config", "membership", "quorum", "gossip_next", "next_token", "weight", "by_page", "hedged", "healed"];
+const LEFT_OUT: [&str; 11] = [
+    "config",
+    "membership",
+    "quorum",
+    "gossip_next",
+    "next_token",
+    "boot",
+    "questions",
+    "weight",
+    "by_page",
+    "hedged",
+    "healed",
+];
 
 /// What a member is called in the bytes.
 pub trait Labels {

@@ -92,7 +92,7 @@ pub fn scopes() -> Vec<Scope> {
         scope(
             "log3-clean",
             Quick,
-            Some(23_192),
+            Some(34_824),
             "2/3, 1 LSN, 1 node whose journal is cleaned and that crashes, gossip",
             || cleaned(gossip(three())),
         ),

@@ -33,6 +33,8 @@ pub struct Node {
     damaged: bool,
     /// Whether the journal may be damaged or cleaned: then disks that boot to the same machine may yet differ.
     every_entry_counts: bool,
+    /// Starts so far. No part of what the state is told apart by: a start's questions are new, whatever their number.
+    boots: u64,
     pages: Arc<Pages>,
     /// What a crash now would leave.
     pub kept: Arc<Kept>,
@@ -65,9 +67,9 @@ pub struct Kept {
 }
 
 impl Node {
-    /// A segment directly after its creation.
+    /// A segment of a new volume, once it counts.
     pub fn created(config: &SegmentConfig, id: SegmentId, membership: Membership, every_entry_counts: bool) -> Node {
-        let survived: Survived<Mark> = Survived::created(membership);
+        let survived: Survived<Mark> = Survived::founded(membership);
         let machine = Segment::boot(config, id, survived.clone(), Micros(0), &mut Effects::default());
         let kept = Arc::new(Kept::of(&machine));
         Node {
@@ -78,6 +80,7 @@ impl Node {
             durable: AppendId(0),
             damaged: false,
             every_entry_counts,
+            boots: 1,
             pages: Arc::default(),
             kept,
             digest: 0,
@@ -101,6 +104,7 @@ impl Node {
             survivors.into_iter().for_each(|entry| self.keep(entry));
             self.reckon_kept(config);
         }
+        self.boots += 1;
         self.reboot(config, effects);
     }
 
@@ -109,6 +113,7 @@ impl Node {
         self.pending.clear();
         Arc::make_mut(&mut self.entries).truncate(first);
         self.damaged = true;
+        self.boots += 1;
         self.reckon_kept(config);
         self.reboot(config, effects);
     }
@@ -187,7 +192,7 @@ impl Node {
 
     fn boot(&self, config: &SegmentConfig, effects: &mut Effects<Segment<Mark>>) -> Segment<Mark> {
         let entries = (*self.entries).clone();
-        let survived = Survived { floor: self.pages.floor, entries, damaged: self.damaged };
+        let survived = Survived { floor: self.pages.floor, entries, damaged: self.damaged, boot: self.boots };
         Segment::boot(config, self.machine.id(), survived, Micros(0), effects)
     }
 

@@ -117,8 +117,11 @@ pub fn spent(world: &World, envelope: &Envelope<Mark>) -> bool {
             let node = &world.nodes[world.shape.index(segment.pg, segment.member)];
             let kept = &node.kept;
             match &envelope.message {
-                // Only a segment that still wants to rejoin takes an answer.
-                Message::RejoinKnown { .. } | Message::RejoinPush { .. } => !node.machine.status().rejoining,
+                // Only a segment that wants to rejoin takes an answer.
+                Message::RejoinKnown { .. } | Message::RejoinPush { .. } => {
+                    let index = world.shape.index(segment.pg, segment.member);
+                    !node.machine.status().rejoining && !world.may_lose(index)
+                }
                 // Taken only while the promise is the install, and both are the sender's.
                 Message::GossipPush { installed, .. } => *installed < kept.promised,
                 Message::GossipInstall(install) => {

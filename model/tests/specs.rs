@@ -31,6 +31,14 @@ fn both_tables_of_defects_say_the_same() {
     let (found, techniques) = (read("defects.md"), read("defects-by-technique.md"));
     for defect in Defect::ALL {
         let slug = defect.slug();
+        if matches!(
+            defect,
+            Defect::LossesForgotten | Defect::StaleAnswerCounts | Defect::BlankCounts | Defect::FoundsOnFive
+        ) {
+            // Two losses, or a disk that is made again: the golden scripts and the simulation have them.
+            assert!(hunt_is_elsewhere(&techniques, slug), "{slug} is found by no technique");
+            continue;
+        }
         let row = found.lines().find(|line| line.starts_with(&format!("| `{slug}` |")));
         let row = row.unwrap_or_else(|| panic!("specs/defects.md lacks {slug}"));
         let [_, _, rule, scope, property, steps, _] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
@@ -40,4 +48,12 @@ fn both_tables_of_defects_say_the_same() {
         let cell = cells::cell(&techniques, "model", slug);
         assert_eq!(cell, Some(&*format!("{scope}: {property}, {steps} steps")), "{slug}");
     }
+}
+
+/// Whether the model has no scope for a defect, and the simulation or a golden script finds it.
+fn hunt_is_elsewhere(techniques: &str, slug: &str) -> bool {
+    let simulated = cells::cell(techniques, "simulation", slug).is_some_and(|cell| cell.contains("seed"));
+    let scripts = std::fs::read_dir(path("../conformance/scripts")).expect("the scripts").flatten();
+    let named = |text: String| text.contains(&format!("# Falls with {slug}."));
+    simulated || scripts.filter_map(|file| std::fs::read_to_string(file.path()).ok()).any(named)
 }

@@ -110,6 +110,11 @@ impl Bench {
                 self.disks_lost = true;
                 self.node(node)?.1.damage_journal(|index| index >= *first);
             }
+            Command::Remake(node) => {
+                self.disks_lost = true;
+                let membership = Membership::initial(self.quorum());
+                self.node(node)?.1.remake(membership);
+            }
             Command::Clean(node) => self.node(node)?.1.clean_journal_as(|kinds| kinds.len()),
             Command::Rot(node, nth) => {
                 let page = self.node(node)?.1.rot_page(*nth);
@@ -164,12 +169,15 @@ impl Bench {
         for pg in (0..shape.groups).map(PgId) {
             for member in (0..shape.members).map(MemberId) {
                 let id = SegmentId { volume: VOLUME, pg, member };
-                let disk = Disk::created(Membership::initial(self.quorum()));
+                let membership = Membership::initial(self.quorum());
+                let disk = if shape.blank { Disk::created(membership) } else { Disk::founded(membership) };
                 self.segments.insert(id, (None, disk));
                 self.boot(id);
             }
         }
-        self.shown.clear();
+        if !shape.blank {
+            self.shown.clear();
+        }
     }
 
     fn start(&mut self, id: WriterId) {

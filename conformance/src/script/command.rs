@@ -37,6 +37,8 @@ pub enum Command {
     Restart(String),
     /// `forget A`: the journal of a node that is down lost its last entries, all but the first N.
     Forget(String, usize),
+    /// `remake A`: the disk of a node that is down is lost, and its segment is made again on an empty one.
+    Remake(String),
     /// `clean A`: the journal is cleaned: the newest entry of each kind, then all records above the floor.
     Clean(String),
     /// `rot A PAGE`: a base page fails its checksum from now on.
@@ -73,6 +75,8 @@ pub struct Shape {
     pub read: u8,
     /// LAL: small, so that truncation ranges read well.
     pub lal: u64,
+    /// Whether its members have no journals yet (`blank=yes`): they have still to found it.
+    pub blank: bool,
     /// Planted in every machine.
     pub defect: Option<Defect>,
 }
@@ -80,7 +84,7 @@ pub struct Shape {
 impl Shape {
     /// Six members, 4/6 and 3/6.
     pub fn aurora(groups: u16) -> Shape {
-        Shape { groups, members: 6, write: 4, read: 3, lal: 10, defect: None }
+        Shape { groups, members: 6, write: 4, read: 3, lal: 10, blank: false, defect: None }
     }
 }
 
@@ -93,6 +97,9 @@ impl fmt::Display for Shape {
         }
         if self.lal != usual.lal {
             write!(f, " lal={}", self.lal)?;
+        }
+        if self.blank {
+            write!(f, " blank=yes")?;
         }
         self.defect.iter().try_for_each(|defect| write!(f, " defects={}", defect.slug()))
     }
@@ -109,6 +116,7 @@ fn shape(words: &[&str]) -> Option<Shape> {
             "write" => shape.write = value.parse().ok()?,
             "read" => shape.read = value.parse().ok()?,
             "lal" => shape.lal = value.parse().ok()?,
+            "blank" => shape.blank = value == "yes",
             "defects" => shape.defect = Some(*Defect::ALL.iter().find(|defect| defect.slug() == value)?),
             _ => return None,
         }
@@ -163,6 +171,7 @@ impl fmt::Display for Command {
             Command::Crash(node, keep) => write!(f, "crash {node} {keep}"),
             Command::Restart(node) => write!(f, "restart {node}"),
             Command::Forget(node, first) => write!(f, "forget {node} {first}"),
+            Command::Remake(node) => write!(f, "remake {node}"),
             Command::Clean(node) => write!(f, "clean {node}"),
             Command::Rot(node, nth) => write!(f, "rot {node} {nth}"),
             Command::LosePages(node) => write!(f, "losepages {node}"),
@@ -220,6 +229,7 @@ impl FromStr for Command {
             ["crash", node, keep] => Command::Crash((*node).into(), number(keep)?),
             ["restart", node] => Command::Restart((*node).into()),
             ["forget", node, first] => Command::Forget((*node).into(), number(first)?),
+            ["remake", node] => Command::Remake((*node).into()),
             ["clean", node] => Command::Clean((*node).into()),
             ["rot", node, nth] => Command::Rot((*node).into(), number(nth)?),
             ["losepages", node] => Command::LosePages((*node).into()),

@@ -51,6 +51,10 @@ counted! {
     ZoneLost = "Availability Zone lost", true;
     /// A journal lost entries.
     JournalDamaged = "journal lost entries", true;
+    /// A segment was made again on an empty disk.
+    SegmentRemade = "segment made again", true;
+    /// The same, while its group was being founded.
+    RemadeInFounding = "segment made again in the founding", true;
     /// Base pages were lost.
     PagesLost = "base pages lost", true;
     /// A base page rotted.

@@ -50,6 +50,8 @@ pub enum Fault {
     Crash { target: Target, keep: usize, down: u64 },
     /// A process stops; its journal is found damaged when it starts again.
     Amnesia { group: u16, member: u8, lose: Lose, down: u64 },
+    /// A process stops, its disk is lost, and its segment is made again on an empty one.
+    Remake { group: u16, member: u8, down: u64 },
     /// Processes do nothing for a while, then go on with what has come in.
     Freeze { target: Target, time: u64 },
     /// Fsyncs and tasks take `factor` times as long.
@@ -85,6 +87,7 @@ impl Fault {
             Fault::Crash { target: Target::Zone(_), .. } => "lose-zone",
             Fault::Crash { .. } => "crash",
             Fault::Amnesia { .. } => "amnesia",
+            Fault::Remake { .. } => "remake",
             Fault::Freeze { .. } => "freeze",
             Fault::SlowDisk { .. } => "slow-disk",
             Fault::DiskFull { .. } => "disk-full",
@@ -108,6 +111,12 @@ pub fn generate(rng: &mut Rng, settings: &Settings) -> Vec<Timed<Fault>> {
     let when = |rng: &mut Rng| rng.u64(5_000..settings.length * 9 / 10);
     let mut faults: Vec<_> = (0..count).map(|_| Timed { at: when(rng), what: draw(rng, settings) }).collect();
     let start = when(rng);
+    if settings.blank && rng.bool() {
+        // In the middle of the founding, or right after it.
+        let (group, member) = (rng.u16(..settings.groups), rng.u8(..COPIES));
+        let what = Fault::Remake { group, member, down: rng.u64(..20_000) };
+        faults.push(Timed { at: rng.u64(..30_000), what });
+    }
     match rng.u8(..12) {
         0 => faults.extend(forget_behind_a_lag(rng, settings, start)),
         1 => faults.extend(two_halves(rng, start)),
@@ -126,11 +135,15 @@ fn forget_behind_a_lag(rng: &mut Rng, settings: &Settings, start: u64) -> Vec<Ti
     let returns = rng.u64(500..5_000);
     let moment = back + rng.u64(2_000..60_000);
     let at = |at, what| Timed { at, what };
+    let forgets = match rng.bool() {
+        true => Fault::Amnesia { group, member, lose: draw_lose(rng), down: returns },
+        false => Fault::Remake { group, member, down: returns },
+    };
     let cut = |target, time| Fault::Cut { target, inward: true, outward: true, time };
     let others = (0..COPIES).filter(|other| *other != member && other / 2 != zone);
     let mut faults = vec![
         at(start, cut(Target::Zone(zone), lag)),
-        at(back - rng.u64(..lag / 2), Fault::Amnesia { group, member, lose: draw_lose(rng), down: returns }),
+        at(back - rng.u64(..lag / 2), forgets),
         at(moment + 1, Fault::CrashWriter { down: rng.u64(..2_000) }),
     ];
     faults.extend(others.map(|other| at(moment, cut(Target::Segment(group, other), aside))));
@@ -164,7 +177,7 @@ fn draw(rng: &mut Rng, settings: &Settings) -> Fault {
     };
     let time = rng.u64(2_000..80_000);
     let down = time;
-    match rng.u8(..24) {
+    match rng.u8(..26) {
         0..=3 => Fault::Crash { target, keep: rng.usize(..4), down },
         4 => Fault::Crash { target: Target::Zone(rng.u8(..ZONES)), keep: rng.usize(..3), down },
         5 | 6 => Fault::Amnesia { group, member, lose: draw_lose(rng), down },
@@ -180,6 +193,7 @@ fn draw(rng: &mut Rng, settings: &Settings) -> Fault {
         18 | 19 => Fault::CrashWriter { down: rng.u64(..20_000) },
         20 | 21 => Fault::FreezeWriter { time, successor: rng.u64(..20_000) },
         22 => Fault::Compete { writers: rng.u8(1..3) },
+        23 | 24 => Fault::Remake { group, member, down },
         _ => Fault::CrashInRecovery { first: rng.u64(..10_000), second: rng.u64(200..20_000) },
     }
 }

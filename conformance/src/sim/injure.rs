@@ -7,7 +7,10 @@ use super::payload::mix;
 use super::settings::COPIES;
 use super::world::{Event, World};
 use auriga_protocol::segment::Outcome;
-use auriga_protocol::{Input, WriterId};
+use auriga_protocol::{Input, Membership, QuorumSet, WriterId};
+
+/// Members of a group that may be forgetful when one more becomes so.
+const FORGETFUL_MAX: usize = 1;
 
 impl World<'_> {
     /// The fault with this number strikes.
@@ -18,6 +21,7 @@ impl World<'_> {
         match fault {
             Fault::Crash { target, keep, down } => self.crash(target, keep, down),
             Fault::Amnesia { group, member, lose, down } => self.amnesia(group, member, lose, down),
+            Fault::Remake { group, member, down } => self.remake(group, member, down),
             Fault::Freeze { target, time } => self.ail(target, |ails| ails.frozen_until = now + time),
             Fault::SlowDisk { target, factor, time } => self.ail(target, |ails| {
                 ails.slow_until = now + time;
@@ -120,10 +124,15 @@ impl World<'_> {
         first..first + usize::from(COPIES)
     }
 
-    /// One member of a group at a time may forget (R-REJOIN-1 promises no more).
+    /// How many members of a group do not count now, this one left out.
+    fn forgetful(&self, group: u16, node: usize) -> usize {
+        self.group_of(group).filter(|other| *other != node && self.segments[*other].forgetful()).count()
+    }
+
+    /// Two members of a group at a time may forget: what rejoining promises (`specs/rules.md`).
     fn amnesia(&mut self, group: u16, member: u8, lose: Lose, down: u64) {
         let node = self.group_of(group).start + usize::from(member);
-        if self.group_of(group).any(|other| self.segments[other].forgetful()) {
+        if self.forgetful(group, node) >= FORGETFUL_MAX {
             return self.coverage.count(Counted::FaultSkipped);
         }
         self.stop_segment(node, usize::MAX, down);
@@ -135,6 +144,22 @@ impl World<'_> {
             Lose::Last(count) => index + count >= entries,
             Lose::Some(salt) => mix(salt ^ index as u64).is_multiple_of(2),
         });
+    }
+
+    /// An operator makes a member again, on an empty disk; under the same promise.
+    fn remake(&mut self, group: u16, member: u8, down: u64) {
+        let node = self.group_of(group).start + usize::from(member);
+        let others = self.forgetful(group, node);
+        let founding = others + 1 == usize::from(COPIES) && !std::mem::replace(&mut self.remade_early, true);
+        if (others >= FORGETFUL_MAX && !founding) || !self.pages_may_go(group, node) {
+            return self.coverage.count(Counted::FaultSkipped);
+        }
+        if founding {
+            self.coverage.count(Counted::RemadeInFounding);
+        }
+        self.stop_segment(node, usize::MAX, down);
+        self.coverage.count(Counted::SegmentRemade);
+        self.segments[node].disk.remake(Membership::initial(QuorumSet::aurora()));
     }
 
     fn pages_may_go(&self, group: u16, node: usize) -> bool {

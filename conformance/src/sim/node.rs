@@ -59,11 +59,12 @@ pub struct Ailments {
 
 impl SegmentNode {
     /// A node that was never booted.
-    pub fn created(id: SegmentId) -> Self {
+    pub fn created(id: SegmentId, blank: bool) -> Self {
+        let membership = Membership::initial(QuorumSet::aurora());
         SegmentNode {
             id,
             machine: None,
-            disk: Disk::created(Membership::initial(QuorumSet::aurora())),
+            disk: if blank { Disk::created(membership) } else { Disk::founded(membership) },
             life: 0,
             timers: [0; 3],
             syncing: None,
@@ -84,18 +85,19 @@ impl SegmentNode {
         self.disk.crash(keep);
     }
 
-    /// Whether it may not count now: it lost journal entries and has not rejoined.
+    /// Whether it may not count now: it lost journal entries, or has none, and has not rejoined.
     pub fn forgetful(&self) -> bool {
         match &self.machine {
             Some(machine) => machine.status().rejoining,
             None => {
                 let survived = self.disk.survived();
                 let amnesia = |entry: &segment::Entry<Mark>| match entry {
-                    segment::Entry::Amnesia { .. } => Some(true),
-                    segment::Entry::Rejoined { .. } => Some(false),
+                    segment::Entry::Amnesia { .. } | segment::Entry::Blank { .. } => Some(true),
+                    segment::Entry::Founding(_) => Some(true),
+                    segment::Entry::Rejoined { .. } | segment::Entry::Founded(_) => Some(false),
                     _ => None,
                 };
-                survived.damaged || survived.entries.iter().rev().find_map(amnesia).unwrap_or(false)
+                survived.damaged || survived.entries.iter().rev().find_map(amnesia).unwrap_or(true)
             }
         }
     }

@@ -55,6 +55,9 @@ pub struct Settings {
     pub scrub_every: u64,
     /// Whether a restart finds the journal cleaned: trimmed to the floor, the newest entry of each kind only.
     pub cleaned: bool,
+    /// Whether the volume is new: its members have no journals, and have still to found it.
+    #[serde(default)]
+    pub blank: bool,
 }
 
 /// Everything that is decided before a run begins.
@@ -154,6 +157,7 @@ impl Settings {
             hydrate_pages_max: *pick(rng, &[1, 2, 64]),
             scrub_every: rng.u64(10_000..40_000),
             cleaned: rng.bool(),
+            blank: rng.u8(..4) == 0,
         }
     }
 }

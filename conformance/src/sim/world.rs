@@ -77,6 +77,8 @@ pub struct World<'a> {
     /// Every note with the step that caused it, its node and that node's life, where the caller wants them.
     pub(super) notes: Option<Vec<Told>>,
     pub(super) mark: u32,
+    /// Whether a segment was made again before its group was founded: one is enough for the rest to go on.
+    pub(super) remade_early: bool,
     pub(super) sent: u64,
     /// What a `Submit` under way wants to change and was not allocated yet.
     pub(super) submitting: VecDeque<Change<Mark>>,
@@ -110,6 +112,7 @@ impl<'a> World<'a> {
             trace,
             notes: notes.then(Vec::new),
             mark: 0,
+            remade_early: false,
             sent: 0,
             submitting: VecDeque::new(),
             segment_out: Effects::default(),
@@ -117,10 +120,12 @@ impl<'a> World<'a> {
         };
         for pg in (0..plan.settings.groups).map(PgId) {
             for member in (0..COPIES).map(MemberId) {
-                world.segments.push(SegmentNode::created(SegmentId { volume: VOLUME, pg, member }));
-                world.boot_segment(world.segments.len() - 1);
+                world
+                    .segments
+                    .push(SegmentNode::created(SegmentId { volume: VOLUME, pg, member }, plan.settings.blank));
             }
         }
+        (0..world.segments.len()).for_each(|node| world.boot_segment(node));
         for (index, fault) in plan.faults.iter().enumerate() {
             world.queue.push(fault.at, Event::Fault(index));
         }

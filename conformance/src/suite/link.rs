@@ -6,7 +6,8 @@ use auriga_net::handshake::{ClusterId, Hello, Role, dial};
 use auriga_net::{Encoded, Frame};
 use auriga_page::Delta;
 use auriga_protocol::{
-    Charter, Membership, Message, Party, PgId, QuorumSet, Refusal, SegmentId, VolumeId, WriterConfig, WriterId,
+    Charter, MemberSet, Membership, Message, Party, PgId, QuorumSet, Refusal, SegmentId, VolumeId, WriterConfig,
+    WriterId,
 };
 use bytes::BytesMut;
 use std::net::SocketAddr;
@@ -39,7 +40,8 @@ impl Node {
     pub async fn with_fresh_segment(address: SocketAddr, cluster: ClusterId) -> Found<Node> {
         let volume = VolumeId(fastrand::u64(1 << 32..));
         let segment = SegmentId { volume, pg: PgId(0), member: auriga_protocol::MemberId(0) };
-        let membership = Membership::initial(QuorumSet::aurora());
+        // A group of one: with five more, they would have to be there for it to be founded (R-REJOIN-7).
+        let membership = Membership::initial(QuorumSet::steady(MemberSet::first(1), 1, 1));
         let charter = Charter { label: volume.0, shape: WriterConfig::default().shape() };
         let request = AdminRequest::CreateSegment { id: segment, membership, charter };
         match ask(address, cluster, &request, PATIENCE).await.map_err(said)? {

@@ -10,6 +10,7 @@ use auriga_protocol::{
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::time::Duration;
 
 type Running = Pin<Box<dyn Future<Output = Found<()>> + Send>>;
 
@@ -62,6 +63,8 @@ scenarios! {
 
 const PAGE: PageId = PageId { inode: 1, block: 0 };
 
+/// How often a segment that was just made is asked to seal.
+const FOUNDED_IN: usize = 1_000;
 /// The volume epoch of writer 1, once it has taken over.
 const FIRST: VolumeEpoch = VolumeEpoch::new(1, WriterId(1));
 /// One that writer 1 has promised only.
@@ -82,12 +85,21 @@ fn write(volume_epoch: VolumeEpoch, records: Vec<Record<Delta>>) -> Message<Delt
     Message::Write { volume_epoch, membership_epoch: MembershipEpoch(1), records, vdl: Lsn::ZERO, pgmrpl: Lsn::ZERO }
 }
 
+/// Seals. A segment that was just made is asked until it counts (R-REJOIN-6).
 async fn seal(link: &mut Link, volume_epoch: VolumeEpoch) -> Found<SealReport> {
-    link.ask(&Message::Seal { volume_epoch }, "Sealed", |answer| match answer {
-        Message::Sealed { volume_epoch: of, report } if *of == volume_epoch => Some(report.clone()),
-        _ => None,
-    })
-    .await
+    let seal = Message::Seal { volume_epoch };
+    for _ in 0..FOUNDED_IN {
+        let answer = link.ask(&seal, "Sealed", |answer| match answer {
+            Message::Sealed { volume_epoch: of, report } if *of == volume_epoch => Some(Some(report.clone())),
+            Message::Refused(Refusal::Rejoining) => Some(None),
+            _ => None,
+        });
+        match answer.await? {
+            Some(report) => return Ok(report),
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+    Err("the segment does not count".into())
 }
 
 /// Seals and installs; LSNs 1 to 10 above `vdl` are annulled.

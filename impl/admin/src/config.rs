@@ -29,7 +29,7 @@ pub struct StorageConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<PathBuf>,
     /// Records every input of the state machines beside the trace, to be run again by `auriga-conformance trace`, up to
-    /// this many MiB for all recordings there; none where absent.
+    /// so many MiB for all recordings there; none where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_inputs_mib: Option<u64>,
 }
@@ -49,7 +49,7 @@ pub struct InstanceConfig {
     pub name: String,
     /// The volume's number.
     pub volume: u64,
-    /// The volume's identity, as `create-volume` prints it: where given, no other volume of that number is opened.
+    /// The volume's identity, as `create-volume` tells it: where it is given, no other volume of that number is opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// Protection groups of the volume; fixed when it is created.
@@ -59,7 +59,7 @@ pub struct InstanceConfig {
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation_limit: Option<u64>,
-    /// Local directory: mount point, sockets, logs. It can be lost.
+    /// Local directory: mount point, sockets, logs. Nothing in it is needed.
     pub directory: PathBuf,
     /// Address that PostgreSQL listens on.
     pub listen: IpAddr,
@@ -110,13 +110,6 @@ pub struct PostgresConfig {
     /// which is refused on any address that is not loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
-    /// The locale of a new database cluster: a name that the system knows, such as `C` or `en_US.UTF-8`, or `icu:` and
-    /// one of ICU's, such as `icu:de-DE`. The environment's where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub locale: Option<String>,
-    /// File that PostgreSQL's log is appended to; `postgres.log` in the instance's directory where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub log: Option<PathBuf>,
     /// Any of PostgreSQL's settings, such as `shared_buffers = "1GB"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,

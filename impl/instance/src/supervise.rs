@@ -7,10 +7,9 @@
 //! ```
 //!
 //! A postmaster restarts after the crash of one of its backends by itself. What is handled here is the end of the
-//! postmaster. It does not retry without end: a server that will not stay up is reported, and the instance ends.
+//! postmaster. It never retries for ever: a server that will not stay up is reported, and the instance ends.
 
 use crate::health::{Health, Phase};
-use crate::postgres::progress::Progress;
 use crate::postgres::server::{Server, ServerSpec, Stop};
 use auriga_protocol::VolumeEpoch;
 use std::io;
@@ -39,7 +38,7 @@ pub enum Event {
     Stop,
 }
 
-/// Where events come in. Bounded: there are few, and a full queue means that no thread listens any more.
+/// Where events come in. Bounded: there are few, and a full queue means that nobody listens any more.
 pub fn events() -> (SyncSender<Event>, Receiver<Event>) {
     sync_channel(64)
 }
@@ -69,9 +68,8 @@ pub fn supervise(
     let receiver = &receiver;
     let mut crashes: Vec<Instant> = Vec::new();
     loop {
-        let progress = Progress::after_now(&spec.log);
         let server = start(spec, health, sender)?;
-        match watch(&server, progress, health, receiver, &fenced) {
+        match watch(&server, health, receiver, &fenced) {
             Watched::Crashed(status) => {
                 // Fencing often shows itself first as a PostgreSQL that panics over a failed fsync.
                 if let Some(by) = fenced() {
@@ -127,7 +125,6 @@ enum Watched {
 
 fn watch(
     server: &Server,
-    mut progress: Progress,
     health: &Health,
     receiver: &Receiver<Event>,
     fenced: &impl Fn() -> Option<VolumeEpoch>,
@@ -141,9 +138,6 @@ fn watch(
             ready = true;
             health.set_phase(Phase::Ready);
             tracing::info!("postgres accepts connections");
-        }
-        if !ready && let Some(text) = progress.look() {
-            health.set_progress(text);
         }
         match receiver.recv_timeout(GLANCE) {
             Ok(Event::Exited(status)) => {

@@ -15,8 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::sync::Arc;
 
 /// How to mount.
 #[derive(Clone, Debug)]
@@ -32,21 +31,12 @@ pub struct MountOptions {
     pub local: Option<PathBuf>,
     /// Mount in a private mount namespace, entering one on the calling thread: see [`enter_private_namespace`].
     pub private: bool,
-    /// Whether new symbolic links may have absolute targets: such a link leads to what another machine does not have.
-    pub absolute_links: bool,
 }
 
 impl Default for MountOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        MountOptions {
-            fs: FsOptions::default(),
-            threads,
-            allow_other: true,
-            local: None,
-            private: true,
-            absolute_links: true,
-        }
+        MountOptions { fs: FsOptions::default(), threads, allow_other: true, local: None, private: true }
     }
 }
 
@@ -96,7 +86,7 @@ impl Mount {
         detach_dead_mount(path).map_err(failed)?;
         let local = options.local.as_deref().map(Local::new).transpose().map_err(failed)?.map(Arc::new);
         let path = path.canonicalize().map_err(failed)?;
-        let adapter = Adapter::new(Arc::clone(&fs), local, options.absolute_links);
+        let adapter = Adapter::new(Arc::clone(&fs), local);
         let session = Session::new(adapter, &path, &config(options)).and_then(Session::spawn);
         Ok(Mount { fs, session: Some(session.map_err(failed)?), path })
     }
@@ -126,24 +116,6 @@ impl Mount {
             return Ok(());
         }
         self.fs.sync_now(None).map_err(io::Error::other)
-    }
-
-    /// The same, but waits for durability no longer than `limit`: for those who are asked to end, and then end.
-    ///
-    /// # Errors
-    /// As [`Mount::unmount`], or the limit has passed.
-    pub fn unmount_within(mut self, limit: Duration) -> io::Result<()> {
-        self.end()?;
-        if self.fs.is_lost() || self.fs.options().read_only {
-            return Ok(());
-        }
-        let (sender, durable) = mpsc::channel();
-        let fs = self.fs.clone();
-        std::thread::Builder::new().name("last-sync".to_owned()).spawn(move || sender.send(fs.sync_now(None)))?;
-        match durable.recv_timeout(limit) {
-            Ok(synced) => synced.map_err(io::Error::other),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
     }
 
     fn end(&mut self) -> io::Result<()> {
@@ -189,7 +161,7 @@ fn config(options: &MountOptions) -> Config {
 /// Gives the calling thread a mount namespace of its own, for it and the threads and processes that it starts from
 /// now on. Best called first thing in `main`, so that the whole program is in it.
 ///
-/// An ordinary user gets a user namespace with it, in which mounting is allowed; there, too, the user has the
+/// Whoever is not root gets a user namespace with it, in which mounting is allowed; there, too, the user has the
 /// number that it has outside. That works only while the process has no other thread.
 ///
 /// # Errors
@@ -208,7 +180,7 @@ pub fn enter_private_namespace() -> io::Result<()> {
     Ok(mount(None::<&str>, "/", None::<&str>, everything, None::<&str>)?)
 }
 
-/// Detaches what is mounted at `path` when no process serves it any more.
+/// Detaches what is mounted at `path` when nobody serves it any more.
 fn detach_dead_mount(path: &Path) -> io::Result<()> {
     match std::fs::metadata(path) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED)) => {

@@ -85,6 +85,14 @@ defects! {
     AmnesiaCounts = "amnesia-counts", "R-REJOIN-1";
     /// A segment that lost its log counts again before its chain has caught up.
     RejoinBeforeCaughtUp = "rejoin-before-caught-up", "R-REJOIN-2";
+    /// A segment that lost its log forgets which peers had lost theirs.
+    LossesForgotten = "losses-forgotten", "R-REJOIN-4";
+    /// A segment that lost its log takes an answer to an earlier question for one to this.
+    StaleAnswerCounts = "stale-answer-counts", "R-REJOIN-5";
+    /// A segment without a journal counts at once.
+    BlankCounts = "blank-counts", "R-REJOIN-6";
+    /// A segment founds its group when all others but one are heard.
+    FoundsOnFive = "founds-on-five", "R-REJOIN-7";
     /// A primary region ships what is not durable yet.
     ShipBeforeDurable = "ship-before-durable", "R-GLOBAL-1";
     /// A region takes the stream of an old primary.
@@ -103,7 +111,7 @@ defects! {
     HandedOnTwice = "handed-on-twice", "R-GLOBAL-3";
     /// A switchover is undone without the target's promise not to complete it.
     UndoWithoutRenounce = "undo-without-renounce", "R-GLOBAL-8";
-    /// A returning region drops its suffix without naming it.
+    /// A returning region drops its suffix and tells nobody.
     LostSuffixNotCounted = "lost-suffix-not-counted", "R-GLOBAL-4";
     /// A returning region keeps its suffix in its log.
     RejoinWithoutTruncation = "rejoin-without-truncation", "R-GLOBAL-5";

@@ -50,6 +50,10 @@ number! {
     Incarnation(u32), "i"
 }
 number! {
+    /// From when a segment's disk was empty until it is empty again: drawn at random by each segment that has no journal.
+    Life(u64), "l"
+}
+number! {
     /// A region of a global database. One region holds one whole volume.
     RegionId(u16), "r"
 }

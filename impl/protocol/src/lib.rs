@@ -61,7 +61,7 @@
 //!
 //! // One of the six segments, on the disk that creating it leaves.
 //! let id = SegmentId { volume, pg: PgId(0), member: MemberId(0) };
-//! let disk = Survived::created(Membership::initial(QuorumSet::aurora()));
+//! let disk = Survived::founded(Membership::initial(QuorumSet::aurora()));
 //! let mut effects = Effects::default();
 //! let mut segment = Segment::<Add>::boot(&SegmentConfig::default(), id, disk, now, &mut effects);
 //! effects.drain().for_each(drop); // Its first timers.

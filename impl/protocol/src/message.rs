@@ -9,11 +9,12 @@
 //! | `ReadPage` | writer → segment | `Page`, or `ReadRefused` |
 //! | `GossipPull` | segment → segment | `GossipPush`, `GossipInstall`, `GossipTooFar`, or nothing |
 //! | `HydratePull` | segment → segment | `HydratePush`, or nothing |
+//! | `FoundPull` | segment → segment | `FoundPush` |
 //! | `RejoinPull` | segment → segment | `RejoinPush` once the loss is remembered, `RejoinKnown`, or nothing |
 //!
 //! Every message may be lost, duplicated, delayed or reordered. A refusal is a message of the protocol, not an error.
 
-use crate::ids::{Incarnation, Lsn, MemberId, PageId, Party, VolumeEpoch};
+use crate::ids::{Incarnation, Life, Lsn, MemberId, PageId, Party, VolumeEpoch};
 use crate::machine::Token;
 use crate::quorum::Membership;
 use crate::record::{Payload, Record};
@@ -55,6 +56,34 @@ pub struct SealReport {
     pub membership: Membership,
     /// Whose word this is.
     pub standing: Standing,
+}
+
+/// Names a question of a segment that lost what it knew: only an answer that says it is one to it (R-REJOIN-5).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Question {
+    /// The asker's life.
+    pub life: u64,
+    /// Counts the questions of that life.
+    pub number: u32,
+}
+
+/// What a segment is to a peer that has no journal (R-REJOIN-7).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Footing {
+    /// It has no journal either.
+    Blank {
+        /// Its own life.
+        life: Life,
+    },
+    /// It counts, or will once every other one founds with it.
+    Founder {
+        /// Its own life; zero where it lost it since.
+        life: Life,
+        /// The asker's life that it knows for good; `None`: it knows none.
+        yours: Option<Life>,
+    },
+    /// It lost part of its log, and bears witness for nobody.
+    Rejoining,
 }
 
 /// Why a segment does not do what it was asked.
@@ -252,22 +281,38 @@ pub enum Message<P: Payload> {
     },
     /// "I lost part of my log. What did you promise, and what do you have? And forget what I said before."
     RejoinPull {
+        /// Comes back.
+        question: Question,
         /// The asker's new incarnation; zero: "which of mine do you know?"
         incarnation: Incarnation,
     },
     /// "This is your highest incarnation that I know: choose a higher one."
     RejoinKnown {
+        /// As asked.
+        question: Question,
         /// Zero: none.
         known: Incarnation,
     },
     /// The answer, once the sender will remember the loss in all that it says.
     RejoinPush {
         /// As asked.
-        incarnation: Incarnation,
+        question: Question,
         /// The sender's promise.
         promised: VolumeEpoch,
         /// What it has.
         report: SealReport,
+    },
+    /// "I have no journal. What are you, and what do you know of me?"
+    FoundPull {
+        /// Comes back.
+        question: Question,
+    },
+    /// The answer.
+    FoundPush {
+        /// As asked.
+        question: Question,
+        /// What the sender is.
+        footing: Footing,
     },
 }
 
@@ -309,6 +354,8 @@ impl<P: Payload> Message<P> {
             Message::RejoinPull { .. } => "RejoinPull",
             Message::RejoinKnown { .. } => "RejoinKnown",
             Message::RejoinPush { .. } => "RejoinPush",
+            Message::FoundPull { .. } => "FoundPull",
+            Message::FoundPush { .. } => "FoundPush",
         }
     }
 }

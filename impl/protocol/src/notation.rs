@@ -10,10 +10,10 @@
 //! as runs of LSNs; a `*` marks a CPL.
 
 use crate::ids::{Party, SegmentId, VolumeEpoch};
-use crate::message::{BasePage, Install, Message, Refusal, SealReport};
+use crate::message::{BasePage, Footing, Install, Message, Question, Refusal, SealReport};
 use crate::note::Note;
 use crate::record::{Payload, Record};
-use crate::segment::{Entry, Task};
+use crate::segment::{Entry, Founders, Task};
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -108,6 +108,10 @@ fn report(report: &SealReport) -> String {
     format!("installed={} scl={} vdl={}", report.install.volume_epoch, report.scl, report.vdl)
 }
 
+fn question(question: Question) -> String {
+    format!("q{}.{}", question.life, question.number)
+}
+
 fn base<P: Payload>(base: &BasePage<P>) -> String {
     format!("{:?}@{}={:?}", base.page, base.version, base.content)
 }
@@ -116,7 +120,7 @@ fn bases<P: Payload>(pages: &[BasePage<P>]) -> String {
     if pages.is_empty() { "-".into() } else { pages.iter().map(base).collect::<Vec<_>>().join(" ") }
 }
 
-/// Formats a refusal with what it carries.
+/// A refusal with what it tells.
 pub fn refusal(refusal: &Refusal) -> String {
     match refusal {
         Refusal::StaleVolumeEpoch { current } => format!("StaleVolumeEpoch current={current}"),
@@ -162,11 +166,25 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
             let sound = sound.as_ref().map_or("never written".into(), base);
             format!("{name} {page:?} through={through} {sound}")
         }
-        Message::RejoinPull { incarnation } => format!("{name} {incarnation}"),
-        Message::RejoinKnown { known } => format!("{name} {known}"),
-        Message::RejoinPush { incarnation, promised, report: told } => {
-            format!("{name} {incarnation} promised={promised} {}", report(told))
+        Message::RejoinPull { question: asked, incarnation } => format!("{name} {} {incarnation}", question(*asked)),
+        Message::FoundPull { question: asked } => format!("{name} {}", question(*asked)),
+        Message::FoundPush { question: asked, footing: said } => {
+            format!("{name} {} {}", question(*asked), footing(said))
         }
+        Message::RejoinKnown { question: asked, known } => format!("{name} {} {known}", question(*asked)),
+        Message::RejoinPush { question: asked, promised, report: told } => {
+            format!("{name} {} promised={promised} {}", question(*asked), report(told))
+        }
+    }
+}
+
+fn footing(footing: &Footing) -> String {
+    match footing {
+        Footing::Blank { life } => format!("Blank {life}"),
+        Footing::Founder { life, yours } => {
+            format!("Founder {life} yours={}", yours.map_or("-".into(), |life| life.to_string()))
+        }
+        Footing::Rejoining => "Rejoining".into(),
     }
 }
 
@@ -180,8 +198,16 @@ pub fn entry<P: Payload>(entry: &Entry<P>) -> String {
         Entry::Amnesia { incarnation, target } => {
             format!("Amnesia {incarnation} target={}", target.map_or("?".into(), |lsn| lsn.to_string()))
         }
+        Entry::Blank { life } => format!("Blank {life}"),
+        Entry::Founding(founders) => format!("Founding {}", self::founders(founders)),
+        Entry::Founded(founders) => format!("Founded {}", self::founders(founders)),
         other => format!("{other:?}"),
     }
+}
+
+fn founders(founders: &Founders) -> String {
+    let others: Vec<_> = founders.others.iter().map(|(member, life)| format!(" {member}={life}")).collect();
+    format!("{}{}", founders.life, others.concat())
 }
 
 /// A task of the page store.

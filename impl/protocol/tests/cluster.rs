@@ -47,6 +47,7 @@ struct Cluster {
     answers: BTreeMap<Token, Answer<Push>>,
     observer: Observer,
     lost: u64,
+    boots: u64,
 }
 
 impl Cluster {
@@ -61,12 +62,13 @@ impl Cluster {
             answers: BTreeMap::new(),
             observer: Observer::new(QuorumSet::aurora()),
             lost: 0,
+            boots: 0,
         };
         for pg in (0..groups).map(PgId) {
             for member in (0..6).map(MemberId) {
                 let id = SegmentId { volume: VOLUME, pg, member };
-                let survived = Survived::<Push>::created(Membership::initial(QuorumSet::aurora()));
-                cluster.disks.insert(id, Disk { entries: survived.entries, durable: 1, ..Disk::default() });
+                let survived = Survived::<Push>::founded(Membership::initial(QuorumSet::aurora()));
+                cluster.disks.insert(id, Disk { entries: survived.entries, durable: 2, ..Disk::default() });
                 cluster.boot_segment(id);
             }
         }
@@ -94,10 +96,12 @@ impl Cluster {
     }
 
     fn boot_segment_from(&mut self, id: SegmentId, damaged: bool) {
+        self.boots += 1;
         let disk = self.disks.get_mut(&id).unwrap();
         disk.entries.truncate(disk.durable);
         disk.pending.clear();
-        let survived = Survived { floor: disk.floor, entries: disk.entries.clone(), damaged };
+        let boot = self.boots;
+        let survived = Survived { floor: disk.floor, entries: disk.entries.clone(), damaged, boot };
         let mut out = Effects::default();
         let segment = Segment::boot(&SegmentConfig::tiny(), id, survived, Micros(0), &mut out);
         self.segments.insert(id, segment);

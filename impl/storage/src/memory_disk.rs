@@ -69,7 +69,7 @@ impl Kept {
     fn survived(&self) -> Survived<Delta> {
         let stands = |entry: &Entry<Delta>| entry.kind() == EntryKind::Standing;
         let damaged = self.joins && !self.entries.iter().any(stands);
-        Survived { floor: self.floor, entries: self.entries.clone(), damaged }
+        Survived { floor: self.floor, entries: self.entries.clone(), damaged, boot: 0 }
     }
 
     fn run(&mut self, task: Task<Delta>) -> Outcome<Delta> {

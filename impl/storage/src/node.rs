@@ -15,6 +15,7 @@ use auriga_protocol::message::Envelope;
 use auriga_protocol::segment::{Outcome, Survived};
 use auriga_protocol::{AppendId, Input, Message, Party, Segment, SegmentId};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Instant;
@@ -78,7 +79,8 @@ impl Node {
     }
 
     /// Boots a segment, makes it reachable, and lets it begin.
-    pub fn host(self: &Arc<Self>, id: SegmentId, survived: Survived<Delta>) {
+    pub fn host(self: &Arc<Self>, id: SegmentId, mut survived: Survived<Delta>) {
+        survived.boot = RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now(), id));
         let ports = SegmentPorts::new(id, Arc::downgrade(self), self.config.trace.clone());
         let config = &self.config.segment;
         let boot = || Happened::SegmentBooted(config.clone(), survived.clone());

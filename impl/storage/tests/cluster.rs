@@ -19,10 +19,11 @@ async fn what_is_durable_is_read_also_by_the_next_writer() {
     }
     assert_eq!((first_byte(&volume, page(1)).await, first_byte(&volume, page(2)).await), (20, 20));
     assert_eq!(first_byte(&volume, page(3)).await, 0, "never written");
+    let before = volume.status().writer.volume_epoch;
     assert!(volume.close(soon()).await);
     let next = RemoteVolume::open(cluster.volume("instance-2"), soon()).await.expect("recovers");
     assert_eq!(first_byte(&next, page(1)).await, 20);
-    assert!(next.status().writer.volume_epoch.number >= 2, "a candidate that must try again tries above");
+    assert!(next.status().writer.volume_epoch > before);
     assert!(next.close(Instant::now()).await, "nothing was written, so there is nothing to wait for");
 }
 

@@ -63,7 +63,7 @@ fn segment_a() -> SegmentId {
 }
 
 fn seal(to: SegmentId, writer: WriterId) -> BytesMut {
-    let seal = Message::Seal { volume_epoch: VolumeEpoch::new(1, WriterId(1)) };
+    let seal = Message::Seal { volume_epoch: VolumeEpoch::new(1, writer) };
     let mut out = BytesMut::new();
     let encoded = Encoded::protocol(Party::Writer(to.volume, writer), &seal).expect("small");
     encoded.write(Some(Party::Segment(to)), &mut out);

@@ -71,8 +71,8 @@ impl Volume {
                 steps.extend((0..=most).map(|keep| Step::Crash(index, keep)));
             }
             if world.left.losses > 0 && world.may_lose(index) {
-                // The first entry made the segment: a node that lost it is a new one.
-                steps.extend((1..node.journal().len().max(1)).map(|first| Step::Lose(index, first)));
+                // The first two entries made the segment: a node that lost them is a new one.
+                steps.extend((2..node.journal().len().max(2)).map(|first| Step::Lose(index, first)));
             }
             if world.left.cleans > 0 && world.may_crash(index) && node.can_be_cleaned() {
                 steps.push(Step::Clean(index));

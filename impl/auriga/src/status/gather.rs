@@ -106,7 +106,7 @@ pub async fn gather(place: &Where) -> std::io::Result<Report> {
     Ok(report)
 }
 
-/// Returns every configured member as up: without a demo to ask, one that doesn't answer is shown as silent.
+/// Without a demo to ask, whoever is configured is taken to be up, and shown as silent when it doesn't answer.
 fn members_of(config: &InstanceConfig) -> Vec<Described> {
     let storage = config.storage.iter().map(|s| Described {
         name: s.name.clone(),
@@ -116,7 +116,6 @@ fn members_of(config: &InstanceConfig) -> Vec<Described> {
         postgres: None,
         pid: None,
         state: State::Up,
-        faults: Vec::new(),
     });
     let instance = Described {
         name: config.name.clone(),
@@ -126,7 +125,6 @@ fn members_of(config: &InstanceConfig) -> Vec<Described> {
         postgres: Some(SocketAddr::new(config.listen, config.port)),
         pid: None,
         state: State::Up,
-        faults: Vec::new(),
     };
     storage.chain([instance]).collect()
 }
@@ -162,11 +160,6 @@ impl Report {
             sent_per_transaction: transactions.map(|n| sent / n),
             pages_received: pages / seconds,
         });
-    }
-
-    /// Whether anyone at all has answered.
-    pub fn is_answered(&self) -> bool {
-        self.storage.iter().any(|storage| storage.status.is_some()) || self.instances.iter().any(|i| i.status.is_some())
     }
 
     /// The instance that serves: the one with the highest volume epoch.

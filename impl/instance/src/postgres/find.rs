@@ -4,7 +4,6 @@
 //! are found, a new volume gets the newest, and an existing volume the one with its own major version: data files of
 //! different major versions are not compatible.
 
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,7 +15,7 @@ pub const HOW_TO_INSTALL: &str = "install it with `sudo apt-get install -y postg
 `sudo dnf install -y postgresql-server` (Fedora) or `brew install postgresql`, or point to one with --pg-bin";
 
 /// A PostgreSQL installation.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Installation {
     /// The directory of `postgres`, `initdb` and, mostly, the client programs.
     pub bin: PathBuf,

@@ -1,20 +1,19 @@
 //! Whom PostgreSQL runs as. It refuses to run as root, and rightly.
 
 use nix::unistd::{Gid, Uid, User, geteuid};
-use serde::{Deserialize, Serialize};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 /// The account that owns PGDATA and runs `postgres`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RunAs {
     /// Its name.
     pub name: String,
     /// Its number.
-    pub uid: u32,
+    pub uid: Uid,
     /// Its group.
-    pub gid: u32,
+    pub gid: Gid,
     /// Whether that is another user than this process's.
     switch: bool,
 }
@@ -28,7 +27,7 @@ pub enum UserError {
     /// PostgreSQL won't.
     #[error("PostgreSQL refuses to run as root: name another user")]
     Root,
-    /// Only root may become another user.
+    /// Only root may become someone else.
     #[error("only root can run PostgreSQL as another user ({wanted:?}); this process is {is:?}")]
     NotRoot {
         /// Whom the configuration names.
@@ -62,14 +61,14 @@ impl RunAs {
         if !me.is_root() && user.uid != me {
             return Err(UserError::NotRoot { wanted: user.name, is: me.to_string() });
         }
-        Ok(RunAs { switch: user.uid != me, name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() })
+        Ok(RunAs { switch: user.uid != me, name: user.name, uid: user.uid, gid: user.gid })
     }
 
     /// Makes `command` run as this user.
     pub fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         if self.switch {
             // Supplementary groups are dropped by the standard library when root sets another uid.
-            command.uid(self.uid).gid(self.gid);
+            command.uid(self.uid.as_raw()).gid(self.gid.as_raw());
         }
         command
     }
@@ -77,10 +76,10 @@ impl RunAs {
     /// Gives a file or directory to this user.
     ///
     /// # Errors
-    /// Returns the operating system's error.
+    /// The system's.
     pub fn own(&self, path: &Path) -> std::io::Result<()> {
         if self.switch {
-            nix::unistd::chown(path, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
+            nix::unistd::chown(path, Some(self.uid), Some(self.gid))?;
         }
         Ok(())
     }
@@ -94,6 +93,6 @@ mod tests {
     fn root_is_never_chosen() {
         assert!(matches!(RunAs::resolve(Some("root")), Err(UserError::Root)));
         assert!(matches!(RunAs::resolve(Some("no-such-user-here")), Err(UserError::Unknown(_))));
-        assert_ne!(RunAs::resolve(None).unwrap().uid, 0);
+        assert!(!RunAs::resolve(None).unwrap().uid.is_root());
     }
 }

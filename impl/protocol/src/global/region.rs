@@ -108,11 +108,11 @@ pub enum RegionTask {
 /// How a task ended.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RegionOutcome<R> {
-    /// The region that the records go to.
+    /// As asked.
     pub to: RegionId,
-    /// The global epoch that they are shipped in.
+    /// As asked.
     pub global_epoch: GlobalEpoch,
-    /// The records follow this LSN.
+    /// As asked.
     pub above: Lsn,
     /// Ascending.
     pub records: Vec<ShippedRecord<R>>,

@@ -33,7 +33,7 @@ impl<P: Payload> Segment<P> {
     }
 
     pub(super) fn on_gossip_pull(&mut self, peer: SegmentId, installed: VolumeEpoch, scl: Lsn, out: &mut Out<P>) {
-        if self.amnesia.is_some() {
+        if !self.counts() {
             return;
         }
         let to = self.peer(peer.member);

@@ -79,7 +79,7 @@ impl<P: Payload> Segment<P> {
         at_least: Lsn,
         out: &mut Out<P>,
     ) {
-        let unable = self.amnesia.is_some() || self.pages_lost || !self.damaged.is_empty() || self.hydration.is_some();
+        let unable = !self.counts() || self.pages_lost || !self.damaged.is_empty() || self.hydration.is_some();
         let other = self.pin.is_some_and(|pin| pin.peer != peer.member);
         if unable || other || installed != self.install.volume_epoch || self.coalescing {
             return;

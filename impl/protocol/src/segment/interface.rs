@@ -1,8 +1,9 @@
 //! What a segment asks of its disk and its driver, and what it is told.
 
+use super::Founders;
 use crate::defect::Defects;
 use crate::identity::Charter;
-use crate::ids::{Incarnation, Lsn, MemberId, Micros, PageId, VolumeEpoch};
+use crate::ids::{Incarnation, Life, Lsn, MemberId, Micros, PageId, VolumeEpoch};
 use crate::machine::Token;
 use crate::message::{BasePage, Install};
 use crate::quorum::Membership;
@@ -55,6 +56,15 @@ pub enum Entry<P: Payload> {
     PagesRestored,
     /// What the segment's volume was made as.
     Charter(Charter),
+    /// The segment has no journal yet, and does not count.
+    Blank {
+        /// Drawn now.
+        life: Life,
+    },
+    /// Every other member has no journal either, or founds with this one.
+    Founding(Founders),
+    /// Every other member founds with this one: it counts.
+    Founded(Founders),
 }
 
 /// Entries of one kind replace each other: only the newest of a kind matters, except for `Records`.
@@ -68,7 +78,7 @@ pub enum EntryKind {
     Install,
     /// `Entry::Records`: each counts until the floor has passed it.
     Records,
-    /// `Entry::Amnesia` and `Entry::Rejoined`.
+    /// `Entry::Amnesia`, `Rejoined`, `Blank`, `Founding` and `Founded`. A journal without one is a blank one.
     Standing,
     /// `Entry::PeerLoss`, of this peer.
     PeerLoss(MemberId),
@@ -88,6 +98,7 @@ impl<P: Payload> Entry<P> {
             Entry::Install(_) => EntryKind::Install,
             Entry::Records { .. } => EntryKind::Records,
             Entry::Amnesia { .. } | Entry::Rejoined { .. } => EntryKind::Standing,
+            Entry::Blank { .. } | Entry::Founding(_) | Entry::Founded(_) => EntryKind::Standing,
             Entry::PeerLoss { member, .. } => EntryKind::PeerLoss(*member),
             Entry::PagesLost | Entry::PagesRestored => EntryKind::Pages,
             Entry::Charter(_) => EntryKind::Charter,
@@ -105,18 +116,27 @@ pub struct Survived<P: Payload> {
     pub entries: Vec<Entry<P>>,
     /// The log was found damaged somewhere other than in its torn, never acknowledged tail: entries are missing.
     pub damaged: bool,
+    /// Differs from that of every earlier start of this segment, by any disk: the driver draws it at random.
+    pub boot: u64,
 }
 
 impl<P: Payload> Default for Survived<P> {
     fn default() -> Self {
-        Survived { floor: Lsn::ZERO, entries: Vec::new(), damaged: false }
+        Survived { floor: Lsn::ZERO, entries: Vec::new(), damaged: false, boot: 0 }
     }
 }
 
 impl<P: Payload> Survived<P> {
-    /// What the disk of a segment holds directly after it was created.
+    /// What the disk of a segment holds directly after it was created. It is *blank*: it does not count before all
+    /// members are found to be so, or it has rejoined.
     pub fn created(membership: Membership) -> Self {
         Survived { entries: [Entry::Membership(membership)].into(), ..Survived::default() }
+    }
+
+    /// What the disk of a segment of a new volume holds once it counts: for whoever begins there.
+    pub fn founded(membership: Membership) -> Self {
+        let entries = [Entry::Membership(membership), Entry::Founded(Founders::default())].into();
+        Survived { entries, ..Survived::default() }
     }
 
     /// The same, of a volume that was made as `charter` says.

@@ -14,9 +14,10 @@
 //!
 //! Where to go next: `interface.rs` (what it asks of the disk), `log.rs` (the chain), `writes.rs` (seal, install,
 //! write), `reads.rs`, `coalesce.rs`, `gossip.rs` (holes and missed installs), `hydrate.rs` (pages from a peer),
-//! `rejoin.rs` (after losing part of the log).
+//! `founding.rs` (without a journal), `rejoin.rs` (after losing part of it).
 
 mod coalesce;
+mod founding;
 mod gossip;
 mod hydrate;
 mod interface;
@@ -25,6 +26,7 @@ mod reads;
 mod rejoin;
 mod writes;
 
+pub use founding::Founders;
 pub use interface::*;
 pub use log::HotLog;
 
@@ -32,7 +34,7 @@ use crate::defect::Defect;
 use crate::identity::{Charter, Held};
 use crate::ids::{Incarnation, Lsn, MemberId, Micros, PageId, Party, SegmentId, VolumeEpoch, WriterId};
 use crate::machine::{AppendId, Effects, Input, Machine, Token};
-use crate::message::{Install, Message, Refusal, SealReport, Standing};
+use crate::message::{Install, Message, Question, Refusal, SealReport, Standing};
 use crate::quorum::{MemberSet, Membership};
 use crate::record::Payload;
 use crate::truncation::TruncationList;
@@ -41,7 +43,7 @@ use alloc::vec::Vec;
 use core::convert::Infallible;
 use hydrate::{Hydration, Pin};
 use reads::PendingBase;
-use rejoin::Amnesia;
+use rejoin::Rejoin;
 use serde::Serialize;
 
 /// An answer that waits for an append to be durable.
@@ -60,9 +62,16 @@ enum Reply {
         volume_epoch: VolumeEpoch,
     },
     Rejoined,
+    Founded,
+    /// A peer that has no journal asks what this segment is.
+    Footing {
+        peer: MemberId,
+        question: Question,
+    },
     /// The loss of a peer is remembered: tell it what it may have forgotten.
     Reminded {
         peer: MemberId,
+        question: Question,
     },
     /// A peer had more than fits in one message: ask it again.
     PullMore {
@@ -94,7 +103,14 @@ pub struct Segment<P: Payload> {
     gossip_next: MemberId,
     pin: Option<Pin>,
     hydration: Option<Hydration>,
-    amnesia: Option<Amnesia>,
+    /// `None`: it counts.
+    rejoin: Option<Rejoin>,
+    /// Of a member that founded its group, and has lost nothing since.
+    founders: Option<Founders>,
+    /// Tells this life from earlier ones; see [`Survived::boot`].
+    boot: u64,
+    /// Asked in this life.
+    questions: u32,
     standing: Standing,
     pages_lost: bool,
     damaged: BTreeSet<PageId>,
@@ -119,18 +135,26 @@ impl<P: Payload> Machine for Segment<P> {
 
     fn boot(config: &SegmentConfig, id: SegmentId, survived: Survived<P>, _now: Micros, out: &mut Out<P>) -> Self {
         let mut segment = Segment::empty(config.clone(), id, survived.floor);
+        segment.boot = survived.boot;
+        let is_standing = |entry: &Entry<P>| entry.kind() == EntryKind::Standing;
+        let blank = !survived.entries.iter().any(is_standing) && !config.defects.has(Defect::BlankCounts);
         for entry in survived.entries {
             segment.replay(entry);
         }
         segment.log.advance(AppendId(0));
         if survived.damaged && !config.defects.has(Defect::AmnesiaCounts) {
             segment.forget_what_was_promised(out);
+        } else if blank {
+            segment.begin_blank(out);
+        }
+        if matches!(segment.rejoin, Some(Rejoin::Blank { .. } | Rejoin::Founding { .. })) {
+            segment.ask_to_rejoin(out);
         }
         segment.renew_target();
-        if !segment.amnesia.as_ref().is_some_and(Amnesia::knows_nothing) {
+        if !segment.knows_nothing() {
             segment.tell_what_is_installed(out);
         }
-        if segment.amnesia.is_none() && segment.standing.incarnation > Incarnation::default() {
+        if segment.counts() && segment.standing.incarnation > Incarnation::default() {
             segment.tell_of_rejoining(out);
         }
         out.set_timer(Timer::Gossip, config.gossip_every);
@@ -201,7 +225,7 @@ impl<P: Payload> Segment<P> {
             log_weight: self.log.weight() as u64,
             log_records: self.log.record_count() as u64,
             hydrating: self.hydration.is_some() || self.pages_lost,
-            rejoining: self.amnesia.is_some(),
+            rejoining: !self.counts(),
             disk_full: self.disk_full,
             damaged_pages: self.damaged.len() as u64,
             healed_pages: self.healed,
@@ -239,7 +263,10 @@ impl<P: Payload> Segment<P> {
             gossip_next: MemberId(0),
             pin: None,
             hydration: None,
-            amnesia: None,
+            rejoin: None,
+            founders: None,
+            boot: 0,
+            questions: 0,
             standing: Standing::default(),
             pages_lost: false,
             damaged: BTreeSet::new(),
@@ -269,13 +296,20 @@ impl<P: Payload> Segment<P> {
                 }
                 self.log.advance(AppendId(0));
             }
+            Entry::Blank { life } => self.resume_blank(life),
+            Entry::Founding(founders) => self.resume_founding(founders),
+            Entry::Founded(founders) => {
+                self.founders = Some(founders);
+                self.rejoin = None;
+            }
             Entry::Amnesia { incarnation, target } => {
+                self.founders = None;
                 self.standing.incarnation = incarnation;
-                self.amnesia = Some(Amnesia::resumed(target));
+                self.resume_rejoining(target);
             }
             Entry::Rejoined { incarnation } => {
                 self.standing.incarnation = incarnation;
-                self.amnesia = None;
+                self.rejoin = None;
             }
             Entry::PeerLoss { member, incarnation } => self.remember_loss(member, incarnation),
             Entry::PagesLost => self.pages_lost = true,
@@ -295,7 +329,7 @@ impl<P: Payload> Segment<P> {
     }
 
     fn on_writer_message(&mut self, from: Party, writer: WriterId, message: Message<P>, out: &mut Out<P>) {
-        if self.amnesia.as_ref().is_some_and(Amnesia::knows_nothing) {
+        if self.knows_nothing() {
             return out.send(from, Message::Refused(Refusal::Rejoining));
         }
         // R-FENCE-3: a volume epoch is its writer's alone. Whoever uses another's is not following the protocol.
@@ -326,8 +360,14 @@ impl<P: Payload> Segment<P> {
 
     fn on_peer_message(&mut self, peer: SegmentId, message: Message<P>, out: &mut Out<P>) {
         // Taking records or installs could acknowledge to a writer that a forgotten promise has fenced.
-        let forgetful = self.amnesia.as_ref().is_some_and(Amnesia::knows_nothing);
-        let of_rejoining = matches!(message, Message::RejoinPush { .. } | Message::RejoinKnown { .. });
+        let forgetful = self.knows_nothing();
+        let of_rejoining = matches!(
+            message,
+            Message::RejoinPush { .. }
+                | Message::RejoinKnown { .. }
+                | Message::FoundPull { .. }
+                | Message::FoundPush { .. }
+        );
         if forgetful && !of_rejoining {
             return;
         }
@@ -344,10 +384,12 @@ impl<P: Payload> Segment<P> {
             }
             Message::HealPull { page, floor } => self.on_heal_pull(peer, page, floor, out),
             Message::HealPush { page, base, through } => self.on_heal_push(page, base, through, out),
-            Message::RejoinPull { incarnation } => self.on_rejoin_pull(peer, incarnation, out),
-            Message::RejoinKnown { known } => self.on_rejoin_known(peer, known, out),
-            Message::RejoinPush { incarnation, promised, report } if incarnation == self.standing.incarnation => {
-                self.on_rejoin_push(peer, promised, report, out);
+            Message::FoundPull { question } => self.on_found_pull(peer, question, out),
+            Message::FoundPush { question, footing } => self.on_found_push(peer, question, footing, out),
+            Message::RejoinPull { question, incarnation } => self.on_rejoin_pull(peer, question, incarnation, out),
+            Message::RejoinKnown { question, known } => self.on_rejoin_known(peer, question, known, out),
+            Message::RejoinPush { question, promised, report } => {
+                self.on_rejoin_push(peer, question, promised, report, out);
             }
             _ => {}
         }
@@ -381,6 +423,16 @@ impl<P: Payload> Segment<P> {
             membership: self.membership.clone(),
             standing: self.standing.clone(),
         }
+    }
+
+    /// Whether what this segment says may be counted: it lacks nothing that it ever promised or acknowledged.
+    fn counts(&self) -> bool {
+        self.rejoin.is_none()
+    }
+
+    /// Whether promises may be missing: then nothing may be answered at all.
+    fn knows_nothing(&self) -> bool {
+        self.rejoin.as_ref().is_some_and(Rejoin::knows_nothing)
     }
 
     fn is_peer(&self, peer: SegmentId) -> bool {

@@ -125,7 +125,7 @@ impl<P: Payload> Segment<P> {
     }
 
     pub(super) fn on_heal_pull(&mut self, peer: SegmentId, page: PageId, floor: Lsn, out: &mut Out<P>) {
-        let cannot = self.amnesia.is_some() || self.pages_lost || self.damaged.contains(&page);
+        let cannot = !self.counts() || self.pages_lost || self.damaged.contains(&page);
         if cannot || self.log.scl() < floor || self.bases.len() >= self.config.reads_max {
             return;
         }

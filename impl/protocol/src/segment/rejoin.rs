@@ -2,73 +2,102 @@
 //! it no longer knows of. Until it has learnt them from its peers it must not count (R-REJOIN-1, R-REJOIN-2); and what
 //! it said before must not be counted any more (R-REJOIN-3).
 //!
-//! It asks until no read quorum could be formed of those that it has not heard and itself: with 3/6, four of the other
+//! ```text
+//!  the journal is found damaged, or the segment was made again
+//!        │
+//!        ▼        enough peers said which             enough peers remember the loss          the chain has
+//!   Numbering ─── incarnations they know ───► Asking ─── and said what they know ───► CatchingUp ─── reached it ──┐
+//!        ▲                                      ▲ │                                       │                       ▼
+//!        └──────── a restart ───────────────────┼─┘                                       │              Finishing ───► counts
+//!                                               └── a recovery annuls where it should be ─┘                 `Rejoined` is durable
+//! ```
+//!
+//! *Enough* is: no read quorum could be formed of those that it has not heard and itself; with 3/6, four of the other
 //! five. Then every recovery that it may have promised to, and every record that it may have acknowledged, is known to
-//! someone it heard, or will be told to a writer together with the news of the loss. It takes the highest promise and install, and answers `Seal` again once its chain has reached the
-//! highest that it heard.
+//! one that it heard, or will be told to a writer together with the news of the loss. It takes the highest promise and
+//! install, and every loss of another one that they remember (R-REJOIN-4). Each answer names the question that it
+//! answers: one to an earlier life, or to an earlier question of this life, counts for nothing (R-REJOIN-5).
 
 use super::{Entry, Out, Reply, Segment};
 use crate::defect::Defect;
-use crate::ids::{Incarnation, Lsn, MemberId, SegmentId, VolumeEpoch};
-use crate::message::{Install, Message, SealReport};
+use crate::ids::{Incarnation, Life, Lsn, MemberId, SegmentId, VolumeEpoch};
+use crate::message::{Install, Message, Question, SealReport};
 use crate::note::Note;
 use crate::quorum::MemberSet;
 use crate::record::Payload;
 use alloc::collections::BTreeMap;
 use serde::Serialize;
 
-/// The segment lost part of its log.
+/// How far the segment is on its way back: see the diagram in the module's header.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
-pub(super) struct Amnesia {
-    /// While the incarnation is being chosen: what peers know of earlier ones. It may itself have been forgotten.
-    numbering: Option<BTreeMap<MemberId, Incarnation>>,
-    heard: BTreeMap<MemberId, (VolumeEpoch, SealReport)>,
-    /// Where the chain must be; `None`: not enough peers were heard.
-    target: Option<Lsn>,
-    /// `Rejoined` is being made durable.
-    done: bool,
+pub(super) enum Rejoin {
+    /// It has no journal: asks what the others are. Lives as heard; `None`: of one that rejoins. See `founding.rs`.
+    Blank { question: Question, life: Life, heard: BTreeMap<MemberId, Option<Life>> },
+    /// No other one counted: asks whether they know its life for good.
+    Founding { question: Question, vouched: MemberSet },
+    /// Asks which incarnations its peers know: the last one may itself have been forgotten.
+    Numbering { question: Question, known: BTreeMap<MemberId, Incarnation> },
+    /// Asks, in its new incarnation, what its peers promised and have.
+    Asking { question: Question, heard: BTreeMap<MemberId, (VolumeEpoch, SealReport)> },
+    /// Its promises are known again; its chain must reach `target`.
+    CatchingUp { target: Lsn },
+    /// It has, and `Rejoined` is being made durable.
+    Finishing,
 }
 
-impl Amnesia {
-    pub(super) fn resumed(target: Option<Lsn>) -> Self {
-        let numbering = target.is_none().then(BTreeMap::new);
-        Amnesia { numbering, heard: BTreeMap::new(), target, done: false }
-    }
-
+impl Rejoin {
     /// Whether promises may be missing: then nothing may be answered at all.
     pub(super) fn knows_nothing(&self) -> bool {
-        self.target.is_none()
+        !matches!(self, Rejoin::CatchingUp { .. } | Rejoin::Finishing)
     }
 }
 
 impl<P: Payload> Segment<P> {
     /// From now on nothing is answered, in this life and the next, until enough peers were heard.
     pub(super) fn forget_what_was_promised(&mut self, out: &mut Out<P>) {
-        self.amnesia = Some(Amnesia::resumed(None));
+        self.founders = None;
+        self.resume_rejoining(None);
         self.append(Entry::Amnesia { incarnation: self.standing.incarnation, target: None }, out);
+    }
+
+    /// Takes up again what the journal says of an earlier life.
+    pub(super) fn resume_rejoining(&mut self, target: Option<Lsn>) {
+        self.rejoin = Some(match target {
+            Some(target) => Rejoin::CatchingUp { target },
+            None => Rejoin::Numbering { question: self.new_question(), known: BTreeMap::new() },
+        });
     }
 
     /// Asks every peer, if that is still needed.
     pub(super) fn ask_to_rejoin(&mut self, out: &mut Out<P>) -> bool {
-        let Some(amnesia) = self.amnesia.as_ref().filter(|amnesia| amnesia.knows_nothing()) else { return false };
-        let chosen = amnesia.numbering.is_none();
-        let incarnation = if chosen { self.standing.incarnation } else { Incarnation::default() };
-        let peers = self.peers().iter().map(|member| self.peer(member)).collect();
-        out.multicast(peers, Message::RejoinPull { incarnation });
+        let (question, incarnation) = match &self.rejoin {
+            Some(Rejoin::Blank { question, .. } | Rejoin::Founding { question, .. }) => {
+                self.ask_peers(Message::FoundPull { question: *question }, out);
+                return true;
+            }
+            Some(Rejoin::Numbering { question, .. }) => (*question, Incarnation::default()),
+            Some(Rejoin::Asking { question, .. }) => (*question, self.standing.incarnation),
+            _ => return false,
+        };
+        self.ask_peers(Message::RejoinPull { question, incarnation }, out);
         true
     }
 
     /// Chooses an incarnation above every earlier one: each was remembered by enough peers before it counted.
-    pub(super) fn on_rejoin_known(&mut self, peer: SegmentId, known: Incarnation, out: &mut Out<P>) {
-        let (me, own) = (self.id.member, self.standing.incarnation);
-        let Some(numbering) = self.amnesia.as_mut().and_then(|amnesia| amnesia.numbering.as_mut()) else { return };
-        numbering.insert(peer.member, known);
-        if !self.membership.quorum.rejoin_met(me, numbering.keys().copied().collect()) {
+    pub(super) fn on_rejoin_known(&mut self, peer: SegmentId, to: Question, known: Incarnation, out: &mut Out<P>) {
+        let stale = self.config.defects.has(Defect::StaleAnswerCounts);
+        let Some(Rejoin::Numbering { question, known: said }) = &mut self.rejoin else { return };
+        if to != *question && !stale {
             return;
         }
-        let incarnation = Incarnation(numbering.values().copied().fold(own, Ord::max).0 + 1);
+        said.insert(peer.member, known);
+        let (heard, highest) = (said.keys().copied().collect(), said.values().copied().max().unwrap_or_default());
+        if !self.membership.quorum.rejoin_met(self.id.member, heard) {
+            return;
+        }
+        let incarnation = Incarnation(highest.max(self.standing.incarnation).0 + 1);
         self.standing.incarnation = incarnation;
-        self.amnesia = Some(Amnesia { numbering: None, ..Amnesia::resumed(None) });
+        self.rejoin = Some(Rejoin::Asking { question: self.new_question(), heard: BTreeMap::new() });
         self.append(Entry::Amnesia { incarnation, target: None }, out);
         self.ask_to_rejoin(out);
     }
@@ -76,20 +105,26 @@ impl<P: Payload> Segment<P> {
     /// R-REJOIN-3: the loss is made durable first, and from now on part of everything that this segment tells a
     /// writer. So whoever counts a quorum with an older word of the peer hears of the loss, or the peer hears of the
     /// quorum.
-    pub(super) fn on_rejoin_pull(&mut self, peer: SegmentId, incarnation: Incarnation, out: &mut Out<P>) {
-        if self.amnesia.is_some() {
+    pub(super) fn on_rejoin_pull(
+        &mut self,
+        peer: SegmentId,
+        question: Question,
+        incarnation: Incarnation,
+        out: &mut Out<P>,
+    ) {
+        if !self.counts() {
             return;
         }
         let known = self.standing.losses.get(&peer.member).copied().unwrap_or_default();
-        let pending = |reply: &Reply| *reply == Reply::Reminded { peer: peer.member };
+        let reminded = Reply::Reminded { peer: peer.member, question };
         if incarnation < known || incarnation == Incarnation::default() {
-            out.send(self.peer(peer.member), Message::RejoinKnown { known });
+            out.send(self.peer(peer.member), Message::RejoinKnown { question, known });
         } else if incarnation > known {
             self.remember_loss(peer.member, incarnation);
             let append = self.append(Entry::PeerLoss { member: peer.member, incarnation }, out);
-            self.waiting.push((append, Reply::Reminded { peer: peer.member }));
-        } else if !self.waiting.iter().any(|(_, reply)| pending(reply)) {
-            self.remind(peer.member, out);
+            self.waiting.push((append, reminded));
+        } else if !self.waiting.iter().any(|(_, reply)| *reply == reminded) {
+            self.remind(peer.member, question, out);
         }
     }
 
@@ -99,50 +134,73 @@ impl<P: Payload> Segment<P> {
     }
 
     /// Tells a peer what it may have forgotten, unless a promise is still on its way to disk: then it asks again.
-    pub(super) fn remind(&mut self, peer: MemberId, out: &mut Out<P>) {
+    pub(super) fn remind(&mut self, peer: MemberId, question: Question, out: &mut Out<P>) {
         let promising = |reply: &Reply| matches!(reply, Reply::Sealed { .. } | Reply::Installed { .. });
-        let Some(incarnation) = self.standing.losses.get(&peer).copied() else { return };
         if !self.waiting.iter().any(|(_, reply)| promising(reply)) {
             let (promised, report) = (self.promised, self.report());
-            out.send(self.peer(peer), Message::RejoinPush { incarnation, promised, report });
+            out.send(self.peer(peer), Message::RejoinPush { question, promised, report });
         }
     }
 
     pub(super) fn on_rejoin_push(
         &mut self,
         peer: SegmentId,
+        to: Question,
         promised: VolumeEpoch,
         report: SealReport,
         out: &mut Out<P>,
     ) {
-        let me = self.id.member;
-        let asking = |amnesia: &&mut Amnesia| amnesia.knows_nothing() && amnesia.numbering.is_none();
-        let Some(amnesia) = self.amnesia.as_mut().filter(asking) else { return };
-        amnesia.heard.insert(peer.member, (promised, report));
-        let heard: MemberSet = amnesia.heard.keys().copied().collect();
-        if !self.membership.quorum.rejoin_met(me, heard) {
+        let stale = self.config.defects.has(Defect::StaleAnswerCounts);
+        let Some(Rejoin::Asking { question, heard }) = &mut self.rejoin else { return };
+        if to != *question && !stale {
             return;
         }
-        let promised = amnesia.heard.values().map(|(promised, _)| *promised).max().unwrap_or_default();
-        let reports = || amnesia.heard.values().map(|(_, report)| report);
-        let install = reports().map(|report| &report.install).max().cloned().unwrap_or_default();
+        heard.insert(peer.member, (promised, report));
+        let members: MemberSet = heard.keys().copied().collect();
+        if !self.membership.quorum.rejoin_met(self.id.member, members) {
+            return;
+        }
+        let install = heard.values().map(|(_, report)| &report.install).max().cloned().unwrap_or_default();
         // An SCL that was not yet truncated may name no record of this group, and could never be reached. Whoever is
         // behind learns of the install by gossip, and is asked again.
-        if reports().any(|report| report.install != install) {
-            return amnesia.heard.retain(|_, (_, report)| report.install == install);
+        if heard.values().any(|(_, report)| report.install != install) {
+            return heard.retain(|_, (_, report)| report.install == install);
         }
-        let target = reports().map(|report| report.scl).max().unwrap_or_default();
-        amnesia.target = Some(target);
-        amnesia.heard.clear();
-        let incarnation = self.standing.incarnation;
-        // In this order: whoever finds the target on disk after a crash must find the promises too.
+        let heard = core::mem::take(heard);
+        self.take_over(install, heard, out);
+    }
+
+    /// Makes durable what enough peers know: whoever finds the target on disk after a crash finds the rest, too.
+    fn take_over(&mut self, install: Install, heard: BTreeMap<MemberId, (VolumeEpoch, SealReport)>, out: &mut Out<P>) {
+        for (member, (_, report)) in &heard {
+            self.take_over_losses(*member, report, out);
+        }
+        let promised = heard.values().map(|(promised, _)| *promised).max().unwrap_or_default();
+        let target = heard.values().map(|(_, report)| report.scl).max().unwrap_or_default();
+        self.rejoin = Some(Rejoin::CatchingUp { target });
         self.take_over_promises(promised, install, out);
         let (promised, installed) = (self.promised, self.install.volume_epoch);
         out.note(Note::Learnt { segment: self.id, promised, installed });
-        let append = self.append(Entry::Amnesia { incarnation, target: Some(target) }, out);
+        let append = self.append(Entry::Amnesia { incarnation: self.standing.incarnation, target: Some(target) }, out);
         let (to, volume_epoch) = (self.installed_writer(), self.install.volume_epoch);
         self.waiting.push((append, Reply::Installed { to, volume_epoch }));
         self.rejoin_if_caught_up(out);
+    }
+
+    /// R-REJOIN-4: what this segment said of others' losses is part of what it must not forget.
+    fn take_over_losses(&mut self, from: MemberId, report: &SealReport, out: &mut Out<P>) {
+        if self.config.defects.has(Defect::LossesForgotten) {
+            return;
+        }
+        let own = core::iter::once((from, report.standing.incarnation));
+        let told = report.standing.losses.iter().map(|(member, incarnation)| (*member, *incarnation));
+        for (member, incarnation) in told.chain(own) {
+            if member != self.id.member && incarnation > self.standing.losses.get(&member).copied().unwrap_or_default()
+            {
+                self.remember_loss(member, incarnation);
+                self.append(Entry::PeerLoss { member, incarnation }, out);
+            }
+        }
     }
 
     fn take_over_promises(&mut self, promised: VolumeEpoch, install: Install, out: &mut Out<P>) {
@@ -158,28 +216,25 @@ impl<P: Payload> Segment<P> {
 
     /// A recovery in the meantime may have annulled the target: then a new one is asked for.
     pub(super) fn renew_target(&mut self) {
-        let truncations = &self.install.truncations;
-        if let Some(amnesia) = self.amnesia.as_mut().filter(|amnesia| !amnesia.done)
-            && amnesia.target.is_some_and(|target| truncations.annuls(target))
+        if let Some(Rejoin::CatchingUp { target }) = self.rejoin
+            && self.install.truncations.annuls(target)
         {
-            *amnesia = Amnesia { numbering: None, ..Amnesia::resumed(None) };
+            self.rejoin = Some(Rejoin::Asking { question: self.new_question(), heard: BTreeMap::new() });
         }
     }
 
     pub(super) fn rejoin_if_caught_up(&mut self, out: &mut Out<P>) {
         let early = self.config.defects.has(Defect::RejoinBeforeCaughtUp);
-        let scl = self.log.scl();
-        let Some(amnesia) = self.amnesia.as_mut() else { return };
-        let reached = amnesia.target.is_some_and(|target| scl >= target || early);
-        if reached && !amnesia.done {
-            amnesia.done = true;
+        let Some(Rejoin::CatchingUp { target }) = self.rejoin else { return };
+        if self.log.scl() >= target || early {
+            self.rejoin = Some(Rejoin::Finishing);
             let append = self.append(Entry::Rejoined { incarnation: self.standing.incarnation }, out);
             self.waiting.push((append, Reply::Rejoined));
         }
     }
 
     pub(super) fn on_rejoined(&mut self, out: &mut Out<P>) {
-        self.amnesia = None;
+        self.rejoin = None;
         self.tell_of_rejoining(out);
     }
 
@@ -187,5 +242,16 @@ impl<P: Payload> Segment<P> {
     pub(super) fn tell_of_rejoining(&self, out: &mut Out<P>) {
         let (promised, scl) = (self.promised, self.log.scl());
         out.note(Note::Rejoined { segment: self.id, promised, scl });
+    }
+
+    pub(super) fn ask_peers(&self, message: Message<P>, out: &mut Out<P>) {
+        let peers = self.peers().iter().map(|member| self.peer(member)).collect();
+        out.multicast(peers, message);
+    }
+
+    /// A question that was never asked before, in this life or another.
+    pub(super) fn new_question(&mut self) -> Question {
+        self.questions += 1;
+        Question { life: self.boot, number: self.questions }
     }
 }

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 impl<P: Payload> Segment<P> {
     /// Promises `volume_epoch` to its candidate, and answers when the promise is durable (R-FENCE-1 to 3).
     pub(super) fn on_seal(&mut self, from: Party, volume_epoch: VolumeEpoch, out: &mut Out<P>) {
-        if self.amnesia.is_some() {
+        if !self.counts() {
             return out.send(from, Message::Refused(Refusal::Rejoining));
         }
         if let Err(refusal) = self.admit_candidate(volume_epoch) {
@@ -41,7 +41,7 @@ impl<P: Payload> Segment<P> {
         truncations: &TruncationList,
         out: &mut Out<P>,
     ) {
-        if volume_epoch != self.promised || self.amnesia.is_some() {
+        if volume_epoch != self.promised || !self.counts() {
             let refusal = Refusal::StaleVolumeEpoch { current: self.promised };
             return out.send(from, Message::Refused(refusal));
         }
@@ -195,7 +195,9 @@ impl<P: Payload> Segment<P> {
                 self.acknowledge(to, out);
             }
             Reply::Rejoined => self.on_rejoined(out),
-            Reply::Reminded { peer } => self.remind(peer, out),
+            Reply::Founded => self.rejoin = None,
+            Reply::Footing { peer, question } => self.tell_footing(peer, question, out),
+            Reply::Reminded { peer, question } => self.remind(peer, question, out),
             Reply::PullMore { peer } => self.pull_gossip(peer, out),
             // Overtaken: what was asked in an older volume epoch must not be answered with a chain of a newer one.
             Reply::Sealed { .. } | Reply::Installed { .. } | Reply::Acknowledge { .. } => {}
@@ -205,6 +207,9 @@ impl<P: Payload> Segment<P> {
     /// Tells the writer how far the chain is complete and durable (R-WRITE-2, R-WRITE-3). Not once a newer
     /// candidate has the promise: what it sealed must not grow (R-FENCE-1).
     pub(super) fn acknowledge(&mut self, to: Party, out: &mut Out<P>) {
+        if self.install.volume_epoch == VolumeEpoch::NONE {
+            return; // there is no writer yet
+        }
         let fenced = self.install.volume_epoch < self.promised;
         if fenced && !self.config.defects.has(Defect::NoFence) {
             return;

@@ -7,7 +7,8 @@ use super::asking::{Heard, ask_all};
 use auriga_net::admin::{AdminError, AdminReply, AdminRequest, ask};
 use auriga_protocol::identity::{Unmade, plan_creation};
 use auriga_protocol::quorum::MemberSet;
-use auriga_protocol::{MemberId, SegmentId, VolumeId};
+use auriga_protocol::segment::SegmentStatus;
+use auriga_protocol::{MemberId, PgId, SegmentId, VolumeId};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,15 @@ pub enum CreateError {
         /// Why.
         error: AdminError,
     },
+    /// The segments are there, and have not all found each other.
+    #[error(
+        "the volume was made, and does not work yet: {segment} waits for the others, all of which must be up and reach each \
+         other once. They go on by themselves"
+    )]
+    NotFounded {
+        /// One that waits.
+        segment: SegmentId,
+    },
     /// A node refused.
     #[error("the node of {segment} refused: {reason}")]
     Refused {
@@ -76,6 +86,9 @@ pub async fn create_volume(config: &VolumeConfig, deadline: Instant) -> Result<V
             create_segment(config, SegmentId { volume, pg, member }, deadline).await?;
         }
     }
+    for member in membership.quorum.members().iter() {
+        until_founded(config, volume, member, deadline).await?;
+    }
     Ok(volume)
 }
 
@@ -94,6 +107,30 @@ pub(super) fn held_by(config: &VolumeConfig, volumes: &BTreeMap<VolumeId, Member
         format!("{} of its copies ({volume}) at {}", addresses.len(), addresses.join(", "))
     };
     volumes.iter().map(line).collect::<Vec<_>>().join("; ")
+}
+
+/// Waits until each segment of a member counts (R-REJOIN-7).
+async fn until_founded(
+    config: &VolumeConfig,
+    volume: VolumeId,
+    member: MemberId,
+    deadline: Instant,
+) -> Result<(), CreateError> {
+    loop {
+        let answer = ask(config.members[&member], config.cluster, &AdminRequest::Status, PATIENCE).await;
+        let waiting = match &answer {
+            Ok(AdminReply::Status(status)) => {
+                let waits = |(id, status): &&(SegmentId, SegmentStatus)| id.volume == volume && status.rejoining;
+                status.segments.iter().find(waits).map(|(id, _)| *id)
+            }
+            _ => Some(SegmentId { volume, pg: PgId(0), member }),
+        };
+        let Some(segment) = waiting else { return Ok(()) };
+        if Instant::now() >= deadline {
+            return Err(CreateError::NotFounded { segment });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn create_segment(config: &VolumeConfig, segment: SegmentId, deadline: Instant) -> Result<(), CreateError> {
