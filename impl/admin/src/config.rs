@@ -29,7 +29,7 @@ pub struct StorageConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<PathBuf>,
     /// Records every input of the state machines beside the trace, to be run again by `auriga-conformance trace`, up to
-    /// so many MiB for all recordings there; none where absent.
+    /// this many MiB for all recordings there; none where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_inputs_mib: Option<u64>,
 }
@@ -49,7 +49,7 @@ pub struct InstanceConfig {
     pub name: String,
     /// The volume's number.
     pub volume: u64,
-    /// The volume's identity, as `create-volume` tells it: where it is given, no other volume of that number is opened.
+    /// The volume's identity, as `create-volume` prints it: where given, no other volume of that number is opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// Protection groups of the volume; fixed when it is created.
@@ -59,7 +59,7 @@ pub struct InstanceConfig {
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation_limit: Option<u64>,
-    /// Local directory: mount point, sockets, logs. Nothing in it is needed.
+    /// Local directory: mount point, sockets, logs. It can be lost.
     pub directory: PathBuf,
     /// Address that PostgreSQL listens on.
     pub listen: IpAddr,

@@ -7,7 +7,7 @@ use std::io;
 /// exists: they inherit the mask, so that the signals reach this one only. (Children get an empty mask again.)
 ///
 /// # Errors
-/// The system's.
+/// Returns the operating system's error.
 pub fn on_stop(mut stop: impl FnMut() + Send + 'static) -> io::Result<()> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     signals.thread_block()?;

@@ -1,6 +1,6 @@
 //! The instance's admin port: one line of JSON asks, one line answers.
 //!
-//! No authentication, as it tells nothing secret and can do no harm beyond a cold cache: keep it on a private address.
+//! No authentication, as it shows nothing secret and can do no harm beyond a cold cache: keep it on a private address.
 
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -1,6 +1,6 @@
 //! A compute node: a mounted volume with stock PostgreSQL on it.
 //!
-//! An instance opens a volume (recovering it with a higher volume epoch, which fences whoever wrote it before), mounts
+//! An instance opens a volume (recovering it with a higher volume epoch, which fences the writer before it), mounts
 //! it, creates or finds the database cluster there, and keeps `postgres` running on the mount until it is stopped or
 //! fenced itself.
 //!

@@ -44,7 +44,7 @@ pub struct NodeConfig {
     pub volume: VolumeConfig,
     /// The volume's identity, where it is known: no other is opened.
     pub identity: Option<VolumeId>,
-    /// Local directory: mount point, sockets, logs. Nothing in it is needed.
+    /// Local directory: mount point, sockets, logs. It can be lost.
     pub directory: PathBuf,
     /// Address that PostgreSQL listens on.
     pub listen: IpAddr,
@@ -118,7 +118,7 @@ pub enum NodeError {
     /// No PostgreSQL.
     #[error(transparent)]
     Find(#[from] find::FindError),
-    /// Nobody to run it as.
+    /// There is no user to run it as.
     #[error(transparent)]
     User(#[from] UserError),
     /// The volume can't be opened.

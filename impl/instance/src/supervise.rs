@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A postmaster restarts after the crash of one of its backends by itself. What is handled here is the end of the
-//! postmaster. It never retries for ever: a server that will not stay up is reported, and the instance ends.
+//! postmaster. It does not retry without end: a server that will not stay up is reported, and the instance ends.
 
 use crate::health::{Health, Phase};
 use crate::postgres::server::{Server, ServerSpec, Stop};
@@ -38,7 +38,7 @@ pub enum Event {
     Stop,
 }
 
-/// Where events come in. Bounded: there are few, and a full queue means that nobody listens any more.
+/// Where events come in. Bounded: there are few, and a full queue means that no thread listens any more.
 pub fn events() -> (SyncSender<Event>, Receiver<Event>) {
     sync_channel(64)
 }

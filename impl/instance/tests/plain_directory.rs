@@ -76,7 +76,7 @@ fn postmaster(spec: &ServerSpec) -> Pid {
     Pid::from_raw(children.last().unwrap())
 }
 
-/// Stops the supervisor when a test fails, or the scope would wait for it for ever.
+/// Stops the supervisor when a test fails, or the scope would wait for it indefinitely.
 struct StopOnDrop(SyncSender<Event>);
 
 impl Drop for StopOnDrop {
@@ -154,7 +154,7 @@ fn a_fenced_instance_stops_postgres_at_once_and_tells_its_clients() {
         assert!(told.contains("terminating connection"), "{told}");
         assert_eq!(health.report().phase, Phase::Fenced);
     });
-    assert!(sql(&spec, "select 1").is_err(), "nobody answers any more");
+    assert!(sql(&spec, "select 1").is_err(), "no server answers any more");
 }
 
 #[test]

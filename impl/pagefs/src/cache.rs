@@ -2,7 +2,7 @@
 //!
 //! A page that was changed by a record above VDL is *pinned*: storage answers reads as of VDL, so the cache has the only
 //! copy that is new enough (17 §4.2.3 keeps such pages for the same reason). Pinned pages are never evicted; when VDL has
-//! passed them they become evictable, least recently used first. The cache itself never waits: whoever is about to
+//! passed them they become evictable, least recently used first. The cache itself never waits: a caller that will
 //! change pages asks [`Cache::has_room_for`] first.
 //!
 //! A page that is being read from storage is *fetched* once, however many ask. When it is changed or discarded
@@ -78,7 +78,7 @@ struct Fetching {
 pub(crate) enum Fetch {
     /// The page is there: call the waiter.
     Hit(PageImage, Fetched),
-    /// Someone reads it already; the waiter will be called.
+    /// It is being read already; the waiter will be called.
     Joined,
     /// Read it from storage, then call [`Cache::fetched`].
     Begin,
@@ -142,7 +142,7 @@ impl Cache {
         found
     }
 
-    /// Whether the page is here, as far as that matters to whoever would read it ahead: it counts for nothing.
+    /// Whether the page is here, as far as that matters to read-ahead. Does not count as a look-up.
     pub fn contains(&self, page: PageId) -> bool {
         let shard = self.shard(page);
         shard.pinned.contains_key(&page) || shard.clean.contains(&page)

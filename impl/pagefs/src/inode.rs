@@ -4,7 +4,7 @@
 //!
 //! 1. [`Inode::order`] is held from the decision to change an inode until the change is submitted and visible. So the
 //!    log has the changes of one inode in the order in which the cache and everyone else saw them. Submitting may wait
-//!    for storage, so whoever only looks never takes this lock.
+//!    for storage, so a thread that only looks never takes this lock.
 //! 2. [`Inode::view`] is what `getattr` and `read` look at: locked for a copy, never while waiting.
 //! 3. [`Inode::zeroes`] knows which blocks are zero although storage may not know it yet.
 
@@ -39,7 +39,7 @@ pub(crate) struct View {
     pub record: InodeRecord,
     /// Open handles.
     pub opens: u64,
-    /// Its slot has been given back: nobody may open it any more.
+    /// Its slot has been given back: it may not be opened any more.
     pub gone: bool,
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Most ranges an inode remembers; at the limit, whoever adds one waits until the last is durable.
+/// Most ranges an inode remembers; at the limit, a thread that adds one waits until the last is durable.
 pub(crate) const ZERO_RANGES_MAX: usize = 32;
 
 /// Blocks of a file that are zero unless they are cached, whatever storage would answer.

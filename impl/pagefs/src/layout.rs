@@ -2,7 +2,7 @@
 //!
 //! Inode 0 is the table: block 0 is the superblock, the blocks after it hold inode slots. A directory's entries are
 //! slots in the pages of its own inode. Slots have a fixed place, and a change of one is a delta that touches no byte
-//! outside of it. So changes of neighbouring slots commute, and nobody has to lock a page of them.
+//! outside of it. So changes of neighbouring slots commute, and no lock on a page of them is needed.
 //!
 //! This module only encodes and decodes. What the fields mean to running operations is in [`crate::inode`].
 
@@ -46,7 +46,7 @@ pub enum Malformed {
     /// An inode slot with an impossible field.
     #[error("inode slot {slot}: {what}")]
     Slot {
-        /// Which.
+        /// The page.
         slot: u64,
         /// What is wrong.
         what: &'static str,

@@ -161,7 +161,7 @@ fn config(options: &MountOptions) -> Config {
 /// Gives the calling thread a mount namespace of its own, for it and the threads and processes that it starts from
 /// now on. Best called first thing in `main`, so that the whole program is in it.
 ///
-/// Whoever is not root gets a user namespace with it, in which mounting is allowed; there, too, the user has the
+/// An ordinary user gets a user namespace with it, in which mounting is allowed; there, too, the user has the
 /// number that it has outside. That works only while the process has no other thread.
 ///
 /// # Errors
@@ -180,7 +180,7 @@ pub fn enter_private_namespace() -> io::Result<()> {
     Ok(mount(None::<&str>, "/", None::<&str>, everything, None::<&str>)?)
 }
 
-/// Detaches what is mounted at `path` when nobody serves it any more.
+/// Detaches what is mounted at `path` when no process serves it any more.
 fn detach_dead_mount(path: &Path) -> io::Result<()> {
     match std::fs::metadata(path) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED)) => {

@@ -27,7 +27,7 @@ pub(crate) struct ReadAhead {
 /// One reader.
 #[derive(Clone, Copy, Default)]
 struct Stream {
-    /// Where it would go on; zero: nobody.
+    /// Where it would go on; zero: no reader.
     next: u64,
     /// Everything below was read, or asked for.
     asked: u64,
@@ -37,7 +37,7 @@ struct Stream {
 }
 
 impl ReadAhead {
-    /// Somebody reads `wanted`. Answers what to fetch besides, at most `most` blocks.
+    /// Notes that `wanted` is read. Returns what to fetch besides, at most `most` blocks.
     pub fn read(&mut self, wanted: &Range<u64>, most: u64) -> Range<u64> {
         self.reads += 1;
         let goes_on =

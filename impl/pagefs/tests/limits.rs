@@ -305,8 +305,8 @@ impl Volume for Watched {
     }
 }
 
-/// Whoever goes through a file from front to back, reading or writing, finds the pages ahead on their way: each is asked
-/// for once, and none that does not exist. Whoever jumps about costs no page more than it reads.
+/// A process that goes through a file from front to back, reading or writing, finds the pages ahead on their way: each
+/// is asked for once, and none that does not exist. One that jumps about costs no page more than it reads.
 #[test]
 fn a_sequence_is_read_ahead_once_and_anything_else_is_not() {
     const PAGES: usize = 300;

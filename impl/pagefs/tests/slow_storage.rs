@@ -1,5 +1,5 @@
 //! One file on storage that takes its time: reads that are under way while what they read is changed, made durable and
-//! put out of the cache, and readers who join them. Whoever reads sees what the file held at some moment of the read.
+//! put out of the cache, and readers who join them. A reader sees what the file held at some moment of the read.
 
 use auriga_page::Delta;
 use auriga_pagefs::defect::{Defect, Defects};
@@ -72,7 +72,7 @@ enum Op {
     Truncate(u64),
     /// Makes some bytes zero.
     Punch { at: u64, length: u64 },
-    /// Reads, while nobody waits.
+    /// Reads, without waiting.
     Begin { at: u64, length: u64 },
     /// Reads, and waits.
     Read { at: u64, length: u64 },
@@ -98,7 +98,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A read that nobody waits for yet.
+/// A read that is not waited for yet.
 struct Begun {
     answer: Receiver<Result<Vec<u8>, FsError>>,
     /// What it may see: what was there when it began, and after each change since.
@@ -155,7 +155,7 @@ impl Pair {
     fn begin(&mut self, at: u64, length: u64) {
         let (sender, answer) = channel();
         self.fs.read(self.ino, at, length as u32, move |result| {
-            // Whoever began it may have gone.
+            // The reader that began it may have gone.
             let _ = sender.send(result.map(|read| read.with(<[u8]>::to_vec)));
         });
         let possible = vec![self.bytes.clone()];

@@ -111,7 +111,7 @@ defects! {
     HandedOnTwice = "handed-on-twice", "R-GLOBAL-3";
     /// A switchover is undone without the target's promise not to complete it.
     UndoWithoutRenounce = "undo-without-renounce", "R-GLOBAL-8";
-    /// A returning region drops its suffix and tells nobody.
+    /// A returning region drops its suffix without naming it.
     LostSuffixNotCounted = "lost-suffix-not-counted", "R-GLOBAL-4";
     /// A returning region keeps its suffix in its log.
     RejoinWithoutTruncation = "rejoin-without-truncation", "R-GLOBAL-5";

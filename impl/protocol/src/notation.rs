@@ -120,7 +120,7 @@ fn bases<P: Payload>(pages: &[BasePage<P>]) -> String {
     if pages.is_empty() { "-".into() } else { pages.iter().map(base).collect::<Vec<_>>().join(" ") }
 }
 
-/// A refusal with what it tells.
+/// Formats a refusal with what it carries.
 pub fn refusal(refusal: &Refusal) -> String {
     match refusal {
         Refusal::StaleVolumeEpoch { current } => format!("StaleVolumeEpoch current={current}"),

@@ -106,7 +106,7 @@ pub async fn gather(place: &Where) -> std::io::Result<Report> {
     Ok(report)
 }
 
-/// Without a demo to ask, whoever is configured is taken to be up, and shown as silent when it doesn't answer.
+/// Returns every configured member as up: without a demo to ask, one that doesn't answer is shown as silent.
 fn members_of(config: &InstanceConfig) -> Vec<Described> {
     let storage = config.storage.iter().map(|s| Described {
         name: s.name.clone(),

@@ -27,7 +27,7 @@ pub enum UserError {
     /// PostgreSQL won't.
     #[error("PostgreSQL refuses to run as root: name another user")]
     Root,
-    /// Only root may become someone else.
+    /// Only root may become another user.
     #[error("only root can run PostgreSQL as another user ({wanted:?}); this process is {is:?}")]
     NotRoot {
         /// Whom the configuration names.
@@ -76,7 +76,7 @@ impl RunAs {
     /// Gives a file or directory to this user.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the operating system's error.
     pub fn own(&self, path: &Path) -> std::io::Result<()> {
         if self.switch {
             nix::unistd::chown(path, Some(self.uid), Some(self.gid))?;

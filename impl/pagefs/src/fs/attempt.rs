@@ -147,7 +147,7 @@ impl PageFs {
     fn begin_fetch(&self, inode: &Inode, block: u64, done: FetchDone) -> Option<PageId> {
         let page = PageId { inode: inode.ino, block };
         let done: Fetched = Box::new(move |result| done(result.map_err(FsError::Volume)));
-        // While this lock is held nobody can zero the block: so either it is known to be zero, or whoever zeroes it
+        // While this lock is held no thread can zero the block: so either it is known to be zero, or its zeroing
         // finds this fetch and outdates it.
         let zeroes = inode.lock_zeroes();
         if zeroes.covers(block, || self.volume.vdl()) {

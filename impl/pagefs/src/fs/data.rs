@@ -95,7 +95,7 @@ impl PageFs {
         self.fetch_all(&inode, fetches);
     }
 
-    /// What to fetch besides `wanted`, for whom nobody waits yet.
+    /// Returns what to fetch besides `wanted`, for which no reader waits yet.
     fn read_ahead_of(&self, inode: &Inode, wanted: &Range<u64>) -> Vec<(u64, FetchDone)> {
         let most = (self.options.cache_bytes / READ_AHEAD_SHARE / PAGE_SIZE) as u64;
         let ahead = lock(&inode.read_ahead).read(wanted, most);
@@ -249,7 +249,7 @@ impl PageFs {
     /// lseek(2) for `SEEK_DATA` and `SEEK_HOLE`: a file is data throughout, with a hole at its end.
     ///
     /// # Errors
-    /// [`FsError::NoSuchRange`] at or behind the end of the file, [`FsError::Invalid`] for any other `whence`.
+    /// [`FsError::NoSuchRange`] at or past the end of the file, [`FsError::Invalid`] for any other `whence`.
     pub fn seek(&self, ino: u64, offset: i64, whence: i32) -> Result<i64, FsError> {
         let size = self.attributes(ino)?.size as i64;
         match whence {

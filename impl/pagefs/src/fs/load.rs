@@ -50,7 +50,7 @@ pub enum LoadError {
 pub fn mkfs(volume: &dyn Volume, uid: u32, gid: u32, deadline: Duration) -> Result<(), LoadError> {
     let until = Instant::now() + deadline;
     let superblock_page = read_pages(volume, std::iter::once(PageId { inode: TABLE, block: 0 }), until)?;
-    // Whatever was ever durable on the volume is somebody's: a page that reads as zeros is no proof that it is empty.
+    // Whatever was ever durable on the volume may be needed: a page that reads as zeros is no proof that it is empty.
     if volume.vdl() > Lsn::ZERO || superblock_page.iter().any(|page| !page.is_zero()) {
         return Err(LoadError::NotEmpty);
     }

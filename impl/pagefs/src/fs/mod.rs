@@ -63,7 +63,7 @@ pub struct FsOptions {
     pub read_only: bool,
     /// Threads for what waits. At least 1.
     pub workers: usize,
-    /// Above so many records that are not durable, changes are made by the workers, so that back-pressure does not
+    /// Above this many records that are not durable, changes are made by the workers, so that back-pressure does not
     /// stop the threads that answer reads.
     pub inline_lag_max: u64,
     /// Planted defects. None, but in tests.

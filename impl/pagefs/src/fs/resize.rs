@@ -25,7 +25,7 @@ const PAGE: u64 = PAGE_SIZE as u64;
 
 /// Most blocks zeroed by one mini-transaction that gives space back in the background.
 const TRIM_STEP: u64 = 256;
-/// Most blocks zeroed by one mini-transaction that somebody waits for: up to 32 MiB are zeroed atomically.
+/// Most blocks zeroed by one mini-transaction that a caller waits for: up to 32 MiB are zeroed atomically.
 const ZERO_STEP: u64 = 4096;
 /// A truncation that loses no more blocks than this zeroes them at once.
 const TRIM_AT_ONCE: u64 = 64;
@@ -162,7 +162,7 @@ impl PageFs {
         Ok(lsn)
     }
 
-    /// Makes `start..end` zero. With `keep`, the size stays, and bytes behind the end of the file are none's business.
+    /// Makes `start..end` zero. With `keep`, the size stays, and bytes past the end of the file are unspecified.
     fn try_zero(self: &Arc<Self>, inode: &Arc<Inode>, start: u64, end: u64, keep: bool) -> Result<Attempt, FsError> {
         self.check_writable()?;
         let mut order = inode.lock_order();
@@ -271,7 +271,7 @@ impl PageFs {
         Ok(())
     }
 
-    /// Zeroes some of what a truncation left; answers whether there is more.
+    /// Zeroes some of what a truncation left; returns whether there is more.
     fn trim_step(&self, inode: &Inode, order: &mut InodeRecord) -> Result<bool, FsError> {
         let (low, high) = (blocks(order.size), order.trim_end);
         if high <= low {
@@ -361,7 +361,7 @@ impl PageFs {
         Ok(false)
     }
 
-    /// Whether the inode is (still) an orphan that nobody has open. `for_good`: from now on nobody can open it.
+    /// Whether the inode is (still) an orphan that no process has open. `for_good`: from now on it can't be opened.
     fn retire(&self, inode: &Inode, for_good: bool) -> bool {
         let mut view = inode.lock_view();
         if view.opens > 0 || view.record.nlink > 0 || view.gone {

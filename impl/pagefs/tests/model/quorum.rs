@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 
 /// Every mount's name on the network.
 const MOUNT: &str = "mount";
-/// A case here costs as much as so many on a volume in memory.
+/// A case here costs as much as this many on a volume in memory.
 const COST: u32 = 16;
 
 /// One mount: what it does, and how it ends.
@@ -54,7 +54,7 @@ impl Nodes {
         Nodes { runtime, cluster, volumes: Cell::new(100) }
     }
 
-    /// A volume that nobody has used, with an empty file system.
+    /// A new volume with an empty file system.
     fn new_volume(&self) -> VolumeConfig {
         self.volumes.set(self.volumes.get() + 1);
         let volume = VolumeId(self.volumes.get());

@@ -242,7 +242,7 @@ fn a_dead_mount_is_detached_and_mounted_again() {
     child.kill().expect("killed");
     child.wait().expect("ended");
     assert!(mounted, "the child mounts");
-    let dead = fs::metadata(directory.path()).expect_err("nobody serves it");
+    let dead = fs::metadata(directory.path()).expect_err("no process serves it");
     assert_eq!(dead.raw_os_error(), Some(libc::ENOTCONN));
     let volume = volume(Duration::ZERO);
     let again = mount_at(&volume, directory.path());

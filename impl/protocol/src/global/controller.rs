@@ -298,7 +298,7 @@ impl<R: Clone + Debug> GlobalController<R> {
         }
     }
 
-    /// Somebody knows a higher epoch, or another primary: try again with what was learnt.
+    /// Begins again with what was learnt: a region knows a higher epoch, or another primary.
     fn on_overtaken(&mut self, job: Job, known: GlobalEpoch, tip: Branch, out: &mut Out<R>) {
         self.known = self.known.max(known);
         if tip.global_epoch == job.asked() {

@@ -53,7 +53,7 @@ pub struct ShippedRecord<R> {
 pub struct Handover {
     /// The successor's global epoch.
     pub to: GlobalEpoch,
-    /// The successor. For a fence that came by hearsay, the region's own number: nobody may claim it.
+    /// The successor. For a fence that came by hearsay, the region's own number, which no other region may claim.
     pub target: RegionId,
     /// Whether this is a switchover's: then `target` is the only region that may go on, exactly after `final_lsn`.
     pub planned: bool,
@@ -144,7 +144,7 @@ pub enum GlobalMessage<R> {
     },
     /// The promise is durable.
     Renounced {
-        /// Which.
+        /// The new lower bound, as it was asked for.
         global_epoch: GlobalEpoch,
     },
     /// "Become primary."
@@ -159,7 +159,7 @@ pub enum GlobalMessage<R> {
         /// The branch that it began.
         branch: Branch,
     },
-    /// Part of the primary's log, all of it durable there. May be without records: then it tells the lineage.
+    /// Part of the primary's log, all of it durable there. May be without records: then it carries the lineage only.
     Ship {
         /// The log's lineage.
         lineage: Lineage,
@@ -179,7 +179,7 @@ pub enum GlobalMessage<R> {
     Refused {
         /// The request's global epoch.
         global_epoch: GlobalEpoch,
-        /// Why.
+        /// The reason, with what the sender must learn.
         refusal: GlobalRefusal,
     },
 }

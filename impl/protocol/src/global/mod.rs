@@ -10,7 +10,7 @@
 //!   suffix*: named and counted, and kept as a snapshot when that region comes back and rejoins as a secondary.
 //!
 //! **Who may acknowledge.** A region acknowledges commits under a *grant*: a durable record in its own log that it was
-//! promoted in a global epoch. A grant ends by a durable fence, never by a clock. An old primary that nobody can reach
+//! promoted in a global epoch. A grant ends by a durable fence, never by a clock. An old primary that can't be reached
 //! keeps its grant, and what it goes on to acknowledge belongs to another [`Lineage`]: decision 0030 says what is
 //! guaranteed then, and what isn't.
 //!

@@ -31,16 +31,16 @@ impl fmt::Display for LostSuffix {
 pub enum GlobalNote {
     /// A commit was acknowledged to the region's users.
     Committed {
-        /// Where.
+        /// The region.
         region: RegionId,
         /// Under which grant.
         global_epoch: GlobalEpoch,
-        /// Which.
+        /// The commit's position.
         lsn: Lsn,
     },
     /// A primary's fence was reported as durable.
     Fenced {
-        /// Where.
+        /// The region.
         region: RegionId,
         /// The grant that ended.
         global_epoch: GlobalEpoch,
@@ -58,7 +58,7 @@ pub enum GlobalNote {
     },
     /// A secondary's log is durable this far.
     Arrived {
-        /// Where.
+        /// The region.
         region: RegionId,
         /// The branch at the end of its log.
         global_epoch: GlobalEpoch,
@@ -67,7 +67,7 @@ pub enum GlobalNote {
     },
     /// A region took over a newer lineage, durably.
     Adopted {
-        /// Where.
+        /// The region.
         region: RegionId,
         /// The branch at the end of the new lineage.
         global_epoch: GlobalEpoch,

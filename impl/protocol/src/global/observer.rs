@@ -162,7 +162,7 @@ impl GlobalObserver {
 
     fn on_arrived(&self, region: RegionId, epoch: GlobalEpoch, through: Lsn) -> Verdict {
         let known = self.promotions.contains_key(&epoch);
-        require(known, "R-GLOBAL-9", || format!("{region} has {through} of {epoch}, which nobody began"))
+        require(known, "R-GLOBAL-9", || format!("{region} has {through} of {epoch}, which no region began"))
     }
 
     fn on_adopted(&self, region: RegionId, epoch: GlobalEpoch, kept: Lsn, lost: Option<LostSuffix>) -> Verdict {

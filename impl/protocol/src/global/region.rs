@@ -108,11 +108,11 @@ pub enum RegionTask {
 /// How a task ended.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RegionOutcome<R> {
-    /// As asked.
+    /// The region that the records go to.
     pub to: RegionId,
-    /// As asked.
+    /// The global epoch that they are shipped in.
     pub global_epoch: GlobalEpoch,
-    /// As asked.
+    /// The records follow this LSN.
     pub above: Lsn,
     /// Ascending.
     pub records: Vec<ShippedRecord<R>>,

@@ -46,7 +46,7 @@ impl<R: Clone + Debug> Region<R> {
         }
     }
 
-    /// R-GLOBAL-9: takes the stream of its log's last branch or of a newer one, from that branch's primary and nobody else.
+    /// R-GLOBAL-9: takes the stream of its log's last branch or of a newer one, from that branch's primary only.
     pub(super) fn on_ship(
         &mut self,
         from: GlobalParty,

@@ -43,7 +43,7 @@ impl<R: Clone + Debug> Region<R> {
         self.fence(Some(from), Handover { to, target, planned, final_lsn: self.last }, out);
     }
 
-    /// A region that hears of a higher global epoch from another acknowledges nothing more (R-GLOBAL-2).
+    /// Fences a region that learns of a higher global epoch from another: it acknowledges nothing more (R-GLOBAL-2).
     pub(super) fn on_hearsay(&mut self, known: GlobalEpoch, out: &mut Out<R>) {
         let superseded = known > self.known() && self.role() == RegionRole::Primary;
         if superseded && self.turn.is_none() {

@@ -128,7 +128,7 @@ pub fn admits(own: MembershipEpoch, writers: MembershipEpoch, defects: Defects) 
 /// membership that it has (R-MEMBER-6). `None`: too few have answered.
 ///
 /// Each step was made durable on a write quorum of the quorum set before it, so a read quorum of any set that was ever in
-/// force meets it or a later one: whoever follows the highest that it hears ends at the one in force.
+/// force meets it or a later one: a reader that follows the highest among the answers ends at the one in force.
 pub fn in_force(known: &Membership, present: &[(MemberId, Membership)]) -> Option<Membership> {
     let asked: MemberSet = present.iter().map(|(member, _)| *member).collect();
     let heard = present.iter().map(|(_, membership)| membership);

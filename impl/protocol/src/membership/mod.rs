@@ -13,7 +13,7 @@
 //! change is not on DEG: so a new member is read only after the change, and the change waits until it is hydrated.
 //!
 //! [`Changer`] takes a group from one arrangement to the next. Each step is a new membership epoch, and counts only once
-//! it is durable on a write quorum of the old *and* of the new quorum set: so whoever reads by the old one meets the new
+//! it is durable on a write quorum of the old *and* of the new quorum set: so a read by the old one meets the new
 //! one. Until the last step a replacement can be taken back.
 //!
 //! **What is never here.** Choosing whom to replace; copying data (that is the segments', see `segment/hydrate.rs`).

@@ -32,7 +32,7 @@ pub enum Operation {
 pub enum ControllerEntry {
     /// The epoch is used for this, and nothing else.
     Intent {
-        /// What.
+        /// The operation that the epoch is used for.
         operation: Operation,
         /// In which epoch.
         global_epoch: GlobalEpoch,
