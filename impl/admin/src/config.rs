@@ -110,6 +110,13 @@ pub struct PostgresConfig {
     /// which is refused on any address that is not loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
+    /// The locale of a new database cluster: a name that the system knows, such as `C` or `en_US.UTF-8`, or `icu:` and
+    /// one of ICU's, such as `icu:de-DE`. The environment's where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<String>,
+    /// File that PostgreSQL's log is appended to; `postgres.log` in the instance's directory where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<PathBuf>,
     /// Any of PostgreSQL's settings, such as `shared_buffers = "1GB"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,

@@ -5,10 +5,12 @@
 //! **What it never does.** It decides nothing that safety rests on: the processes that it asks may refuse.
 //!
 //! **Where to go next.** [`config`] (the TOML files), [`storage`] (questions to storage processes), [`instance`]
-//! (questions to instances), [`postgres`] (connections to the database), [`member`] (how a member is shown).
+//! (questions to instances), [`postgres`] (connections to the database), [`member`] (how a member is shown),
+//! [`terminal`] (how wide what is shown may be).
 
 pub mod config;
 pub mod instance;
 pub mod member;
 pub mod postgres;
 pub mod storage;
+pub mod terminal;

@@ -42,4 +42,7 @@ pub struct Described {
     pub pid: Option<u32>,
     /// The state of its process.
     pub state: State,
+    /// The faults that were injected and are in force, for a person.
+    #[serde(default)]
+    pub faults: Vec<String>,
 }

@@ -25,6 +25,7 @@ use std::path::Path;
 const FRAME_MAX: usize = 1 << 30;
 
 /// One frame of a recording.
+#[expect(clippy::large_enum_variant, reason = "a frame is a step on the way to or from a file: none is kept")]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Frame {
     /// The first: whose recording it is, by the name in its trace lines.

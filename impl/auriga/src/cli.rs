@@ -67,6 +67,8 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    #[command(hide = true)]
+    OnMount { job: String },
 }
 
 /// Does what the command line says.
@@ -82,8 +84,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
                 Some(path) => Where::Config(Box::new(config::read(&path)?)),
                 None => demo(dir)?,
             };
-            status::run(&place, watch, json)?;
-            Ok(ExitCode::SUCCESS)
+            Ok(verdict(status::run(&place, watch, json)?))
         }
         Command::Storage { config } => roles::storage(&config::read(&config)?, &config),
         Command::SetAside { config } => set_aside::run(&config::read(&config)?),
@@ -98,7 +99,12 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
             );
             Ok(ExitCode::SUCCESS)
         }
+        Command::OnMount { job } => Ok(roles::on_mount(&job)?),
     }
+}
+
+fn verdict(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[cfg(feature = "rehearsal")]
@@ -111,11 +117,18 @@ fn demo(_: Option<PathBuf>) -> Result<Where, Failure> {
     Err("this program was built without the demo: name a cluster's instance with --config".into())
 }
 
-/// Receives one message for each signal that asks us to stop.
+/// Receives one message for the first signal that asks this program to stop. The second one ends the program at once,
+/// whatever it waits for: the kernel then ends its processes, and the janitor clears up.
 #[cfg(feature = "rehearsal")]
 fn stop_asked() -> std::io::Result<Receiver<()>> {
     let (sender, receiver) = sync_channel(4);
+    let mut asked = false;
     signals::on_stop(move || {
+        if asked {
+            eprintln!("asked to stop again: ending at once");
+            std::process::exit(auriga_rehearsal::cli::INTERRUPTED.into());
+        }
+        asked = true;
         let _ = sender.try_send(());
     })?;
     Ok(receiver)

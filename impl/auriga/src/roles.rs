@@ -6,6 +6,7 @@ use auriga_admin::config::{InstanceConfig, StorageConfig};
 use auriga_admin::storage::{cluster_id, identity_of, volume_config};
 use auriga_audit::trace::Trace;
 use auriga_instance::node::{self, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
+use auriga_instance::on_mount::{self, Helper};
 use auriga_instance::supervise::{Ended, Event, events};
 use auriga_net::listener::ListenLimits;
 use auriga_pagefs::enter_private_namespace;
@@ -161,6 +162,9 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
         user: config.postgres.user,
         password_file: config.postgres.password_file,
         settings: config.postgres.settings.into_iter().collect(),
+        locale: config.postgres.locale,
+        log: config.postgres.log,
+        helper: Helper::this_program(&["on-mount"]),
         cache_bytes: config.mount.cache_mib << 20,
         deadline: Duration::from_secs(config.mount.deadline_s),
     };
@@ -169,6 +173,15 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
         Ended::Fenced(_) => ExitCode::from(EXIT_FENCED),
         Ended::GaveUp => ExitCode::from(EXIT_GAVE_UP),
     })
+}
+
+/// Runs a helper of an instance.
+///
+/// # Errors
+/// `job` is none.
+pub fn on_mount(job: &str) -> std::io::Result<ExitCode> {
+    log_to_stderr();
+    on_mount::run(job)
 }
 
 fn trace(name: &str, file: Option<&Path>, inputs_mib: Option<u64>) -> std::io::Result<Trace> {

@@ -31,6 +31,9 @@ pub struct HealthReport {
     pub since_ms: u64,
     /// Times that the postmaster had to be started again.
     pub restarts: u64,
+    /// How far PostgreSQL's recovery is, in its own words; absent while there is none.
+    #[serde(default)]
+    pub progress: Option<String>,
 }
 
 /// Shared by the supervisor, which writes it, and the admin port, which shows it.
@@ -39,7 +42,7 @@ pub struct Health(Mutex<HealthReport>);
 
 impl Default for Health {
     fn default() -> Self {
-        Health(Mutex::new(HealthReport { phase: Phase::Recovering, since_ms: now_ms(), restarts: 0 }))
+        Health(Mutex::new(HealthReport { phase: Phase::Recovering, since_ms: now_ms(), restarts: 0, progress: None }))
     }
 }
 
@@ -49,6 +52,12 @@ impl Health {
         let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         report.phase = phase;
         report.since_ms = now_ms();
+        report.progress = None;
+    }
+
+    /// PostgreSQL's recovery says this.
+    pub fn set_progress(&self, progress: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).progress = Some(progress);
     }
 
     /// The postmaster has ended and is being started again.
@@ -57,6 +66,7 @@ impl Health {
         report.restarts += 1;
         report.phase = Phase::StartingPostgres;
         report.since_ms = now_ms();
+        report.progress = None;
     }
 
     /// As of now.

@@ -10,6 +10,7 @@
 //! postmaster. It does not retry without end: a server that will not stay up is reported, and the instance ends.
 
 use crate::health::{Health, Phase};
+use crate::postgres::progress::Progress;
 use crate::postgres::server::{Server, ServerSpec, Stop};
 use auriga_protocol::VolumeEpoch;
 use std::io;
@@ -68,8 +69,9 @@ pub fn supervise(
     let receiver = &receiver;
     let mut crashes: Vec<Instant> = Vec::new();
     loop {
+        let progress = Progress::after_now(&spec.log);
         let server = start(spec, health, sender)?;
-        match watch(&server, health, receiver, &fenced) {
+        match watch(&server, progress, health, receiver, &fenced) {
             Watched::Crashed(status) => {
                 // Fencing often shows itself first as a PostgreSQL that panics over a failed fsync.
                 if let Some(by) = fenced() {
@@ -125,6 +127,7 @@ enum Watched {
 
 fn watch(
     server: &Server,
+    mut progress: Progress,
     health: &Health,
     receiver: &Receiver<Event>,
     fenced: &impl Fn() -> Option<VolumeEpoch>,
@@ -138,6 +141,9 @@ fn watch(
             ready = true;
             health.set_phase(Phase::Ready);
             tracing::info!("postgres accepts connections");
+        }
+        if !ready && let Some(text) = progress.look() {
+            health.set_progress(text);
         }
         match receiver.recv_timeout(GLANCE) {
             Ok(Event::Exited(status)) => {

@@ -3,6 +3,7 @@
 //! Where no PostgreSQL is installed, these tests fail with the line that installs it.
 
 use auriga_instance::health::{Health, Phase};
+use auriga_instance::on_mount::Helper;
 use auriga_instance::postgres::cluster::{Authentication, Cluster};
 use auriga_instance::postgres::find;
 use auriga_instance::postgres::server::ServerSpec;
@@ -35,7 +36,7 @@ fn new_cluster(dir: &Path) -> ServerSpec {
     assert_eq!(cluster.major().unwrap(), None, "nothing there yet");
     // What a crash in the middle of an earlier attempt leaves is no obstacle.
     std::fs::create_dir(root.join("pgdata.new")).unwrap();
-    cluster.create(&installation, &user, &Authentication::TrustLoopback).unwrap_or_else(|e| panic!("{e}"));
+    cluster.create(&installation, &user, &Authentication::TrustLoopback, Some("C")).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(cluster.major().unwrap(), Some(installation.major));
     cluster.prepare(&user).unwrap();
     cluster.prepare(&user).unwrap(); // as at every later start
@@ -49,6 +50,7 @@ fn new_cluster(dir: &Path) -> ServerSpec {
         listen: "127.0.0.1".to_owned(),
         port,
         settings: vec![("shared_buffers".to_owned(), "16MB".to_owned())],
+        helper: Helper { program: env!("CARGO_BIN_EXE_on-mount").into(), arguments: Vec::new() },
     }
 }
 
@@ -64,16 +66,15 @@ fn sql(spec: &ServerSpec, statement: &str) -> Result<String, String> {
     }
 }
 
-/// Our child whose command line names this PGDATA. (`postmaster.pid` may hold its number in a PID namespace.)
+/// The postmaster of this PGDATA. (`postmaster.pid` may hold its number in a PID namespace.)
 fn postmaster(spec: &ServerSpec) -> Pid {
-    let children = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+    let program = format!("{}\0-D\0{}\0", spec.installation.bin.join("postgres").display(), spec.data.display());
+    let found = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-        let parent: u32 = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?;
         let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
-        (parent == std::process::id() && line.contains(spec.data.to_str()?)).then_some(pid)
+        line.starts_with(&program).then_some(pid)
     });
-    Pid::from_raw(children.last().unwrap())
+    Pid::from_raw(found.last().unwrap())
 }
 
 /// Stops the supervisor when a test fails, or the scope would wait for it indefinitely.
@@ -86,7 +87,7 @@ impl Drop for StopOnDrop {
 }
 
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -127,6 +128,38 @@ fn postgres_is_started_restarted_after_a_kill_and_stopped_cleanly() {
 }
 
 #[test]
+fn what_a_backend_leaves_behind_ends_nobodys_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = new_cluster(dir.path());
+    let health = Arc::new(Health::default());
+    let (sender, receiver) = events();
+    std::thread::scope(|scope| {
+        let running = scope.spawn({
+            let (spec, health, sender) = (&spec, &health, &sender);
+            move || supervise(spec, health, sender, receiver, || None).unwrap()
+        });
+        let _stop = StopOnDrop(sender.clone());
+        wait_for("readiness", || health.report().phase == Phase::Ready);
+        let innocent = scope.spawn(|| sql(&spec, "select pg_sleep(6), pg_postmaster_start_time() < now()"));
+        // The child outlives the program, and then ends badly.
+        let ended = dir.path().join("ended");
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let leaves = format!(
+            "copy (select 1) to program 'cat >/dev/null; (sleep 1; touch {}; exit 2) & exit 0'",
+            ended.display()
+        );
+        assert_eq!(sql(&spec, &leaves).unwrap(), "");
+        wait_for("the orphan's end", || ended.exists());
+        assert_eq!(innocent.join().unwrap().unwrap(), "|t");
+        assert_eq!(health.report().restarts, 0);
+        sender.send(Event::Stop).unwrap();
+        assert_eq!(running.join().unwrap(), Ended::Stopped);
+    });
+    let log = std::fs::read_to_string(&spec.log).unwrap();
+    assert!(!log.contains("terminating any other active server processes"), "{log}");
+}
+
+#[test]
 fn a_fenced_instance_stops_postgres_at_once_and_tells_its_clients() {
     let dir = tempfile::tempdir().unwrap();
     let spec = new_cluster(dir.path());
@@ -149,7 +182,7 @@ fn a_fenced_instance_stops_postgres_at_once_and_tells_its_clients() {
         let begun = Instant::now();
         fenced.store(true, Ordering::SeqCst);
         assert_eq!(running.join().unwrap(), Ended::Fenced(VolumeEpoch::new(7, WriterId(7))));
-        assert!(begun.elapsed() < Duration::from_secs(6), "took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(25), "took {:?}", begun.elapsed());
         let told = client.join().unwrap().unwrap_err();
         assert!(told.contains("terminating connection"), "{told}");
         assert_eq!(health.report().phase, Phase::Fenced);

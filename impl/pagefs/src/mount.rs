@@ -15,7 +15,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 /// How to mount.
 #[derive(Clone, Debug)]
@@ -31,12 +32,21 @@ pub struct MountOptions {
     pub local: Option<PathBuf>,
     /// Mount in a private mount namespace, entering one on the calling thread: see [`enter_private_namespace`].
     pub private: bool,
+    /// Whether new symbolic links may have absolute targets: such a link leads to what another machine does not have.
+    pub absolute_links: bool,
 }
 
 impl Default for MountOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        MountOptions { fs: FsOptions::default(), threads, allow_other: true, local: None, private: true }
+        MountOptions {
+            fs: FsOptions::default(),
+            threads,
+            allow_other: true,
+            local: None,
+            private: true,
+            absolute_links: true,
+        }
     }
 }
 
@@ -86,7 +96,7 @@ impl Mount {
         detach_dead_mount(path).map_err(failed)?;
         let local = options.local.as_deref().map(Local::new).transpose().map_err(failed)?.map(Arc::new);
         let path = path.canonicalize().map_err(failed)?;
-        let adapter = Adapter::new(Arc::clone(&fs), local);
+        let adapter = Adapter::new(Arc::clone(&fs), local, options.absolute_links);
         let session = Session::new(adapter, &path, &config(options)).and_then(Session::spawn);
         Ok(Mount { fs, session: Some(session.map_err(failed)?), path })
     }
@@ -116,6 +126,24 @@ impl Mount {
             return Ok(());
         }
         self.fs.sync_now(None).map_err(io::Error::other)
+    }
+
+    /// The same, but waits for durability no longer than `limit`: for those who are asked to end, and then end.
+    ///
+    /// # Errors
+    /// As [`Mount::unmount`], or the limit has passed.
+    pub fn unmount_within(mut self, limit: Duration) -> io::Result<()> {
+        self.end()?;
+        if self.fs.is_lost() || self.fs.options().read_only {
+            return Ok(());
+        }
+        let (sender, durable) = mpsc::channel();
+        let fs = self.fs.clone();
+        std::thread::Builder::new().name("last-sync".to_owned()).spawn(move || sender.send(fs.sync_now(None)))?;
+        match durable.recv_timeout(limit) {
+            Ok(synced) => synced.map_err(io::Error::other),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     fn end(&mut self) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! The commands of the demo and of the rehearsals.
 
 use crate::demo::control::{self, Action, Ask, Reply};
-use crate::demo::{Demo, Options, janitor, layout, state};
+use crate::demo::{Demo, DemoError, Options, janitor, layout, state};
 use crate::rehearse::{self, Length, Scenario};
 use crate::{tour, volatile_disk};
 use auriga_admin::config::{self, MountConfig, PostgresConfig};
@@ -11,6 +11,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
+
+/// Exit code of what was interrupted, as shells have it for SIGINT.
+pub const INTERRUPTED: u8 = 130;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -86,7 +89,7 @@ pub struct PlaceArguments {
     #[arg(long, visible_alias = "keep")]
     dir: Option<PathBuf>,
     /// PostgreSQL's port
-    #[arg(long, default_value_t = 5432)]
+    #[arg(long, default_value_t = 5432, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// First three bytes of the loopback addresses: storage is .1 to .6, instances are .11 and on
     #[arg(long, default_value = "127.0.1", value_parser = layout::parse_network)]
@@ -97,6 +100,9 @@ pub struct PlaceArguments {
     /// PostgreSQL's shared_buffers [default: 256MB, or 16MB on a tour, to read past it]
     #[arg(long)]
     shared_buffers: Option<String>,
+    /// Locale of a new database cluster, such as C, en_US.UTF-8 or icu:de-DE [default: the environment's]
+    #[arg(long)]
+    locale: Option<String>,
     /// PostgreSQL's max_connections
     #[arg(long, default_value_t = 100)]
     max_connections: u16,
@@ -139,7 +145,10 @@ pub fn run(command: Command, stop_asked: StopAsked) -> Result<ExitCode, Failure>
             if scenario == Scenario::ByteFlips {
                 options.scrub_journal_s = 1;
             }
-            let demo = Demo::bring_up(options)?;
+            let demo = match Demo::bring_up(options, &stop) {
+                Err(DemoError::Interrupted) => return Ok(interrupted()),
+                demo => demo?,
+            };
             let length = minutes.map_or(Length::Rounds(rounds), Length::minutes);
             let rehearsed = rehearse::run(&demo, scenario, length, seed, lying_disk, &stop);
             judged(&demo, trace, rehearsed)
@@ -155,22 +164,31 @@ fn demo(arguments: DemoArguments, stop_asked: StopAsked) -> Result<ExitCode, Fai
     let stop = stop_asked()?;
     let begun = Instant::now();
     println!("starting six storage processes and PostgreSQL …");
-    if !arguments.tour {
-        Demo::bring_up(arguments.place.options("256MB"))?.stay(&stop);
+    let (tour, trace, seed) = (arguments.tour, arguments.place.traces(), arguments.seed);
+    let demo = match Demo::bring_up(arguments.place.options(if tour { "16MB" } else { "256MB" }), &stop) {
+        Err(DemoError::Interrupted) => return Ok(interrupted()),
+        demo => demo?,
+    };
+    if !tour {
+        demo.stay(&stop);
         return Ok(ExitCode::SUCCESS);
     }
-    let trace = arguments.place.traces();
-    let demo = Demo::bring_up(arguments.place.options("16MB"))?;
     // Ctrl-C ends a tour at once: the kernel ends the processes, and the janitor clears up.
     std::thread::spawn(move || {
         if stop.recv().is_ok() {
             eprintln!("interrupted");
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED.into());
         }
     });
-    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     let toured = tour::run(&demo, begun.elapsed(), seed);
     judged(&demo, trace, toured)
+}
+
+/// A person has stopped it before it was up.
+fn interrupted() -> ExitCode {
+    println!("{}", DemoError::Interrupted);
+    ExitCode::from(INTERRUPTED)
 }
 
 /// Whether a run was clean and its traces, if any, keep the rules. Those of a run that failed say more than its error.
@@ -185,9 +203,14 @@ fn verdict(clean: bool) -> ExitCode {
 
 fn inject(dir: Option<PathBuf>, target: String, action: Action, ms: u32) -> Result<ExitCode, Failure> {
     match control::ask(&find_demo(dir)?, &Ask::Inject { target, action, ms })? {
-        Reply::Done(names) => {
-            println!("done: {}{}", names.join(" "), action.effect(ms));
-            Ok(ExitCode::SUCCESS)
+        Reply::Done(outcome) => {
+            for (name, why) in &outcome.not_done {
+                eprintln!("nothing done to {name}: {why}");
+            }
+            if !outcome.done.is_empty() {
+                println!("done: {}{}", outcome.done.join(" "), action.effect(ms));
+            }
+            Ok(verdict(!outcome.done.is_empty()))
         }
         Reply::Refused(why) => Err(why.into()),
         Reply::Described { .. } => Err("the demo answered something else".into()),
@@ -229,7 +252,7 @@ impl PlaceArguments {
             dir: self.dir,
             network: self.network,
             port: self.port,
-            postgres: PostgresConfig { bin: self.pg_bin, settings, ..PostgresConfig::default() },
+            postgres: PostgresConfig { bin: self.pg_bin, settings, locale: self.locale, ..PostgresConfig::default() },
             mount: MountConfig { cache_mib: self.cache_mib, ..MountConfig::default() },
             trace,
             trace_inputs_mib: self.trace_inputs,

@@ -16,6 +16,7 @@
 pub mod bank;
 pub mod cli;
 pub mod demo;
+mod fuse;
 pub mod process;
 pub mod rehearse;
 pub mod tour;

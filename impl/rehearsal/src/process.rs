@@ -1,5 +1,6 @@
 //! Child processes of a demo: started so that none outlives it, and signalled with everything below them.
 
+use crate::fuse;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::OpenOptions;
@@ -8,6 +9,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+/// How long a process may take to be gone after SIGKILL.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running role of this same program.
 #[derive(Debug)]
@@ -57,15 +61,32 @@ impl Process {
         self.frozen
     }
 
-    /// SIGKILL, and waits until it and everything below it are gone.
+    /// SIGKILL, and waits until it and everything below it are gone, but not for ever: after [`KILL_LIMIT`], what the
+    /// kernel holds for its mounts is ended.
     pub fn kill(&mut self) {
         let below = descendants(self.pid());
+        // A process that is ending shows no mounts any more.
+        let connections = fuse::connections(self.pid());
         let _ = self.child.kill();
-        let _ = self.child.wait();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while below.iter().any(|&pid| is_alive(pid)) && Instant::now() < deadline {
+        let mut gone = self.gone_within(&below, KILL_LIMIT);
+        if !gone {
+            connections.into_iter().for_each(fuse::abort);
+            gone = self.gone_within(&below, KILL_LIMIT);
+        }
+        if !gone {
+            tracing::warn!(pid = self.pid(), "SIGKILL has not ended a process: the kernel holds it");
+        }
+    }
+
+    fn gone_within(&mut self, below: &[i32], limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while self.ended().is_none() || below.iter().any(|&pid| is_alive(pid)) {
+            if Instant::now() >= deadline {
+                return false;
+            }
             std::thread::sleep(Duration::from_millis(2));
         }
+        true
     }
 
     /// SIGKILL, without waiting; to be followed by [`Process::kill`].
@@ -73,10 +94,17 @@ impl Process {
         self.signal(Signal::SIGKILL);
     }
 
-    /// SIGTERM; SIGKILL when it has not ended within `limit`.
-    pub fn stop(&mut self, limit: Duration) -> Option<ExitStatus> {
+    /// SIGTERM, without waiting; to be followed by [`Process::stop`].
+    pub fn stop_soon(&mut self) {
         self.resume();
         self.signal(Signal::SIGTERM);
+        // Whoever stopped it: it must run to hear that.
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// SIGTERM; SIGKILL when it has not ended within `limit`.
+    pub fn stop(&mut self, limit: Duration) -> Option<ExitStatus> {
+        self.stop_soon();
         let status = self.wait(limit);
         if status.is_none() {
             self.kill();

@@ -116,6 +116,7 @@ fn members_of(config: &InstanceConfig) -> Vec<Described> {
         postgres: None,
         pid: None,
         state: State::Up,
+        faults: Vec::new(),
     });
     let instance = Described {
         name: config.name.clone(),
@@ -125,6 +126,7 @@ fn members_of(config: &InstanceConfig) -> Vec<Described> {
         postgres: Some(SocketAddr::new(config.listen, config.port)),
         pid: None,
         state: State::Up,
+        faults: Vec::new(),
     };
     storage.chain([instance]).collect()
 }
@@ -160,6 +162,11 @@ impl Report {
             sent_per_transaction: transactions.map(|n| sent / n),
             pages_received: pages / seconds,
         });
+    }
+
+    /// Whether anyone at all has answered.
+    pub fn is_answered(&self) -> bool {
+        self.storage.iter().any(|storage| storage.status.is_some()) || self.instances.iter().any(|i| i.status.is_some())
     }
 
     /// The instance that serves: the one with the highest volume epoch.

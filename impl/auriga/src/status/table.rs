@@ -1,7 +1,8 @@
 //! The status as a person reads it.
 
 use super::gather::{Instance, Report, Storage};
-use auriga_admin::member::State;
+use auriga_admin::member::{Described, State};
+use auriga_admin::terminal::wrapped;
 use auriga_net::admin::{Condition, NodeStatus};
 use auriga_protocol::segment::SegmentStatus;
 use auriga_protocol::writer::MemberStatus;
@@ -9,25 +10,28 @@ use auriga_protocol::{Lsn, MemberId, PgId, SegmentId, VolumeId};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use std::collections::BTreeMap;
 
-/// The instances, the segments, and the rates.
-pub fn render(report: &Report) -> String {
+/// The instances, the segments, and the rates, for a terminal that is `columns` wide.
+pub fn render(report: &Report, columns: Option<usize>) -> String {
     let mut text = String::new();
     for instance in &report.instances {
         text.push_str(&instance_lines(instance));
     }
-    text.push('\n');
-    text.push_str(&segments(report).to_string());
+    let fold = |text: &str| columns.map_or(text.to_owned(), |columns| wrapped(text, columns));
+    let mut text = fold(text.trim_end());
+    text.push_str("\n\n");
+    text.push_str(&fitting(report, columns));
     for remark in remarks(report) {
-        text.push_str(&format!("\n{remark}"));
+        text.push_str(&format!("\n{}", fold(&remark)));
     }
     if let Some(rates) = &report.rates {
         let per = rates.sent_per_transaction.map_or("–".to_owned(), |n| format!("{n:.0} bytes per transaction"));
-        text.push_str(&format!(
-            "\n\n{:.0} transactions/s · {}/s to storage, {per} over all six copies · {}/s of pages read from storage",
+        let line = format!(
+            "{:.0} transactions/s · {}/s to storage, {per} over all six copies · {}/s of pages read from storage",
             rates.transactions,
             bytes(rates.sent as u64),
             bytes(rates.pages_received as u64),
-        ));
+        );
+        text.push_str(&format!("\n\n{}", fold(&line)));
     }
     text
 }
@@ -36,10 +40,13 @@ fn instance_lines(instance: &Instance) -> String {
     let member = &instance.member;
     let at = member.postgres.map(|a| a.to_string()).unwrap_or_default();
     let Some(status) = &instance.status else {
-        return format!("{:<10}{at}  {}\n", member.name, absent(member.state));
+        return format!("{:<10}{at}  {}\n", member.name, with_faults(absent(member.state), member));
     };
-    let phase = format!("{:?}", status.health.phase).to_lowercase();
+    let phase = with_faults(&format!("{:?}", status.health.phase).to_lowercase(), member);
     let mut text = format!("{:<10}{at}  {phase}", member.name);
+    if let Some(progress) = &status.health.progress {
+        text.push_str(&format!("  {progress}"));
+    }
     if let Some(volume) = &status.volume {
         let sent = volume.log_bytes_sent;
         let volume = &volume.writer;
@@ -71,28 +78,46 @@ fn instance_lines(instance: &Instance) -> String {
 const COLUMNS: [&str; 12] =
     ["AZ", "process", "state", "segment", "SCL", "behind", "epoch", "read", "append", "received", "on disk", "memory"];
 
-fn segments(report: &Report) -> Table {
+/// The columns that a narrow terminal goes without, the first one first.
+const DISPENSABLE: [&str; 8] = ["memory", "received", "on disk", "append", "read", "epoch", "segment", "behind"];
+
+/// The widest table of segments that fits.
+fn fitting(report: &Report, columns: Option<usize>) -> String {
+    let mut without = 0;
+    loop {
+        let table = segments(report, &DISPENSABLE[..without]).to_string();
+        let width = table.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        if columns.is_none_or(|columns| width <= columns) || without == DISPENSABLE.len() {
+            return table;
+        }
+        without += 1;
+    }
+}
+
+fn segments(report: &Report, without: &[&str]) -> Table {
+    let shown: Vec<usize> = (0..COLUMNS.len()).filter(|&column| !without.contains(&COLUMNS[column])).collect();
     let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(COLUMNS);
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(shown.iter().map(|&column| COLUMNS[column]));
     let mut highest: BTreeMap<(VolumeId, PgId), Lsn> = BTreeMap::new();
     for (id, segment) in report.storage.iter().filter_map(|s| s.status.as_ref()).flat_map(|s| &s.segments) {
         let scl = highest.entry((id.volume, id.pg)).or_default();
         *scl = segment.scl.max(*scl);
     }
     for storage in &report.storage {
+        let member = &storage.member;
         let Some(status) = &storage.status else {
-            table.add_row([storage.member.az.as_str(), &storage.member.name, absent(storage.member.state)]);
+            table.add_row([member.az.as_str(), &member.name, &with_faults(absent(member.state), member)]);
             continue;
         };
         if status.segments.is_empty() {
-            table.add_row([storage.member.az.as_str(), &storage.member.name, without_segments(status)]);
+            table.add_row([member.az.as_str(), &member.name, &with_faults(without_segments(status), member)]);
         }
         for (id, segment) in &status.segments {
             let seen = seen_by_writer(report, *id);
             let cells = [
-                storage.member.az.clone(),
-                storage.member.name.clone(),
-                if status.warnings.is_empty() { condition(segment) } else { "refused" }.to_owned(),
+                member.az.clone(),
+                member.name.clone(),
+                with_faults(if status.warnings.is_empty() { condition(segment) } else { "refused" }, member),
                 format!("{}/{}", id.pg, id.member),
                 segment.scl.to_string(),
                 (highest[&(id.volume, id.pg)].0 - segment.scl.0).to_string(),
@@ -103,13 +128,19 @@ fn segments(report: &Report) -> Table {
                 bytes(status.disk.used_bytes),
                 bytes(status.rss_bytes),
             ];
-            table.add_row(cells.iter().enumerate().map(|(column, text)| {
+            table.add_row(shown.iter().map(|&column| {
                 let alignment = if column < 4 { CellAlignment::Left } else { CellAlignment::Right };
-                Cell::new(text).set_alignment(alignment)
+                Cell::new(&cells[column]).set_alignment(alignment)
             }));
         }
     }
     table
+}
+
+/// A state, and the faults that were injected.
+fn with_faults(state: &str, member: &Described) -> String {
+    let parts: Vec<&str> = std::iter::once(state).chain(member.faults.iter().map(String::as_str)).collect();
+    parts.join(", ")
 }
 
 /// What a process does that has no segment.

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The program.
@@ -28,10 +28,22 @@ impl Running {
 
     /// The same, from a directory.
     pub fn start_in(directory: &Path, network: &'static str, arguments: &[&str]) -> Running {
+        let mut running = Running::launch_in(directory, network, arguments);
+        running.wait_for("Ctrl-C stops everything");
+        running
+    }
+
+    /// Starts a demo.
+    pub fn launch(network: &'static str, arguments: &[&str]) -> Running {
+        Running::launch_in(Path::new("/"), network, arguments)
+    }
+
+    fn launch_in(directory: &Path, network: &'static str, arguments: &[&str]) -> Running {
         let out = tempfile::tempdir().unwrap();
         let file = File::create(out.path().join("out")).unwrap();
         let child = Command::new(AURIGA)
-            .args(["demo", "--network", network, "--shared-buffers", "16MB"])
+            .args(["demo", "--network", network])
+            .args(if arguments.contains(&"--shared-buffers") { &[][..] } else { &["--shared-buffers", "16MB"] })
             .args(arguments)
             .current_dir(directory)
             .stdout(file.try_clone().unwrap())
@@ -39,14 +51,29 @@ impl Running {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let mut running = Running { child, network, out };
-        let deadline = Instant::now() + Duration::from_secs(90);
-        while !running.output().contains("Ctrl-C stops everything") {
-            let ended = running.child.try_wait().unwrap();
-            assert!(ended.is_none() && Instant::now() < deadline, "{ended:?}\n{}", running.output());
+        Running { child, network, out }
+    }
+
+    /// Waits until the demo has written `text`.
+    pub fn wait_for(&mut self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !self.output().contains(text) {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < deadline, "{ended:?}\n{}", self.output());
             std::thread::sleep(Duration::from_millis(50));
         }
-        running
+    }
+
+    /// Waits for its end.
+    pub fn end(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end:\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub fn output(&self) -> String {
@@ -64,9 +91,10 @@ impl Running {
         Command::new(AURIGA).args(arguments).args(["--dir", &self.dir()]).output().unwrap()
     }
 
-    pub fn signal(&mut self, signal: Signal) {
+    /// Sends a signal and waits for the end.
+    pub fn signal(&mut self, signal: Signal) -> ExitStatus {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
-        self.child.wait().unwrap();
+        self.end()
     }
 
     pub fn sql(&self, statement: &str) -> Result<String, String> {
@@ -92,6 +120,26 @@ pub fn processes(text: &str) -> Vec<String> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
     lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(text)).collect()
+}
+
+/// Numbers of the processes whose command line holds `text`.
+pub fn pids(text: &str) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let found = entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        String::from_utf8_lossy(&line).replace('\0', " ").contains(text).then_some(pid)
+    });
+    found.collect()
+}
+
+/// Waits until `condition` holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while !condition() {
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Waits until no process names the directory, and it is gone.

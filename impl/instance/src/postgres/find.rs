@@ -4,6 +4,7 @@
 //! are found, a new volume gets the newest, and an existing volume the one with its own major version: data files of
 //! different major versions are not compatible.
 
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,7 +16,7 @@ pub const HOW_TO_INSTALL: &str = "install it with `sudo apt-get install -y postg
 `sudo dnf install -y postgresql-server` (Fedora) or `brew install postgresql`, or point to one with --pg-bin";
 
 /// A PostgreSQL installation.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Installation {
     /// The directory of `postgres`, `initdb` and, mostly, the client programs.
     pub bin: PathBuf,

@@ -5,9 +5,13 @@
 //! - [`find`]: which installations are on this machine.
 //! - [`user`]: whom PostgreSQL runs as (never root).
 //! - [`cluster`]: `initdb`, and the settings that our storage makes safe.
+//! - [`progress`]: how far its recovery is.
+//! - [`settings`]: whether PostgreSQL takes the settings that it is to have.
 //! - [`server`]: one run of `postgres`, from start to exit.
 
 pub mod cluster;
 pub mod find;
+pub mod progress;
 pub mod server;
+pub mod settings;
 pub mod user;

@@ -1,24 +1,32 @@
 //! One run of `postgres`, from start to exit.
 //!
-//! Two things make sure that PostgreSQL never outlives its instance, even where that is killed with SIGKILL:
-//! - the postmaster asks the kernel for SIGKILL when the thread that started it ends (`PR_SET_PDEATHSIG`);
-//! - where the kernel allows it, the postmaster is the first process of a PID namespace, so that its end takes every
-//!   backend with it, stopped ones included.
+//! Three things make sure that PostgreSQL never outlives its instance, even where that is killed with SIGKILL:
+//! - the process above the postmaster asks the kernel for SIGKILL when the thread that started it ends
+//!   (`PR_SET_PDEATHSIG`), and the postmaster asks for the same;
+//! - where the kernel allows it, that process is the first of a PID namespace, so that its end takes every backend with
+//!   it, stopped ones included;
+//! - it ends when the postmaster does.
+//!
+//! See [`on_mount::init`](crate::on_mount::init) for that process.
 
+use super::cluster::ON_THE_COMMAND_LINE;
 use super::find::Installation;
 use super::user::RunAs;
+use crate::on_mount::{Helper, Job, die_with_parent, init, listen};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs::{File, OpenOptions};
+use serde::{Deserialize, Serialize};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
 
 /// What a run needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServerSpec {
     /// Which PostgreSQL.
     pub installation: Installation,
@@ -34,15 +42,17 @@ pub struct ServerSpec {
     pub listen: String,
     /// TCP port.
     pub port: u16,
-    /// Further settings, by name; they win over every file.
+    /// Further settings, by name; they win over every file, and over ours.
     pub settings: Vec<(String, String)>,
+    /// How to start the process above the postmaster.
+    pub helper: Helper,
 }
 
-/// A running postmaster.
+/// A running postmaster, and the process above it.
 #[derive(Debug)]
 pub struct Server {
-    pid: Pid,
-    data: PathBuf,
+    init: Pid,
+    ready: Arc<AtomicBool>,
 }
 
 /// How to stop.
@@ -57,28 +67,34 @@ pub enum Stop {
 }
 
 impl Server {
-    /// Starts `postgres`; `exited` is called once, on another thread, when it has exited.
+    /// Starts `postgres`; `exited` is called once, on another thread, when it has exited, with its exit code (128 + N
+    /// where signal N ended it).
     ///
     /// # Errors
-    /// It can't be executed, or its log can't be opened.
+    /// The process above it can't be started. (That `postgres` can't be is seen as its exit.)
     pub fn start(
         spec: &ServerSpec,
         exited: impl FnOnce(io::Result<ExitStatus>) + Send + 'static,
     ) -> io::Result<Server> {
-        remove_stale_lock(&spec.data)?;
-        let log = OpenOptions::new().create(true).append(true).open(&spec.log)?;
-        let mut command = command(spec, log)?;
+        let mut command = spec.helper.command(&Job::Run(spec.clone()))?;
         let (started, receive) = mpsc::channel();
-        // The thread lives as long as the postmaster: its end is what PR_SET_PDEATHSIG watches.
+        let ready = Arc::new(AtomicBool::new(false));
+        let seen_ready = ready.clone();
+        // The thread lives as long as the helper: its end is what PR_SET_PDEATHSIG watches.
         std::thread::Builder::new().name("postgres".to_owned()).spawn(move || {
             // Only this thread's next child enters the namespace. Refused where we lack the privilege: then the
-            // death signal alone must do.
+            // death signals alone must do.
             if let Err(error) = unshare(CloneFlags::CLONE_NEWPID) {
                 tracing::debug!(%error, "postgres runs without a PID namespace of its own");
             }
             match command.spawn() {
                 Ok(mut child) => {
                     let _ = started.send(Ok(child.id()));
+                    if let Some(output) = child.stdout.take() {
+                        listen(output, |said| match said {
+                            init::Said::Ready => seen_ready.store(true, Relaxed),
+                        });
+                    }
                     exited(child.wait());
                 }
                 Err(error) => {
@@ -87,12 +103,12 @@ impl Server {
             }
         })?;
         let pid = receive.recv().map_err(|_| io::Error::other("the starting thread is gone"))??;
-        Ok(Server { pid: Pid::from_raw(pid as i32), data: spec.data.clone() })
+        Ok(Server { init: Pid::from_raw(pid as i32), ready })
     }
 
-    /// The postmaster's process id, as this process sees it.
+    /// The process above the postmaster.
     pub fn pid(&self) -> i32 {
-        self.pid.as_raw()
+        self.init.as_raw()
     }
 
     /// Asks it to stop. That it is gone already is no error.
@@ -102,58 +118,42 @@ impl Server {
             Stop::Immediate => Signal::SIGQUIT,
             Stop::Kill => Signal::SIGKILL,
         };
-        if let Err(error) = kill(self.pid, signal) {
+        if let Err(error) = kill(self.init, signal) {
             tracing::debug!(%error, ?how, "postgres was not there to be stopped");
         }
     }
 
-    /// Whether it accepts connections, as it says itself in the last line of `postmaster.pid`.
+    /// Whether it accepts connections, as it says itself.
     pub fn is_ready(&self) -> bool {
-        std::fs::read_to_string(self.data.join("postmaster.pid"))
-            .is_ok_and(|text| text.lines().nth(7).is_some_and(|status| status.trim() == "ready"))
+        self.ready.load(Relaxed)
     }
 }
 
-/// A crashed postmaster's lock file names a process of another PID namespace or another machine, and still says
-/// "ready". That no other postgres uses this volume is certain: it was recovered with a higher volume epoch, which
-/// fences any other; and this instance runs one at a time.
-fn remove_stale_lock(data: &Path) -> io::Result<()> {
-    match std::fs::remove_file(data.join("postmaster.pid")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+impl ServerSpec {
+    /// The command that runs `postgres`. Its process dies with the thread that starts it.
+    ///
+    /// # Errors
+    /// The log can't be opened, or a path is not UTF-8.
+    pub fn command(&self) -> io::Result<Command> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(self.installation.bin.join("postgres"));
+        command.arg("-D").arg(&self.data);
+        let sockets = path_setting(&self.sockets)?;
+        let port = self.port.to_string();
+        let ours = [
+            ("listen_addresses", self.listen.as_str()),
+            ("port", port.as_str()),
+            ("unix_socket_directories", sockets.as_str()),
+        ];
+        let theirs = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in ON_THE_COMMAND_LINE.into_iter().chain(ours).chain(theirs) {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        self.user.apply(&mut command);
+        command.current_dir("/").process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        die_with_parent(&mut command);
+        Ok(command)
     }
-}
-
-fn command(spec: &ServerSpec, log: File) -> io::Result<Command> {
-    let mut command = Command::new(spec.installation.bin.join("postgres"));
-    command.arg("-D").arg(&spec.data);
-    let sockets = path_setting(&spec.sockets)?;
-    let ours = [
-        ("listen_addresses", spec.listen.clone()),
-        ("port", spec.port.to_string()),
-        ("unix_socket_directories", sockets),
-    ];
-    for (name, value) in ours.iter().map(|(n, v)| (*n, v)).chain(spec.settings.iter().map(|(n, v)| (n.as_str(), v))) {
-        command.arg("-c").arg(format!("{name}={value}"));
-    }
-    spec.user.apply(&mut command);
-    // A group of its own: Ctrl-C at a terminal is for the instance, which then stops postgres in order.
-    command.current_dir("/").process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    let parent = std::process::id();
-    // SAFETY: only async-signal-safe calls between fork and exec. The user was switched before, which would have
-    // cleared the death signal.
-    unsafe {
-        command.pre_exec(move || {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-            // Seen from a new PID namespace the parent is 0; a dead one is 1 (or a reaper), never ours.
-            let now = libc::getppid();
-            if now != 0 && now != parent as i32 {
-                return Err(io::Error::other("the instance ended before postgres began"));
-            }
-            Ok(())
-        });
-    }
-    Ok(command)
 }
 
 fn path_setting(path: &Path) -> io::Result<String> {

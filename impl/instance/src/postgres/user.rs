@@ -1,19 +1,20 @@
 //! Whom PostgreSQL runs as. It refuses to run as root, and rightly.
 
 use nix::unistd::{Gid, Uid, User, geteuid};
+use serde::{Deserialize, Serialize};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 /// The account that owns PGDATA and runs `postgres`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RunAs {
     /// Its name.
     pub name: String,
     /// Its number.
-    pub uid: Uid,
+    pub uid: u32,
     /// Its group.
-    pub gid: Gid,
+    pub gid: u32,
     /// Whether that is another user than this process's.
     switch: bool,
 }
@@ -61,14 +62,14 @@ impl RunAs {
         if !me.is_root() && user.uid != me {
             return Err(UserError::NotRoot { wanted: user.name, is: me.to_string() });
         }
-        Ok(RunAs { switch: user.uid != me, name: user.name, uid: user.uid, gid: user.gid })
+        Ok(RunAs { switch: user.uid != me, name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() })
     }
 
     /// Makes `command` run as this user.
     pub fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         if self.switch {
             // Supplementary groups are dropped by the standard library when root sets another uid.
-            command.uid(self.uid.as_raw()).gid(self.gid.as_raw());
+            command.uid(self.uid).gid(self.gid);
         }
         command
     }
@@ -79,7 +80,7 @@ impl RunAs {
     /// Returns the operating system's error.
     pub fn own(&self, path: &Path) -> std::io::Result<()> {
         if self.switch {
-            nix::unistd::chown(path, Some(self.uid), Some(self.gid))?;
+            nix::unistd::chown(path, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
         }
         Ok(())
     }
@@ -93,6 +94,6 @@ mod tests {
     fn root_is_never_chosen() {
         assert!(matches!(RunAs::resolve(Some("root")), Err(UserError::Root)));
         assert!(matches!(RunAs::resolve(Some("no-such-user-here")), Err(UserError::Unknown(_))));
-        assert!(!RunAs::resolve(None).unwrap().uid.is_root());
+        assert_ne!(RunAs::resolve(None).unwrap().uid, 0);
     }
 }

@@ -17,12 +17,14 @@ pub struct Adapter {
     pub(super) local: Option<Arc<Local>>,
     /// Whether the kernel may read and write local files by itself.
     pub(super) passthrough: AtomicBool,
+    /// Whether a new symbolic link may have an absolute target.
+    pub(super) absolute_links: bool,
 }
 
 impl Adapter {
     /// Answers from `fs`, and for what need not last from `local`.
-    pub(crate) fn new(fs: Arc<PageFs>, local: Option<Arc<Local>>) -> Adapter {
-        Adapter { fs, local, passthrough: AtomicBool::new(false) }
+    pub(crate) fn new(fs: Arc<PageFs>, local: Option<Arc<Local>>, absolute_links: bool) -> Adapter {
+        Adapter { fs, local, passthrough: AtomicBool::new(false), absolute_links }
     }
 
     /// Makes a change on this thread, or on one of the file system's own when the log is so far ahead of VDL that

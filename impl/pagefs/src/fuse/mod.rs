@@ -173,6 +173,17 @@ impl Filesystem for Adapter {
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        // What it leads to is on this machine alone, or at another path at the next start. (A target within the mount, too:
+        // PostgreSQL writes the path of a tablespace into its WAL as well.)
+        if target.is_absolute() && !self.absolute_links {
+            tracing::warn!(
+                ?name,
+                ?target,
+                "refused a symbolic link that leads out of the volume: what is there is lost with this machine (a \
+                 tablespace within the volume is created with LOCATION '')"
+            );
+            return reply.error(Errno::EXDEV);
+        }
         let target = target.as_os_str().as_bytes().to_vec();
         self.make(request, parent, name, New { target, ..New::of(Kind::Symlink, 0o777) }, reply);
     }

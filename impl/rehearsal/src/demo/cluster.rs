@@ -39,7 +39,7 @@ pub enum ClusterError {
         tail: String,
     },
     /// It did not get ready in time.
-    #[error("{name} was not ready within {seconds} s; see {}", log.display())]
+    #[error("{name} was not ready, and made no progress for {seconds} s; the end of {}:\n{tail}", log.display())]
     Late {
         /// What.
         name: String,
@@ -47,6 +47,8 @@ pub enum ClusterError {
         seconds: u64,
         /// Its log.
         log: PathBuf,
+        /// The log's last lines.
+        tail: String,
     },
     /// A file of the demo.
     #[error(transparent)]
@@ -264,8 +266,24 @@ impl Cluster {
                 Some(status) => status.to_string(),
             },
         };
-        let tail = tail(&log);
+        let tail = self.tail(name);
         Err(ClusterError::Ended { name: name.to_owned(), how, log, tail })
+    }
+
+    /// The error that says that a member is not ready after so long without progress.
+    pub fn late(&self, name: &str, limit: Duration) -> ClusterError {
+        let (name, log) = (name.to_owned(), self.layout.log(name));
+        ClusterError::Late { tail: self.tail(&name), name, seconds: limit.as_secs(), log }
+    }
+
+    /// The last lines of a member's log, and of its PostgreSQL's, if it has one.
+    fn tail(&self, name: &str) -> String {
+        let mut text = tail(&self.layout.log(name));
+        let postgres = self.layout.postgres_log(name);
+        if postgres.exists() {
+            text.push_str(&format!("\nthe end of {}:\n{}", postgres.display(), tail(&postgres)));
+        }
+        text
     }
 
     /// Members whose process has ended without being asked to, each told once.
@@ -283,7 +301,12 @@ impl Cluster {
     /// Stops everything in order: instances first (each writes a checkpoint), then storage.
     pub fn stop_all(&mut self) {
         for role in [Role::Instance, Role::Storage] {
-            let names: Vec<String> = self.members.iter().filter(|m| m.role == role).map(|m| m.name.clone()).collect();
+            let mut names = Vec::new();
+            for member in self.members.iter_mut().filter(|member| member.role == role) {
+                names.push(member.name.clone());
+                // All of them at once, so that those that do not hear do not add up.
+                member.process.iter_mut().for_each(Process::stop_soon);
+            }
             for name in names {
                 if let Err(error) = self.stop(&name) {
                     tracing::warn!(%error, "while stopping");
@@ -319,7 +342,7 @@ fn describe(layout: &Layout, member: &mut Member) -> Described {
         }
     };
     let az = if member.role == Role::Storage { Layout::az(&member.name) } else { String::new() };
-    Described { name: member.name.clone(), role: member.role, az, address, postgres, pid, state }
+    Described { name: member.name.clone(), role: member.role, az, address, postgres, pid, state, faults: Vec::new() }
 }
 
 /// The last lines of a log.

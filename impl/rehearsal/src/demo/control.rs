@@ -1,18 +1,24 @@
 //! How `auriga status` and `auriga inject` talk to a running demo: one line of JSON each way, over a Unix socket in the
 //! demo's directory (which only its owner may enter).
 
+use super::faults::Outcome;
 use super::layout::Layout;
+use super::state;
 use auriga_admin::member::Described;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest line that is read.
 const LINE_MAX: u64 = 1 << 20;
-/// How long either side waits for the other. Restarts are the slowest thing that is asked for.
+/// How long one who asks waits for the answer. Restarts are the slowest thing that is asked for.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one who is connected may take to ask, and to read the answer: meanwhile nobody else is served.
+const ASK_LIMIT: Duration = Duration::from_secs(5);
+/// How long a demo that has been announced may take to listen.
+const LISTEN_LIMIT: Duration = Duration::from_secs(5);
 
 /// What is asked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -75,8 +81,8 @@ pub enum Reply {
         /// Its members.
         members: Vec<Described>,
     },
-    /// Done, to these.
-    Done(Vec<String>),
+    /// Done, to some.
+    Done(Outcome),
     /// Not done, and why.
     Refused(String),
 }
@@ -90,12 +96,12 @@ pub fn socket(dir: &Path) -> PathBuf {
 pub fn serve(listener: &UnixListener, mut answer: impl FnMut(Ask) -> Reply) {
     for stream in listener.incoming() {
         let served = stream.and_then(|stream| {
-            let ask = read_line(&stream)?;
+            let ask = read_line(&stream, ASK_LIMIT)?;
             let reply = match serde_json::from_str(&ask) {
                 Ok(ask) => answer(ask),
                 Err(error) => Reply::Refused(format!("not understood: {error}")),
             };
-            write_line(&stream, &reply)
+            write_line(&stream, &reply, ASK_LIMIT)
         });
         if let Err(error) = served {
             tracing::debug!(%error, "a control connection ended early");
@@ -110,13 +116,22 @@ pub fn serve(listener: &UnixListener, mut answer: impl FnMut(Ask) -> Reply) {
 pub fn ask(dir: &Path, ask: &Ask) -> io::Result<Reply> {
     let no_demo =
         |error: io::Error| io::Error::new(error.kind(), format!("no demo runs in {}: {error}", dir.display()));
-    let stream = UnixStream::connect(socket(dir)).map_err(no_demo)?;
-    write_line(&stream, ask)?;
-    Ok(serde_json::from_str(&read_line(&stream)?)?)
+    let begun = Instant::now();
+    let stream = loop {
+        match UnixStream::connect(socket(dir)) {
+            // A demo that has only just begun listens in a moment.
+            Err(_) if begun.elapsed() < LISTEN_LIMIT && state::running().iter().any(|demo| demo.dir == dir) => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            connected => break connected.map_err(no_demo)?,
+        }
+    };
+    write_line(&stream, ask, ASK_LIMIT)?;
+    Ok(serde_json::from_str(&read_line(&stream, PATIENCE)?)?)
 }
 
-fn read_line(stream: &UnixStream) -> io::Result<String> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn read_line(stream: &UnixStream, limit: Duration) -> io::Result<String> {
+    stream.set_read_timeout(Some(limit))?;
     let mut line = String::new();
     BufReader::new(stream.take(LINE_MAX)).read_line(&mut line)?;
     match line.ends_with('\n') {
@@ -125,8 +140,8 @@ fn read_line(stream: &UnixStream) -> io::Result<String> {
     }
 }
 
-fn write_line(mut stream: &UnixStream, value: &impl Serialize) -> io::Result<()> {
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn write_line(mut stream: &UnixStream, value: &impl Serialize, limit: Duration) -> io::Result<()> {
+    stream.set_write_timeout(Some(limit))?;
     let mut line = serde_json::to_string(value)?;
     line.push('\n');
     stream.write_all(line.as_bytes())
@@ -143,7 +158,7 @@ mod tests {
         // The thread ends with the test process.
         std::thread::spawn(move || {
             serve(&listener, |ask| match ask {
-                Ask::Inject { target, .. } => Reply::Done(vec![target]),
+                Ask::Inject { target, .. } => Reply::Done(Outcome { done: vec![target], not_done: vec![] }),
                 Ask::Describe => Reply::Refused("not here".to_owned()),
             });
         });
@@ -153,6 +168,7 @@ mod tests {
         let _ = BufReader::new(&rubbish).read_line(&mut line);
         drop(rubbish);
         let inject = Ask::Inject { target: "az-b".to_owned(), action: Action::Slow, ms: 5 };
-        assert_eq!(ask(dir.path(), &inject).unwrap(), Reply::Done(vec!["az-b".to_owned()]));
+        let done = Outcome { done: vec!["az-b".to_owned()], not_done: vec![] };
+        assert_eq!(ask(dir.path(), &inject).unwrap(), Reply::Done(done));
     }
 }

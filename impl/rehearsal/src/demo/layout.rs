@@ -95,7 +95,8 @@ impl Layout {
             admin: SocketAddr::new(host, ADMIN_PORT),
             trace: self.trace_file(name),
             trace_inputs_mib: self.trace_inputs_mib,
-            postgres: self.postgres.clone(),
+            // Its log outlives the instance's directory.
+            postgres: PostgresConfig { log: Some(self.postgres_log(name)), ..self.postgres.clone() },
             mount: self.mount.clone(),
             storage: (0..STORAGE.len())
                 .map(|index| StorageAddress {
@@ -124,6 +125,11 @@ impl Layout {
 
     fn trace_file(&self, name: &str) -> Option<PathBuf> {
         self.trace.then(|| self.traces().join(format!("{name}.jsonl")))
+    }
+
+    /// The log of an instance's PostgreSQL.
+    pub fn postgres_log(&self, name: &str) -> PathBuf {
+        self.log(&format!("{name}-postgres"))
     }
 
     /// A role's log.

@@ -4,6 +4,7 @@
 //! - [`layout`]: who is where.
 //! - [`preflight`]: what is missing on this machine.
 //! - [`cluster`]: the processes, and what can be done to them.
+//! - [`waiting`](self): until a member is ready, as long as it gets on.
 //! - [`faults`], [`control`]: what `auriga inject` asks for.
 //! - [`state`]: how it finds us.
 //! - [`janitor`]: how nothing is left behind.
@@ -16,10 +17,11 @@ pub mod layout;
 pub mod preflight;
 pub mod state;
 pub mod summary;
+mod waiting;
 
 use crate::volatile_disk::VolatileDisk;
 use auriga_admin::config::{MountConfig, PostgresConfig};
-use auriga_admin::{instance, storage};
+use auriga_admin::{storage, terminal};
 use auriga_audit::trace_check::{Coverage, TraceError, check_folder};
 use auriga_instance::node::{EXIT_FENCED, EXIT_GAVE_UP};
 use auriga_net::admin::Condition;
@@ -39,13 +41,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use waiting::asked_to_stop;
 
 /// The name of the first instance.
 pub const WRITER: &str = "writer";
-/// A storage process answers within this time of its start.
-const STORAGE_READY: Duration = Duration::from_secs(20);
-/// PostgreSQL accepts connections within this time of its instance's start, recovery included.
-const INSTANCE_READY: Duration = Duration::from_secs(90);
+/// Copies that commits need.
+const WRITE_QUORUM: usize = 4;
 
 /// An instance that ends like this was stopped, was fenced, or can't run: starting it again would do harm, or no good.
 const ENDS_FOR_GOOD: [Option<i32>; 3] = [Some(0), Some(EXIT_FENCED as i32), Some(EXIT_GAVE_UP as i32)];
@@ -102,6 +103,17 @@ pub enum DemoError {
     /// A process.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// It was begun, and did not get up; its logs have been put aside.
+    #[error("{source}\nall logs of this attempt are kept in {}", logs.display())]
+    Begun {
+        /// Why not.
+        source: Box<DemoError>,
+        /// Where the logs are now.
+        logs: PathBuf,
+    },
+    /// Asked to stop.
+    #[error("stopped before everything was up")]
+    Interrupted,
     /// The volume could not be created.
     #[error("creating the volume: {0}")]
     Volume(#[from] auriga_volume::CreateError),
@@ -127,9 +139,10 @@ impl Demo {
     /// Starts one: returns when PostgreSQL accepts connections.
     ///
     /// # Errors
-    /// Something is missing, or does not start. Nothing is left behind.
-    pub fn bring_up(options: Options) -> Result<Demo, DemoError> {
-        let volatile = options.volatile;
+    /// Something is missing, or does not start, or `stop` says that a person has lost patience. Nothing is left behind
+    /// but the logs of what did not start.
+    pub fn bring_up(options: Options, stop: &Receiver<()>) -> Result<Demo, DemoError> {
+        let (volatile, keeps) = (options.volatile, options.dir.is_some());
         let (layout, lock, janitor) = prepare(options)?;
         let disk = volatile.map(|seed| mount_volatile(&layout, seed)).transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -141,27 +154,61 @@ impl Demo {
         cluster.add_instance(WRITER, 0);
         let members = Arc::new(Mutex::new((cluster, Faults::default())));
         let demo = Demo { members, runtime, layout, disk, janitor: Some(janitor), _lock: lock };
-        demo.begin()?;
         demo.listen()?;
-        Ok(demo)
+        match demo.begin(stop) {
+            Ok(()) => Ok(demo),
+            Err(DemoError::Interrupted) => Err(DemoError::Interrupted),
+            Err(source) if keeps => Err(source),
+            Err(source) => Err(demo.put_logs_aside(source)),
+        }
     }
 
-    fn begin(&self) -> Result<(), DemoError> {
+    fn begin(&self, stop: &Receiver<()>) -> Result<(), DemoError> {
         for name in layout::STORAGE {
             self.cluster().0.start(name)?;
         }
-        for name in layout::STORAGE {
-            self.wait_for_storage(name)?;
-        }
-        self.show_refused();
         // A kept directory may hold the volume already.
         let mark = self.layout.identity_file();
-        if !mark.exists() {
+        let exists = mark.exists();
+        let mut absent = Vec::new();
+        for name in layout::STORAGE {
+            match self.wait_for_storage(name, Some(stop)) {
+                // A volume that exists needs no more than a write quorum.
+                Err(DemoError::Cluster(error)) if exists && absent.len() < layout::STORAGE.len() - WRITE_QUORUM => {
+                    println!("{error}\n{name} is missing: going on without it");
+                    absent.push(name);
+                }
+                waited => waited?,
+            }
+        }
+        self.show_refused();
+        if !exists {
             let config = self.layout.instance_config(WRITER, 0, Path::new("/"));
-            let identity = self.runtime.block_on(storage::create_volume(&config))?;
+            let identity = self.runtime.block_on(async {
+                tokio::select! {
+                    created = storage::create_volume(&config) => created.map_err(DemoError::from),
+                    () = asked_to_stop(stop) => Err(DemoError::Interrupted),
+                }
+            })?;
             keep(&mark, &storage::identity_text(identity)).map_err(io_error(&mark))?;
         }
-        self.start(WRITER)
+        self.cluster().0.start(WRITER)?;
+        self.wait_for_instance(WRITER, Some(stop))
+    }
+
+    /// Saves the logs of an attempt whose directory is about to be deleted.
+    fn put_logs_aside(&self, source: DemoError) -> DemoError {
+        self.cluster().0.stop_all();
+        let from = self.layout.dir.join("logs");
+        let name = self.layout.dir.file_name().unwrap_or_default().to_string_lossy();
+        let to = self.layout.dir.with_file_name(format!("{name}-logs"));
+        match std::fs::rename(&from, &to) {
+            Ok(()) => DemoError::Begun { source: Box::new(source), logs: to },
+            Err(error) => {
+                tracing::warn!(%error, from = %from.display(), "the logs can't be kept");
+                source
+            }
+        }
     }
 
     /// Says which storage processes refuse their stores. The demo starts with the others; the volume says whether they are
@@ -189,11 +236,17 @@ impl Demo {
                 let mut members = members.lock().unwrap_or_else(PoisonError::into_inner);
                 let (cluster, faults) = &mut *members;
                 match ask {
-                    Ask::Describe => Reply::Described { layout: Box::new(layout.clone()), members: cluster.describe() },
+                    Ask::Describe => {
+                        let mut members = cluster.describe();
+                        members.iter_mut().for_each(|member| member.faults = faults.in_force(&member.name));
+                        Reply::Described { layout: Box::new(layout.clone()), members }
+                    }
                     Ask::Inject { target, action, ms } => match faults.apply(cluster, &handle, &target, action, ms) {
-                        Ok(names) => {
-                            println!("inject {action:?} {}", names.join(" "));
-                            Reply::Done(names)
+                        Ok(outcome) => {
+                            if !outcome.done.is_empty() {
+                                println!("inject {action:?} {}", outcome.done.join(" "));
+                            }
+                            Reply::Done(outcome)
                         }
                         Err(error) => Reply::Refused(error.to_string()),
                     },
@@ -236,36 +289,8 @@ impl Demo {
     pub fn start(&self, name: &str) -> Result<(), DemoError> {
         self.cluster().0.start(name)?;
         match layout::STORAGE.contains(&name) {
-            true => self.wait_for_storage(name),
-            false => self.wait_for_instance(name),
-        }
-    }
-
-    fn wait_for_storage(&self, name: &str) -> Result<(), DemoError> {
-        self.wait_for(name, STORAGE_READY, |address| {
-            self.runtime.block_on(storage::status(address, &self.layout.cluster)).is_ok()
-        })
-    }
-
-    fn wait_for_instance(&self, name: &str) -> Result<(), DemoError> {
-        self.wait_for(name, INSTANCE_READY, |address| {
-            instance::status(address).is_ok_and(|status| status.health.phase == auriga_instance::health::Phase::Ready)
-        })
-    }
-
-    fn wait_for(&self, name: &str, limit: Duration, ready: impl Fn(SocketAddr) -> bool) -> Result<(), DemoError> {
-        let address = self.cluster().0.address(name)?;
-        let deadline = Instant::now() + limit;
-        loop {
-            self.cluster().0.check_alive(name)?;
-            if ready(address) {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                let log = self.layout.log(name);
-                return Err(ClusterError::Late { name: name.to_owned(), seconds: limit.as_secs(), log }.into());
-            }
-            std::thread::sleep(Duration::from_millis(20));
+            true => self.wait_for_storage(name, None),
+            false => self.wait_for_instance(name, None),
         }
     }
 
@@ -285,7 +310,7 @@ impl Demo {
     /// Shows what happens until asked to stop. An instance whose process crashed is started again; what was killed on
     /// purpose stays down.
     pub fn stay(&self, stop: &Receiver<()>) {
-        println!("{}", summary::boxed(&self.layout));
+        println!("{}", summary::boxed(&self.layout, terminal::width()));
         let mut crashes = Vec::new();
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(Duration::from_millis(200)) {
             let ended = self.cluster().0.take_ended();
@@ -298,6 +323,8 @@ impl Demo {
                     if let Err(error) = self.cluster().0.start(&name) {
                         println!("{error}");
                     }
+                } else if status.code() == Some(EXIT_FENCED.into()) {
+                    println!("{name} was fenced: another writer has taken over its volume");
                 } else {
                     println!("{name} has ended ({status}); start it again with: auriga inject restart {name}");
                 }

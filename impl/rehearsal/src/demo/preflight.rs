@@ -1,20 +1,52 @@
 //! Looks, before anything is started, whether a demo can run here; what is missing is named with the line that helps.
 
 use super::layout::{ADMIN_PORT, Layout, STORAGE};
-use auriga_instance::postgres::find;
+use auriga_instance::postgres::user::RunAs;
+use auriga_instance::postgres::{find, settings};
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+/// Bytes that must be free: a store's reserve and an eighth (below it, storage refuses writes), and room for six copies of
+/// a new database.
+const ROOM_NEEDED: u64 = (256 << 20) / 8 * 9 + 6 * (96 << 20);
 
 /// Everything that is wrong, as sentences for a person; empty: all is well.
 pub fn problems(layout: &Layout) -> Vec<String> {
     let mut problems = Vec::new();
-    if let Err(error) = find::find(layout.postgres.bin.as_deref()) {
-        problems.push(error.to_string());
+    match (find::find(layout.postgres.bin.as_deref()), RunAs::resolve(layout.postgres.user.as_deref())) {
+        (Err(error), _) => problems.push(error.to_string()),
+        (_, Err(error)) => problems.push(error.to_string()),
+        (Ok(installations), Ok(user)) => {
+            let settings: Vec<_> = layout.postgres.settings.clone().into_iter().collect();
+            problems.extend(settings::check(&installations[0], &user, &settings).err().map(|error| error.to_string()));
+        }
     }
     problems.extend(fuse_problem());
+    problems.extend(room_problem(&layout.dir));
     problems.extend(address_problems(layout));
     problems
+}
+
+/// Six stores keep a reserve free, each on its own and so all the same one here; what is written comes on top of it.
+fn room_problem(dir: &Path) -> Option<String> {
+    // The directory may not be there yet.
+    let there = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let room = nix::sys::statvfs::statvfs(there).ok()?;
+    let free = room.blocks_available() * room.fragment_size();
+    too_little(free).then(|| {
+        format!(
+            "{} has {} MB free, and {} MB are needed: make room, or choose a directory elsewhere with --dir",
+            there.display(),
+            free >> 20,
+            ROOM_NEEDED >> 20
+        )
+    })
+}
+
+fn too_little(free: u64) -> bool {
+    free < ROOM_NEEDED
 }
 
 fn fuse_problem() -> Option<String> {

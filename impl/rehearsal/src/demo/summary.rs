@@ -3,6 +3,9 @@
 use super::layout::{Layout, STORAGE};
 use std::path::{Path, PathBuf};
 
+/// Columns that the frame takes.
+const FRAME: usize = 4;
+
 /// What to try: arguments, and what one sees.
 pub const TO_TRY: [(&str, &str); 5] = [
     ("status --watch", "who is where, and how far"),
@@ -12,8 +15,9 @@ pub const TO_TRY: [(&str, &str); 5] = [
     ("inject restart writer", "SIGKILL, empty disk, higher volume epoch"),
 ];
 
-/// A box with the line to paste, where the logs are, and what to try.
-pub fn boxed(layout: &Layout) -> String {
+/// A box with the line to paste, where the logs are, and what to try; without its frame where the terminal, `columns`
+/// wide, is too narrow for it.
+pub fn boxed(layout: &Layout, columns: Option<usize>) -> String {
     let storage: Vec<String> = ["a", "b", "c"]
         .map(|az| {
             let names = STORAGE.iter().filter(|name| Layout::az(name) == az);
@@ -31,9 +35,17 @@ pub fn boxed(layout: &Layout) -> String {
         "try, in another terminal:".to_owned(),
     ];
     let program = callable();
-    lines.extend(TO_TRY.map(|(command, effect)| format!("  {program} {command:<24} {effect}")));
+    let widest = TO_TRY.iter().map(|(_, effect)| program.len() + effect.chars().count() + 28).max().unwrap_or(0);
+    let narrow = columns.is_some_and(|columns| columns < widest);
+    lines.extend(TO_TRY.map(|(command, effect)| match narrow {
+        true => format!("  {program} {command}\n      {effect}"),
+        false => format!("  {program} {command:<24} {effect}"),
+    }));
     lines.extend([String::new(), "Ctrl-C stops everything and leaves nothing behind.".to_owned()]);
     let width = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+    if narrow || columns.is_some_and(|columns| columns < width + FRAME) {
+        return lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n");
+    }
     let mut text = format!("╭{}╮\n", "─".repeat(width + 2));
     for line in lines {
         text.push_str(&format!("│ {line}{} │\n", " ".repeat(width - line.chars().count())));

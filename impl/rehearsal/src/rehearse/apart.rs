@@ -83,7 +83,10 @@ impl Rehearsal<'_> {
     fn inject(&self, action: Action, target: &str) -> Result<(), TourError> {
         let mut members = self.demo.cluster();
         let (cluster, faults) = &mut *members;
-        faults.apply(cluster, self.demo.runtime().handle(), target, action, SLOW_MS)?;
-        Ok(())
+        let outcome = faults.apply(cluster, self.demo.runtime().handle(), target, action, SLOW_MS)?;
+        match outcome.not_done.first() {
+            None => Ok(()),
+            Some((name, why)) => Err(TourError::Unexpected(format!("{action:?} of {name}: {why}"))),
+        }
     }
 }
