@@ -116,7 +116,8 @@ async fn open_patiently(
 }
 
 /// Replaces this process by a new one of the same number, which finds the damage when it opens its store, and heals from
-/// peers. Not twice within [`HEAL_PAUSE`]: a disk that damages so much is none.
+/// peers. Not twice within [`HEAL_PAUSE`]: a disk that corrupts data this often
+/// should be replaced, so we do not retry.
 fn start_again(why: &str) -> Result<ExitCode, Box<dyn Error>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let last =

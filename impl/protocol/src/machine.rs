@@ -1,4 +1,4 @@
-//! The shared trait: what every state machine of the protocol looks like to whoever runs it.
+//! The shared trait: what every state machine of the protocol looks like to its driver.
 //!
 //! ```text
 //!            ┌───────────── driver (tokio, simulation) or model (stateright) ─────────────┐
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct AppendId(pub u64);
 
-/// Ties an answer to a request, or an outcome to a task. Chosen by whoever asks.
+/// Ties an answer to a request, or an outcome to a task. Chosen by the asker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Token(pub u64);
 
@@ -102,20 +102,20 @@ pub enum Input<M: Machine> {
 pub enum Effect<M: Machine> {
     /// Send to one. May be lost, duplicated, late.
     Send {
-        /// Whom to.
+        /// The receiver.
         to: M::Party,
-        /// What.
+        /// The content.
         message: M::Message,
     },
     /// Send the same to several (encoded once).
     Multicast {
-        /// Whom to.
+        /// The receivers.
         to: Vec<M::Party>,
-        /// What.
+        /// The content, the same for all.
         message: M::Message,
     },
     /// *Start* an append to the machine's log; [`Input::Durable`] says when it is done. A failed append stops the
-    /// node: no input tells of it.
+    /// node: no input reports it.
     Append {
         /// Its number.
         id: AppendId,
@@ -126,7 +126,7 @@ pub enum Effect<M: Machine> {
     Start(M::Task),
     /// Ask for [`Input::Timer`] after a delay.
     SetTimer {
-        /// Which.
+        /// The timer's name.
         timer: M::Timer,
         /// How long from now, in microseconds.
         after: Micros,

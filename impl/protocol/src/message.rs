@@ -34,7 +34,7 @@ pub struct Install {
     pub vdl: Lsn,
 }
 
-/// Whose word this is, and whose older word no longer counts.
+/// The sender's incarnation. Receivers ignore messages from older incarnations of it, and of the peers that it lists.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Standing {
     /// The sender's own.
@@ -43,7 +43,7 @@ pub struct Standing {
     pub losses: BTreeMap<MemberId, Incarnation>,
 }
 
-/// What a sealed segment tells the recovering writer.
+/// What a sealed segment reports to the recovering writer.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct SealReport {
     /// The newest recovery that this segment knows.
@@ -54,7 +54,7 @@ pub struct SealReport {
     pub vdl: Lsn,
     /// The membership that it knows.
     pub membership: Membership,
-    /// Whose word this is.
+    /// The segment's incarnation, and the losses that it knows.
     pub standing: Standing,
 }
 
@@ -156,7 +156,7 @@ pub enum Message<P: Payload> {
     Tail {
         /// The sealed epoch.
         volume_epoch: VolumeEpoch,
-        /// As asked.
+        /// The request's `above`.
         above: Lsn,
         /// The chain's last LSN at or below `above`.
         base: Lsn,
@@ -173,7 +173,7 @@ pub enum Message<P: Payload> {
         volume_epoch: VolumeEpoch,
         /// The group's membership, as the writer knows it.
         membership_epoch: crate::ids::MembershipEpoch,
-        /// In chain order. May be empty: then this tells `vdl` and `pgmrpl` only.
+        /// In chain order. May be empty: then this carries `vdl` and `pgmrpl` only.
         records: Vec<Record<P>>,
         /// The writer's VDL.
         vdl: Lsn,
@@ -186,7 +186,7 @@ pub enum Message<P: Payload> {
         volume_epoch: VolumeEpoch,
         /// Inclusive.
         scl: Lsn,
-        /// Whose word this is.
+        /// The segment's incarnation, and the losses that it knows.
         standing: Standing,
     },
     /// A request was refused.
@@ -206,7 +206,7 @@ pub enum Message<P: Payload> {
     },
     /// The page.
     Page {
-        /// As asked.
+        /// The request's token.
         read: Token,
         /// LSN of the last record applied.
         version: Lsn,
@@ -215,9 +215,9 @@ pub enum Message<P: Payload> {
     },
     /// A read was refused.
     ReadRefused {
-        /// As asked.
+        /// The request's token.
         read: Token,
-        /// Why.
+        /// The reason, with what the reader must learn.
         refusal: Refusal,
     },
     /// "I have `installed` and a chain through `scl`: what do I miss?"
@@ -254,7 +254,7 @@ pub enum Message<P: Payload> {
     HydratePush {
         /// Epoch installed at the sender.
         installed: VolumeEpoch,
-        /// As asked.
+        /// The request's `after`.
         after: Option<PageId>,
         /// The sender's floor, which it holds while it is asked for more.
         floor: Lsn,
@@ -371,6 +371,6 @@ pub struct Envelope<P: Payload> {
     pub from: Party,
     /// Who receives.
     pub to: Party,
-    /// What.
+    /// The content.
     pub message: Message<P>,
 }

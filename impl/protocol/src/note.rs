@@ -58,7 +58,7 @@ pub enum Note {
         floor: Lsn,
     },
     /// A segment that lost part of its log has learnt what its peers know, and takes part again. A promise or an install
-    /// of which none of them has heard is void (R-REJOIN-3).
+    /// that none of them knows is void (R-REJOIN-3).
     Learnt {
         /// Which segment.
         segment: SegmentId,

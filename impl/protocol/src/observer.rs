@@ -120,7 +120,7 @@ impl Observer {
             Note::Rejoined { segment, promised, scl } => {
                 let history = self.segments.entry(*segment).or_default();
                 let kept = *promised >= history.sealed.max(history.installed);
-                // It holds this much now; what it said beyond, whoever counts has dropped (R-REJOIN-3).
+                // It holds this much now; what it said beyond, the writer has dropped (R-REJOIN-3).
                 history.acknowledged = *scl;
                 history.acknowledged_here = *scl;
                 require(kept, "R-REJOIN-1", || format!("{segment} rejoined with promise {promised}, less than it gave"))
@@ -219,7 +219,7 @@ impl Observer {
         require(!annulled, "R-TRUNCATE-1", || format!("{segment} acknowledged annulled {scl} in {volume_epoch}"))
     }
 
-    /// A promise or an install that no peer has heard of is void: whoever counted it hears of the loss before it has a
+    /// A promise or an install that no peer knows is void: a writer that counted it learns of the loss before it has a
     /// quorum (R-REJOIN-3). But behind an install stands a read quorum, and one of it was asked.
     fn on_learnt(&mut self, segment: SegmentId, promised: VolumeEpoch, installed: VolumeEpoch) -> Verdict {
         let history = self.segments.entry(segment).or_default();

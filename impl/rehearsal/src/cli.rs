@@ -111,7 +111,7 @@ pub struct PlaceArguments {
     trace: bool,
     /// The same, and let every process record the inputs of its state machines: at the end, each life of each is run
     /// again, and must say and do the same. Large: every redo record once more in each copy's recording. Those of one
-    /// process, its restarts included, end at so many MiB
+    /// process, its restarts included, end at this many MiB
     #[arg(long, value_name = "MIB", num_args = 0..=1, require_equals = true, default_missing_value = "1024")]
     trace_inputs: Option<u64>,
     /// Protection groups of the volume

@@ -95,7 +95,7 @@ struct Rehearsal<'a> {
     flips: byte_flips::Counts,
 }
 
-/// Runs rounds of `scenario` until `length`, or until asked to stop; answers whether nothing was lost or unexplained.
+/// Runs rounds of `scenario` until `length`, or until asked to stop. Returns whether nothing was lost or unexplained.
 ///
 /// # Errors
 /// A process did not come back, or `pg_amcheck` found something.

@@ -18,13 +18,13 @@ pub trait File: Send + Sync {
     /// Reads as much of `buffer` as the file has at `offset`; answers how much that is.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Writes all of `bytes` at `offset`, growing the file when needed.
     ///
     /// # Errors
-    /// The operating system's. `StorageFull` may leave a part written.
+    /// Returns the operating system's error. `StorageFull` may leave a part written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
     /// Makes everything written so far durable.
@@ -36,13 +36,13 @@ pub trait File: Send + Sync {
     /// Length in bytes.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     fn size(&self) -> io::Result<u64>;
 
     /// Makes these bytes zero and gives their room back; `false`: the file system can't do that, and they are as before.
     ///
     /// # Errors
-    /// The operating system's. `StorageFull` may leave a part done.
+    /// Returns the operating system's error. `StorageFull` may leave a part done.
     fn punch(&self, offset: u64, length: u64) -> io::Result<bool>;
 }
 
@@ -57,7 +57,7 @@ pub trait Disk: Send + Sync {
     /// Makes an empty file, in place of any of that name.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
     /// As [`Disk::open`], for a file that is written in whole blocks, each synchronised soon, and hardly ever read.
@@ -79,44 +79,44 @@ pub trait Disk: Send + Sync {
     /// Renames a file, in place of any of the new name.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     fn remove(&self, name: &str) -> io::Result<()>;
 
     /// Makes a sub-directory, if it isn't there.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     fn create_dir(&self, name: &str) -> io::Result<()>;
 
     /// Names of the files in a sub-directory (`""`: in the directory itself), sorted, without the directory's name.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
 
     /// Makes the names in a sub-directory (`""`: in the directory itself) durable.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
 
     /// Bytes that can still be written.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     fn free_bytes(&self) -> io::Result<u64>;
 }
 
 /// Reads exactly `length` bytes at `offset`, or fewer where the file ends.
 ///
 /// # Errors
-/// The operating system's.
+/// Returns the operating system's error.
 pub(crate) fn read_up_to(file: &dyn File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let read = file.read_at(&mut bytes, offset)?;

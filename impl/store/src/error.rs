@@ -45,7 +45,7 @@ pub enum Failure {
     /// A read, a write or a synchronisation failed.
     #[error(transparent)]
     Io(#[from] IoFailure),
-    /// The journal is damaged where it was sound when it was written. Opening the store again tells the segments.
+    /// The journal is damaged where it was sound when it was written. Opening the store again reports it to segments.
     #[error("journal file {file} is damaged at or after byte {offset}")]
     JournalDamaged {
         /// Which file.

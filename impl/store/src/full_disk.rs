@@ -1,4 +1,4 @@
-//! Full disks: what the store tells, what waits, and that nothing is lost.
+//! Full disks: what the store reports, what waits, and that nothing is lost.
 
 use crate::faults::{coalesce, floor};
 use crate::testing::*;

@@ -75,7 +75,7 @@ pub(crate) fn fresh(cluster: u128, node: &str) -> Result<Identity, IoFailure> {
 /// Writes the identity file, last of all in a new directory: where it is, the rest is complete.
 ///
 /// # Errors
-/// The operating system's.
+/// Returns the operating system's error.
 pub(crate) fn write(disk: &dyn Disk, identity: &Identity) -> Result<(), IoFailure> {
     const NEW: &str = "node.new";
     let value = postcard::to_allocvec(identity).expect("plain data has an encoding");

@@ -18,13 +18,13 @@ const BLOCKS: u64 = 7;
 /// What can be done to a store.
 #[derive(Clone, Debug)]
 enum Command {
-    /// Appends the next so many records; nobody waits.
+    /// Appends the next records, this many, without waiting.
     Records(u8),
     /// Appends a promise or the loss of a peer: an entry that replaces the one before.
     Replacing(Option<u8>),
     /// Waits for everything appended.
     Wait,
-    /// Coalesces so many more records, of those that are durable.
+    /// Coalesces this many more records, of those that are durable.
     Coalesce(u8),
     /// Puts a base page from a peer, and forgets those of a range.
     Put { block: u8, after: u8 },
@@ -32,7 +32,7 @@ enum Command {
     GiveBack,
     /// Stops in good order and opens again.
     Reopen,
-    /// The power goes after so many more writes, in the middle of an append and a coalescing; of each write that was not
+    /// The power goes after `writes` more writes, in the middle of an append and a coalescing; of each write that was not
     /// synchronised only some sectors are there. Then opens again.
     PowerCut { writes: u8, sectors: u64 },
 }

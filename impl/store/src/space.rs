@@ -51,7 +51,7 @@ impl Space {
         self.reusable.fetch_sub(bytes, Relaxed);
     }
 
-    /// Someone began (`true`) or ceased (`false`) to wait for room.
+    /// Counts a task that begins (`true`) or ceases (`false`) to wait for room.
     pub(crate) fn wait(&self, begins: bool) {
         if begins {
             self.waiting.fetch_add(1, Relaxed);

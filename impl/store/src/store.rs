@@ -20,7 +20,7 @@ pub trait Owner: Send + Sync + 'static {
     /// Every append of `segment` up to and including this one is durable.
     fn durable(&self, segment: SegmentId, append: AppendId);
 
-    /// A task has ended, or the store has something to say that nobody asked for (`DiskFull`, `PagesLost`).
+    /// A task has ended, or the store reports something on its own (`DiskFull`, `PagesLost`).
     fn outcome(&self, segment: SegmentId, outcome: Outcome<Delta>);
 
     /// The store can't go on. What was not reported as durable may or may not be; so the node must stop, and learn at
@@ -69,7 +69,7 @@ impl Store {
     /// Nothing is reported before [`Store::start`].
     ///
     /// # Errors
-    /// The directory is someone else's, in use, or unreadable. Damage that peers can heal is no error: the segments
+    /// The directory is another node's, in use, or unreadable. Damage that peers can heal is no error: the segments
     /// are told of it.
     #[expect(clippy::type_complexity, reason = "the parts are what the caller takes apart at once")]
     pub fn open(dir: &Path, options: Options) -> Result<(Store, Vec<(SegmentId, Survived<Delta>)>), OpenError> {
@@ -127,7 +127,7 @@ impl Store {
         Ok((Store { disk, space, options, journal, segments, pool, watch }, survivors))
     }
 
-    /// Starts the store's threads; tells `owner` at once of segments whose pages were lost.
+    /// Starts the store's threads, and reports segments whose pages were lost to `owner` at once.
     ///
     /// # Panics
     /// When called twice.
@@ -169,7 +169,7 @@ impl Store {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).get(&segment).map(|file| file.charter())
     }
 
-    /// Queues an entry for the journal. Never waits: [`Owner::durable`] tells when it is durable.
+    /// Queues an entry for the journal. Never waits: [`Owner::durable`] is called when it is durable.
     ///
     /// # Panics
     /// When there is no such segment, it has more queued than it may, or the entry does not fit into a journal file.
@@ -179,7 +179,7 @@ impl Store {
         self.journal.append(segment, append, entry);
     }
 
-    /// Queues a task. Never waits: [`Owner::outcome`] tells how it ended.
+    /// Queues a task. Never waits: [`Owner::outcome`] is called when it has ended.
     ///
     /// # Panics
     /// When there is no such segment.

@@ -247,7 +247,7 @@ impl Recorder {
         panic!("waited in vain for {what}; failure: {:?}", told.fatal);
     }
 
-    /// Waits until the append is durable, or the store has failed: answers whether it is.
+    /// Waits until the append is durable, or the store has failed. Returns whether it is durable.
     pub fn durable(&self, segment: SegmentId, append: u64) -> bool {
         self.wait("an append", |told| {
             let reached = told.durable.get(&segment).is_some_and(|durable| durable.0 >= append);

@@ -48,17 +48,17 @@ pub(crate) fn decode(magic: [u8; 4], block: &[u8]) -> Option<(u64, &[u8])> {
 /// The readable value with the highest counter, of the file's first two blocks.
 ///
 /// # Errors
-/// The operating system's.
+/// Returns the operating system's error.
 pub(crate) fn read(file: &dyn File, magic: [u8; 4]) -> io::Result<Option<(u64, Vec<u8>)>> {
     let bytes = read_up_to(file, 0, 2 * BLOCK)?;
     let copies = bytes.chunks(BLOCK).filter_map(|block| decode(magic, block));
     Ok(copies.max_by_key(|(counter, _)| *counter).map(|(counter, value)| (counter, value.to_vec())))
 }
 
-/// [`read`], of a file that nobody is about to write: a copy that can't be read is replaced by the other one.
+/// [`read`], of a file that no thread is about to write: a copy that can't be read is replaced by the other one.
 ///
 /// # Errors
-/// The operating system's.
+/// Returns the operating system's error.
 pub(crate) fn read_and_repair(file: &dyn File, magic: [u8; 4]) -> io::Result<Option<(u64, Vec<u8>)>> {
     let found = read(file, magic)?;
     if let Some((counter, value)) = &found {
@@ -75,7 +75,7 @@ pub(crate) fn read_and_repair(file: &dyn File, magic: [u8; 4]) -> io::Result<Opt
 /// Writes both copies, one after the other, each durable before the next begins.
 ///
 /// # Errors
-/// The operating system's.
+/// Returns the operating system's error.
 pub(crate) fn write_both(file: &dyn File, magic: [u8; 4], counter: u64, value: &[u8]) -> io::Result<()> {
     let block = encode(magic, counter, value);
     for copy in 0..2 {

@@ -7,9 +7,9 @@
 //! - No segment collects above the read point of a read that its writer goes on to accept (I-FLOOR): a read is in use
 //!   until then, and PGMRPL is at or below it (R-COLLECT-2).
 //!
-//! A floor is held against the newest volume epoch that anybody was heard to promise: a segment may have taken over an
-//! install that is not durable yet, and of which there is no note. Once a process was killed, promises may not have been
-//! heard ([`Hindsight::lose_track`]), and floors count for nothing until the next writer opens.
+//! A floor is held against the newest volume epoch that is known to be promised: a segment may have taken over an
+//! install that is not durable yet, and of which there is no note. Once a process was killed, promises may be
+//! missing ([`Hindsight::lose_track`]), and floors count for nothing until the next writer opens.
 
 use super::{Verdict, require};
 use crate::ids::{Lsn, VolumeEpoch, VolumeId};

@@ -35,7 +35,7 @@ pub enum Entry<P: Payload> {
     Amnesia {
         /// Counts its losses.
         incarnation: Incarnation,
-        /// Its chain must reach this before it counts; `None` while it has not heard from enough peers.
+        /// Its chain must reach this before it counts; `None` while not enough peers have answered.
         target: Option<Lsn>,
     },
     /// The segment counts again.
@@ -162,7 +162,7 @@ pub enum Task<P: Payload> {
     ReadBase {
         /// Comes back.
         token: Token,
-        /// Which.
+        /// The page.
         page: PageId,
     },
     /// Up to `limit` base pages after `after`, in page order. Ends as `Bases`, or `Damaged`.
@@ -217,21 +217,21 @@ impl PageRange {
 pub enum Outcome<P: Payload> {
     /// The floor is durable.
     Coalesced {
-        /// As asked.
+        /// The task's floor.
         floor: Lsn,
     },
     /// A base page.
     Base {
-        /// As asked.
+        /// The task's token.
         token: Token,
-        /// As asked.
+        /// The task's page.
         page: PageId,
         /// `None`: never written.
         base: Option<BasePage<P>>,
     },
     /// Base pages, in page order.
     Bases {
-        /// As asked.
+        /// The task's token.
         token: Token,
         /// The pages.
         pages: Vec<BasePage<P>>,
@@ -240,7 +240,7 @@ pub enum Outcome<P: Payload> {
     },
     /// The pages are durable.
     BasesPut {
-        /// As asked.
+        /// The task's token.
         token: Token,
     },
     /// The checksums of these pages were wrong; everything else that was looked at is sound.
@@ -250,7 +250,7 @@ pub enum Outcome<P: Payload> {
     },
     /// A base page failed its checksum, so the task was not done.
     Damaged {
-        /// Which.
+        /// The page.
         page: PageId,
         /// The token of a `ReadBase` or `ReadBases`; `None` for a `Coalesce`.
         token: Option<Token>,

@@ -83,7 +83,7 @@ impl<P: Payload> HotLog<P> {
         self.slots.insert(record.lsn, Slot { record, append });
     }
 
-    /// Extends the chain over every record whose append is at or before `durable`. Answers whether SCL moved.
+    /// Extends the chain over every record whose append is at or before `durable`. Returns whether SCL moved.
     pub fn advance(&mut self, durable: AppendId) -> bool {
         let before = self.scl;
         let mut scl = self.scl;

@@ -408,7 +408,7 @@ impl<P: Payload> Segment<P> {
         }
     }
 
-    /// Starts an append; whoever needs to know when it is durable adds a [`Reply`] for its number.
+    /// Starts an append. A caller that must answer when it is durable adds a [`Reply`] for its number.
     fn append(&mut self, entry: Entry<P>, out: &mut Out<P>) -> AppendId {
         self.appended.0 += 1;
         out.append(self.appended, entry);

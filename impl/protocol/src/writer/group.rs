@@ -20,7 +20,7 @@ pub(super) struct Member {
     pub scl_at_retry: Lsn,
     /// It is being caught up: the last record sent to it again. Zero: it isn't.
     pub resent: Lsn,
-    /// Its highest incarnation heard of: what it said in an earlier one does not count.
+    /// Its highest incarnation known: what it said in an earlier one does not count.
     pub incarnation: Incarnation,
     /// Moving mean of its read latency.
     pub read_latency: Micros,
@@ -65,8 +65,8 @@ impl<P: Payload> Group<P> {
         self.members.iter().filter(|(_, member)| member.installed).map(|(id, _)| *id).collect()
     }
 
-    /// R-REJOIN-3: drops the older word of whoever lost part of its log. Answers who did, and whether the sender's own
-    /// word still counts.
+    /// R-REJOIN-3: drops what members said before they lost part of their log. Returns these members, and whether the
+    /// sender's own message still counts.
     pub fn hear_losses(&mut self, from: MemberId, standing: &Standing) -> (Vec<MemberId>, bool) {
         let mut lost = Vec::new();
         let own = core::iter::once((&from, &standing.incarnation));
@@ -81,7 +81,7 @@ impl<P: Payload> Group<P> {
         (lost, counts)
     }
 
-    /// Takes an acknowledgement; answers whether PGCL moved.
+    /// Takes an acknowledgement. Returns whether PGCL moved.
     pub fn acknowledge(&mut self, from: MemberId, scl: Lsn, point_of: impl Fn(&Self) -> Lsn) -> bool {
         let Some(member) = self.members.get_mut(&from) else { return false };
         member.installed = true;

@@ -230,7 +230,7 @@ impl<P: Payload> Writer<P> {
         }
     }
 
-    /// Someone else is, or becomes, the writer. A candidate that has decided nothing tries above; everyone else stops.
+    /// Gives way to another writer. A candidate that has decided nothing tries above; every other writer stops.
     fn on_overtaken(&mut self, by: VolumeEpoch, out: &mut Out<P>) {
         if self.role == Role::Sealing {
             return self.seal_above(by, out);
@@ -245,7 +245,7 @@ impl<P: Payload> Writer<P> {
         self.install.volume_epoch = by;
     }
 
-    /// Nothing is in flight any more, and nobody has installed anything.
+    /// Forgets what is in flight, and which segments have installed.
     fn forget_records(&mut self) {
         self.queue.clear();
         self.complete = 0;
@@ -277,7 +277,7 @@ impl<P: Payload> Writer<P> {
         }
     }
 
-    /// Drops what segments said before they lost part of their log; answers whether the sender's word counts.
+    /// Drops what segments said before they lost part of their log. Returns whether the sender's message counts.
     fn hear_losses(&mut self, from: SegmentId, standing: &Standing) -> bool {
         let (lost, counts) = self.group(from.pg).hear_losses(from.member, standing);
         for member in lost {

@@ -86,7 +86,7 @@ impl<P: Payload> Writer<P> {
         }
     }
 
-    /// Sends again to whoever stopped making progress, and tells everyone VDL and PGMRPL.
+    /// Sends again to segments that stopped making progress, and VDL and PGMRPL to all.
     pub(super) fn resend_records(&mut self, out: &mut Out<P>) {
         for index in 0..self.groups.len() {
             let pg = self.groups[index].pg;

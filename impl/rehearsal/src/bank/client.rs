@@ -63,7 +63,7 @@ async fn transfer_until_broken(shared: &Shared, number: usize, client: &Client, 
 }
 
 /// Whether the server said that the transaction was rolled back and the session goes on. After a FATAL or a PANIC
-/// nobody knows whether the commit record was durable.
+/// it is not known whether the commit record was durable.
 fn is_rolled_back(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|e| e.parsed_severity() == Some(Severity::Error))
 }

@@ -5,7 +5,7 @@
 //!
 //! | outcome | when | what the database must show |
 //! |---|---|---|
-//! | acknowledged | the server said so | the row is there, for ever |
+//! | acknowledged | the server said so | the row is there, permanently |
 //! | refused | an SQL error: the transaction was rolled back | the row is not there |
 //! | in doubt | the connection broke before an answer | either |
 //!

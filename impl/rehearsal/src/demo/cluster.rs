@@ -21,7 +21,7 @@ pub enum ClusterError {
     /// It can't be started.
     #[error("starting {name}: {source}")]
     Start {
-        /// What.
+        /// The process.
         name: String,
         /// Why not.
         source: std::io::Error,
@@ -29,7 +29,7 @@ pub enum ClusterError {
     /// It ended instead of getting ready.
     #[error("{name} ended ({how}); the end of {}:\n{tail}", log.display())]
     Ended {
-        /// What.
+        /// The process.
         name: String,
         /// Its exit status.
         how: String,
@@ -41,7 +41,7 @@ pub enum ClusterError {
     /// It did not get ready in time.
     #[error("{name} was not ready, and made no progress for {seconds} s; the end of {}:\n{tail}", log.display())]
     Late {
-        /// What.
+        /// The process.
         name: String,
         /// The limit.
         seconds: u64,
@@ -56,7 +56,7 @@ pub enum ClusterError {
     /// A directory of the demo.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The directory.
         path: PathBuf,
         /// How it failed.
         source: std::io::Error,

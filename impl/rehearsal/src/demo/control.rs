@@ -30,7 +30,7 @@ pub enum Ask {
     Inject {
         /// One member, an AZ such as `az-b`, or `instance`.
         target: String,
-        /// What.
+        /// The action.
         action: Action,
         /// Milliseconds, for [`Action::Slow`].
         ms: u32,

@@ -95,7 +95,7 @@ pub enum DemoError {
     /// A file or directory.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
         /// How it failed.
         source: io::Error,
@@ -257,7 +257,7 @@ impl Demo {
         Ok(())
     }
 
-    /// The processes. Nobody else can do anything to them meanwhile.
+    /// Locks the processes. No other thread can do anything to them meanwhile.
     pub fn cluster(&self) -> MutexGuard<'_, (Cluster, Faults)> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }

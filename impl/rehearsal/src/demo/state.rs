@@ -19,12 +19,12 @@ pub struct Running {
 /// Tells others of this demo; answers the file, to be removed at the end.
 ///
 /// # Errors
-/// The directory can't be made, or is someone else's.
+/// The directory can't be made, or belongs to another user.
 pub fn announce(running: &Running) -> io::Result<PathBuf> {
     let directory = directory();
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
     if std::fs::symlink_metadata(&directory)?.uid() != geteuid().as_raw() {
-        return Err(io::Error::other(format!("{} belongs to someone else", directory.display())));
+        return Err(io::Error::other(format!("{} belongs to another user", directory.display())));
     }
     let path = directory.join(format!("demo-{}.json", running.pid));
     std::fs::write(&path, serde_json::to_vec(running)?)?;

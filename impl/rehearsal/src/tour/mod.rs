@@ -61,7 +61,7 @@ struct Tour<'a> {
     told: BTreeMap<String, u64>,
 }
 
-/// Walks through all steps; answers whether everything was as it should be.
+/// Walks through all steps. Returns whether everything was as it should be.
 ///
 /// # Errors
 /// A step could not be done, or showed something else than it should.

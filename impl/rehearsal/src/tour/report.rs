@@ -37,7 +37,7 @@ pub fn row(row: &Row) {
     let verdict = &row.verdict;
     if verdict.unexplained > 0 || verdict.wrong_balances > 0 {
         println!(
-            "     UNEXPLAINED: {} rows that nobody was promised, {} wrong balances",
+            "     UNEXPLAINED: {} rows that no client was promised, {} wrong balances",
             verdict.unexplained, verdict.wrong_balances
         );
     }

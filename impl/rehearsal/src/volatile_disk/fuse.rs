@@ -36,7 +36,7 @@ impl Adapter {
         self.on_file_of(number, |_, content| action(content))
     }
 
-    /// The same, and tells below which name of the root it is.
+    /// Returns the same, and the name of the root below which it is.
     fn on_file_of<T>(
         &self,
         number: INodeNo,

@@ -12,7 +12,7 @@
 //! The directory below always holds the newest content, so reading costs nothing; of each change, what was there before is
 //! kept in memory until it is durable ([`content`]).
 //!
-//! **A lying disk** answers every synchronisation at once, and keeps nothing: whoever believes it must be found out. It
+//! **A lying disk** answers every synchronisation at once, and keeps nothing: what believes it must be found out. It
 //! exists to show that what is checked with this disk can fail.
 
 mod content;
@@ -79,7 +79,7 @@ impl VolatileDisk {
     /// Mounts one over the directory at `path`, whose content it shows.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     pub fn mount(path: &Path, seed: u64) -> io::Result<VolatileDisk> {
         // The directory remains reachable through this descriptor when the mount covers it.
         let below = std::fs::File::open(path)?;
@@ -104,10 +104,10 @@ impl VolatileDisk {
     }
 
     /// Decides what is left of the changes below these names that were not synchronised, and lets operations happen again.
-    /// Nobody may have a file open below them.
+    /// No process may have a file open below them.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     pub fn power_on(&self, names: &[&str]) -> io::Result<Cut> {
         let mut cut = Cut::default();
         let mut random = lock(&self.shared.random);

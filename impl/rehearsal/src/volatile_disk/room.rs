@@ -1,4 +1,4 @@
-//! How much room is left on a volatile disk: none is missing until somebody fills it.
+//! How much room is left on a volatile disk: none is missing until it is filled on purpose.
 
 use std::collections::BTreeMap;
 use std::io;

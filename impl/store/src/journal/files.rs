@@ -138,7 +138,7 @@ impl Files {
         Ok(())
     }
 
-    /// Retires the oldest files as far as nobody needs them, and moves a little of what is still needed out of the
+    /// Retires the oldest files as far as no segment needs them, and moves a little of what is still needed out of the
     /// oldest one where the journal would grow too long otherwise.
     ///
     /// # Errors
@@ -248,7 +248,7 @@ impl Files {
         Ok(())
     }
 
-    /// Puts into `chunk` what is needed of the file that is being emptied; answers whether that was all.
+    /// Puts into `chunk` what is needed of the file that is being emptied; returns whether that was all.
     fn collect_needed(&mut self, chunk: &mut Chunk) -> Result<bool, Failure> {
         let limit = MOVE_MAX.min(self.spares.file_bytes() as usize / 2);
         let Some(moving) = &mut self.moving else { return Ok(true) };

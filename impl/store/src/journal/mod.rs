@@ -10,7 +10,7 @@
 //! **Bounded.** Memory: what a segment may have queued is bounded by the segment itself, which refuses writes as `Busy`
 //! long before ([`SegmentConfig::log_weight_max`](auriga_protocol::SegmentConfig)). So [`Journal::append`] does not
 //! wait, and a queue beyond [`Limits::queue_bytes`] is a broken invariant: waiting instead would stop every other
-//! segment of the node. Disk: a file is used again when nobody needs it; who pins an old file for long has its entries
+//! segment of the node. Disk: a file is used again when no segment needs it. Entries that pin an old file for long are
 //! moved (`files.rs`), so that the journal is never longer than twice what is needed plus some files.
 //!
 //! **Where to go next.** `format.rs` (bytes), `files.rs` (writing and recycling), `live.rs` (who needs which file),
@@ -193,7 +193,7 @@ impl Journal {
     }
 }
 
-/// Nobody leaves these values half changed: a panic elsewhere is no reason to panic here.
+/// No holder leaves these values half changed, so a panic elsewhere is no reason to panic here.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -80,7 +80,7 @@ pub(crate) struct Opened {
 /// Makes the journal of a new directory.
 ///
 /// # Errors
-/// The operating system's.
+/// Returns the operating system's error.
 pub(crate) fn create(opening: &Opening<'_>) -> Result<Opened, IoFailure> {
     let Opening { disk, space, journal, file_bytes, .. } = *opening;
     disk.create_dir(DIR).doing(|| "make the journal's directory".into())?;

@@ -20,7 +20,7 @@ const KEEP: usize = 2;
 /// What an empty file is wanted for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
-    /// Batches that someone waits for.
+    /// Batches that a caller waits for.
     Appends,
     /// Entries that are moved so that older files can be used again.
     Moving,

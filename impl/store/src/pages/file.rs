@@ -81,7 +81,7 @@ impl PageFile {
         self.writer().superblock.lost
     }
 
-    /// The index as it is committed. Whoever holds it holds back the next commit, but not its synchronisation.
+    /// The index as it is committed. A holder holds back the next commit, but not its synchronisation.
     pub(super) fn index(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }

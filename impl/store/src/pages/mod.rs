@@ -14,7 +14,7 @@
 //! **Deciding honestly what was lost.** The index (which page is in which slot, with which header checksum) is not
 //! stored, but its *sum* is, in the superblock. At the start it is rebuilt from the headers. If the sum fits, every
 //! unreadable or surplus header is proven not to matter: it belonged to a commit that never happened, or to a page
-//! that has been replaced. If not, pages were lost and nobody can say which: an older version might pass for the
+//! that has been replaced. If not, pages were lost and it can't be known which: an older version might pass for the
 //! newest. Then the file is emptied and marked, and the segment is told
 //! [`PagesLost`](auriga_protocol::segment::Outcome::PagesLost), at every start until all pages have come from a peer.
 //! A header's checksum covers its content's, so the sum stands for every bit of every page: a content that does not fit
@@ -22,7 +22,7 @@
 //!
 //! **Threads.** One commits, for all segments of the node, in order for each segment; some read. A read does not wait
 //! for a commit's synchronisation: it sees the pages before it, and its outcome is delivered before the commit's (the
-//! index is locked meanwhile), as if it had been started first. That matters: a segment drops log records when it hears
+//! index is locked meanwhile), as if it had been started first. That matters: a segment drops log records once it gets
 //! `Coalesced`, so a base from before must not reach it afterwards.
 //!
 //! **No room** is no failure: a commit that finds none has changed nothing, and is tried again until there is room.

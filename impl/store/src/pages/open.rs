@@ -41,7 +41,7 @@ fn segment_of(name: &str) -> Option<SegmentId> {
 /// Makes the page file of a new segment, durably: it appears complete under its name, or not at all.
 ///
 /// # Errors
-/// The operating system's.
+/// Returns the operating system's error.
 pub(crate) fn create(
     disk: &dyn Disk,
     space: &Arc<Space>,
@@ -77,7 +77,7 @@ pub(crate) fn create(
 /// The page files that there are, with what their superblocks say. Removes those whose making was cut short.
 ///
 /// # Errors
-/// The operating system's.
+/// Returns the operating system's error.
 pub(crate) fn find(disk: &dyn Disk) -> Result<Vec<FoundFile>, IoFailure> {
     disk.create_dir(DIR).doing(|| "make the directory of page files".into())?;
     let mut found = Vec::new();
@@ -112,7 +112,7 @@ impl FoundFile {
     /// Rebuilds the index. Where that isn't possible, empties the file and marks its pages as lost.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     pub(crate) fn open(self, space: &Arc<Space>) -> Result<PageFile, IoFailure> {
         let superblock = self.superblock.clone().expect("whoever opens it has read the superblock");
         self.open_as(space, superblock)
@@ -121,7 +121,7 @@ impl FoundFile {
     /// Makes a file without a readable superblock usable again: without pages, and marked as lost.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     pub(crate) fn reset(
         self,
         space: &Arc<Space>,

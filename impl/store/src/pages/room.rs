@@ -1,4 +1,4 @@
-//! Giving room back to the file system: holes where pages were that nobody needs any more.
+//! Giving room back to the file system: holes where pages were that are no longer needed.
 //!
 //! A page that is written again goes to another slot, so a file under updates always has free slots, and the next
 //! commit takes them: to give their room back and to ask for it again at once would cost both times. So a file keeps a
@@ -14,7 +14,7 @@ use crate::PAGE_SIZE;
 use crate::error::{IoFailure, While};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Free slots that are kept for the next commits: one for so many pages.
+/// Free slots that are kept for the next commits: one for this many pages.
 const KEEP_ONE_IN: u64 = 8;
 
 /// Most slots whose room is given back while a commit waits.
@@ -24,7 +24,7 @@ impl PageFile {
     /// Gives back the room of free slots that were not needed since the last time.
     ///
     /// # Errors
-    /// The operating system's. That it can't make holes, or not now, is none.
+    /// Returns the operating system's error, unless it is that holes can't be made, or not now.
     pub(crate) fn give_back_room(&self) -> Result<(), IoFailure> {
         let keep = u32::try_from(self.page_count() / KEEP_ONE_IN).unwrap_or(u32::MAX);
         let mut surplus = self.writer().slots.surplus(keep);

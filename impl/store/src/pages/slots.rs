@@ -14,7 +14,7 @@ pub(super) struct Slots {
     holes: Vec<u64>,
     warm_count: u32,
     hole_count: u32,
-    /// The lowest `warm_count` since somebody asked for the surplus.
+    /// The lowest `warm_count` since the surplus was last asked for.
     warm_least: u32,
     /// Where the search begins: after the last slot taken, so that slots taken together lie together.
     cursor: usize,
@@ -95,12 +95,12 @@ impl Slots {
         self.warm_count += 1;
     }
 
-    /// Warm slots beyond `keep` that nobody has needed since this was asked the last time.
+    /// Warm slots beyond `keep` that no commit has needed since the last call.
     pub(super) fn surplus(&mut self, keep: u32) -> u32 {
         std::mem::replace(&mut self.warm_least, self.warm_count).saturating_sub(keep)
     }
 
-    /// The last run of warm slots that lie in one group, at most so many of them.
+    /// Returns the last run of warm slots that lie in one group, at most `most` of them.
     pub(super) fn last_warm_run(&self, most: u32) -> Option<Range<u32>> {
         let word = self.warm.iter().rposition(|warm| *warm != 0)?;
         let end = GROUP - self.warm[word].leading_zeros();
