@@ -40,7 +40,7 @@ struct State {
     queued: BytesMut,
     /// What the kernel did not take; begins within a frame.
     unsent: BytesMut,
-    /// Somebody is writing: a thread in `flush`, or the connection's task once it can.
+    /// A thread is writing: one in `flush`, or the connection's task once it can.
     writing: bool,
     failed: Option<io::Error>,
 }

@@ -96,12 +96,12 @@ impl Lsn {
 /// Fences old writers: raised by every recovery, on a write quorum of each protection group (18 §2.4). A ballot.
 ///
 /// Ordered by number, then by writer: two candidates may choose the same number at one time, and still never the same
-/// volume epoch. Whoever wrote `e2.w7` is thereby known to be writer 7.
+/// volume epoch. So the writer of `e2.w7` is known to be writer 7.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct VolumeEpoch {
     /// Raised by each recovery.
     pub number: u64,
-    /// Whose it is: nobody else may use it (R-FENCE-3).
+    /// Its writer: no other may use it (R-FENCE-3).
     pub writer: WriterId,
 }
 

@@ -1,6 +1,6 @@
 //! The kernel's connections to FUSE mounts, as seen from outside the process that serves them.
 //!
-//! A connection that is aborted fails every request. That ends what waits for answers that nobody will give.
+//! A connection that is aborted fails every request. That ends what waits for answers that will not come.
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -29,7 +29,7 @@ fn connection(line: &str) -> Option<u32> {
 
 /// Fails every request of a connection, now and from now on.
 pub fn abort(connection: u32) {
-    // In a namespace of its own the thread may mount the control file system, where nobody has.
+    // In a namespace of its own the thread may mount the control file system, where it is not mounted.
     let aborted = std::thread::spawn(move || {
         let abort = control()?.join(connection.to_string()).join("abort");
         tracing::warn!(connection, "aborting a FUSE connection whose process does not end");

@@ -61,7 +61,7 @@ impl Process {
         self.frozen
     }
 
-    /// SIGKILL, and waits until it and everything below it are gone, but not for ever: after [`KILL_LIMIT`], what the
+    /// SIGKILL, and waits until it and everything below it are gone, but not endlessly: after [`KILL_LIMIT`], what the
     /// kernel holds for its mounts is ended.
     pub fn kill(&mut self) {
         let below = descendants(self.pid());
@@ -98,7 +98,7 @@ impl Process {
     pub fn stop_soon(&mut self) {
         self.resume();
         self.signal(Signal::SIGTERM);
-        // Whoever stopped it: it must run to hear that.
+        // It may have been stopped: it must run to receive that.
         self.signal(Signal::SIGCONT);
     }
 

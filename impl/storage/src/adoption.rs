@@ -71,7 +71,7 @@ async fn ask(node: &Node, me: MemberId) -> Answers {
     asking.join_all().await.into_iter().collect()
 }
 
-/// Answers whether there are no strangers.
+/// Returns whether there are no strangers.
 fn remember(node: &Node, answers: &Answers, strangers: BTreeSet<Stranger>) -> bool {
     let mut known = lock(&node.neighbours);
     for stranger in strangers.difference(&known.strangers) {

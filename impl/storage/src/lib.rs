@@ -10,7 +10,7 @@
 //!  peers   ◄── dialled connections ◄─────────────┘
 //! ```
 //!
-//! A message for a segment that is not hosted is logged and dropped. A segment is created when somebody asks for it
+//! A message for a segment that is not hosted is logged and dropped. A segment is created when it is asked for
 //! ([`auriga_net::admin::AdminRequest::CreateSegment`]), or when this process learns from its peers that it should have it
 //! (`adoption.rs`). A store that can't be opened is told of by a [`RefusedNode`] in its place. A disk that fails stops the node: [`StorageNode::stopped`] says so and the process must end.
 

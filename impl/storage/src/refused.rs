@@ -1,6 +1,6 @@
 //! A process whose store can't be opened: it stays, serves nothing, and says why.
 //!
-//! So `auriga status` can name it, and nobody takes its silence for a crash.
+//! So `auriga status` can name it, and its silence is not taken for a crash.
 
 use crate::StartError;
 use auriga_net::admin::{AdminReply, AdminRequest, Condition, NodeStatus};
@@ -65,7 +65,7 @@ impl RefusedNode {
         self.tasks.shutdown().await;
     }
 
-    /// Waits until somebody asks it over the network to stop.
+    /// Waits until it is asked over the network to stop.
     pub async fn stopped(&self) {
         let mut stopped = self.stopped.clone();
         if stopped.wait_for(|stopped| *stopped).await.is_err() {
@@ -91,7 +91,7 @@ struct RefusingReceiver {
 
 impl Receiver for RefusingReceiver {
     async fn receive(&mut self, frame: Frame, _: usize) -> Result<(), ConnectionError> {
-        // What is not a request is for segments that nobody has opened: lost, as messages may be.
+        // What is not a request is for segments that are not open: lost, as messages may be.
         if let Frame::Request(token, request) = frame {
             let reply = Encoded::reply(token, &self.inner.reply(&request))?;
             self.outbox.push(&reply, None);

@@ -45,7 +45,7 @@ impl Owner for Forward {
     fn durable(&self, _: SegmentId, _: AppendId) {}
 
     fn outcome(&self, _: SegmentId, outcome: Outcome<Delta>) {
-        // Nobody listens any more when the store is being closed.
+        // No thread listens any more when the store is being closed.
         let _ = self.0.send(outcome);
     }
 }

@@ -201,7 +201,7 @@ fn verdict_on(disk: &MemoryDisk, confirmed: &Confirmed, what: &str) -> Verdict {
         damage_is_remembered(disk, running, what);
         return Verdict::LogDamaged;
     }
-    assert_eq!(found, wanted, "{what}: entries are gone, and nobody noticed");
+    assert_eq!(found, wanted, "{what}: entries are gone, and it was not noticed");
     if running.owner.wait("start", |told| Some(told.outcomes.contains(&(id, Outcome::PagesLost)))) {
         assert_eq!(running.store.status().pages, 0, "{what}");
         return Verdict::PagesLost;

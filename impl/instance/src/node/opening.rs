@@ -66,7 +66,7 @@ async fn find_and_open(config: &NodeConfig, deadline: Instant) -> Result<RemoteV
     Ok(RemoteVolume::open(VolumeConfig { volume, ..config.volume.clone() }, deadline).await?)
 }
 
-/// Returns once somebody wants the instance to stop. Nothing else is reported before PostgreSQL runs.
+/// Returns once the instance is asked to stop. Nothing else is reported before PostgreSQL runs.
 async fn asked_to_stop(receiver: &Receiver<Event>) {
     while !matches!(receiver.try_recv(), Ok(Event::Stop)) {
         tokio::time::sleep(LOOK_EVERY).await;

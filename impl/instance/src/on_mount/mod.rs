@@ -3,7 +3,7 @@
 //! The instance answers the requests that the kernel makes for its mount. A thread that waits for such an answer can't
 //! be killed before the answer has come. So a thread *of the instance* that used the mount could wait for an answer
 //! that only its own process gives: while storage stands still, SIGKILL would end every other thread of the instance,
-//! nobody would answer any more, and the process would stay for ever. **Therefore no thread of the instance ever uses
+//! no thread would be left to answer, and the process would never end. **Therefore no thread of the instance ever uses
 //! its own mount.** A helper may wait there: when the instance ends, the kernel aborts the mount's connection, every
 //! request fails, and the helper ends, too.
 //!
@@ -94,7 +94,7 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Says one thing on standard output. That nobody listens any more is no error: the instance is ending.
+/// Writes one line to standard output. That it is no longer read is no error: the instance is ending.
 fn say(what: &impl Serialize) {
     if let Ok(line) = serde_json::to_string(what) {
         let mut out = io::stdout().lock();

@@ -100,7 +100,7 @@ fn what_was_changed_made_durable_and_evicted_meanwhile_is_read_again_for_all_who
     let (after, after_answer) = waiter();
     assert!(matches!(cache.fetch(page(3), after), Fetch::Joined));
     assert_eq!(cache.fetched(page(3), answer(7)), FetchEnd::ReadAgain, "storage answered as of before the change");
-    assert!(before.try_recv().is_err() && after_answer.try_recv().is_err(), "nobody was told anything");
+    assert!(before.try_recv().is_err() && after_answer.try_recv().is_err(), "no reader was answered");
     change_and_evict(10, 8);
     assert_eq!(cache.fetched(page(3), answer(9)), FetchEnd::ReadAgain, "and it was changed once more");
     assert_eq!(cache.fetched(page(3), answer(10)), FetchEnd::Answered);

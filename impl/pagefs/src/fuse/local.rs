@@ -266,7 +266,7 @@ pub(super) fn lseek(local: &Local, ino: INodeNo, offset: i64, whence: i32, reply
     }
 }
 
-/// Adds the local names in a directory, those behind `offset` (their own numbers); answers whether all had room.
+/// Adds the local names in a directory, those behind `offset` (their own numbers). Returns whether all had room.
 pub(super) fn list(local: &Local, directory: INodeNo, offset: u64, reply: &mut ReplyDirectory) -> bool {
     let names = local.list(directory.0, if is_local(offset) { offset } else { 0 });
     !names.iter().any(|(ino, name)| reply.add(INodeNo(*ino), *ino, FileType::RegularFile, OsStr::from_bytes(name)))

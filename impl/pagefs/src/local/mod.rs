@@ -1,6 +1,6 @@
 //! Files of the mount that need not last, on the local disk.
 //!
-//! A database makes files that nobody needs after its end: temporary tables, sorts that don't fit in memory, shared
+//! A database makes files that are not needed after its end: temporary tables, sorts that don't fit in memory, shared
 //! memory. On the volume each of their pages would be a record on six copies. So a file whose [name](names) says that it
 //! need not last is *local*: its name is seen in its directory, which is on the volume, and its content is a file
 //! in a directory of this machine. Another machine, or this one after a crash, finds neither.
@@ -190,7 +190,7 @@ impl Local {
         drop(content); // The kernel is told, which need not happen under the lock.
     }
 
-    /// Removes a name; answers whether it was a local one.
+    /// Removes a name. Returns whether it was a local one.
     pub fn unlink(&self, parent: u64, name: &[u8]) -> bool {
         let mut state = lock(&self.state);
         let Some(ino) = state.remove_name(parent, name) else { return false };
@@ -198,7 +198,7 @@ impl Local {
         true
     }
 
-    /// Gives a local file another local name, in place of any local file of that name; answers whether there was one to
+    /// Gives a local file another local name, in place of any local file of that name. Returns whether there was one to
     /// rename.
     pub fn rename(&self, (parent, name): (u64, &[u8]), (new_parent, new_name): (u64, &[u8])) -> bool {
         let mut state = lock(&self.state);

@@ -107,7 +107,7 @@ fn an_open_directory_that_was_removed_still_has_attributes() {
     drop(open);
     let until = Instant::now() + Duration::from_secs(60);
     while mounted.mount.figures().inodes == inodes {
-        assert!(Instant::now() < until, "it stays for ever");
+        assert!(Instant::now() < until, "it never ends");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

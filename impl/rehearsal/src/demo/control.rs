@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const LINE_MAX: u64 = 1 << 20;
 /// How long one who asks waits for the answer. Restarts are the slowest thing that is asked for.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long one who is connected may take to ask, and to read the answer: meanwhile nobody else is served.
+/// How long one who is connected may take to ask, and to read the answer: meanwhile no other is served.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 /// How long a demo that has been announced may take to listen.
 const LISTEN_LIMIT: Duration = Duration::from_secs(5);

@@ -95,7 +95,7 @@ impl Faults {
         let mut faults = Vec::new();
         match from.len() {
             0 => {}
-            // Whoever is cut off from so many is cut off from everyone, or everyone of another AZ.
+            // A process that is cut off from this many is cut off from everyone, or everyone of another AZ.
             4.. => faults.push("cut off".to_owned()),
             _ => faults.push(format!("cut off from {}", from.into_iter().collect::<Vec<_>>().join(" "))),
         }

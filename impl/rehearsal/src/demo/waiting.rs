@@ -1,5 +1,5 @@
 //! Waiting until a member is ready. An instance that recovers is waited for as long as it gets on, and a person is told
-//! how far it is; nobody cuts it off.
+//! how far it is; it is not cut off.
 
 use super::{Demo, DemoError};
 use auriga_admin::{instance, storage};

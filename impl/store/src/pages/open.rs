@@ -114,7 +114,7 @@ impl FoundFile {
     /// # Errors
     /// Returns the operating system's error.
     pub(crate) fn open(self, space: &Arc<Space>) -> Result<PageFile, IoFailure> {
-        let superblock = self.superblock.clone().expect("whoever opens it has read the superblock");
+        let superblock = self.superblock.clone().expect("opening it has read the superblock");
         self.open_as(space, superblock)
     }
 
