@@ -35,6 +35,7 @@ module_of() {
   case $1 in
     rejoin-*) echo Rejoin ;;
     membership-*) echo Membership ;;
+    lives-*) echo Lives ;;
     reads-*) echo Reads ;;
     global-*) echo Global ;;
     *) echo MCAuriga ;;
@@ -89,7 +90,7 @@ scopes_of() {
   local name module met
   for name in "$@"; do scope "$name"; done
   say ""
-  for module in MCAuriga Rejoin Membership Reads Global; do
+  for module in MCAuriga Rejoin Lives Membership Reads Global; do
     met=$(sort -u "$scratch/reached.$module" | wc -l)
     say "Reachability checks of $module met in all: $met of $(wanted_of "$module")."
     [ "$met" = "$(wanted_of "$module")" ] || failed=1
@@ -98,7 +99,7 @@ scopes_of() {
 }
 
 quick() {
-  scopes_of four-disk four-three-epochs four-same-epoch two-groups six rejoin-four membership-four reads-two-groups global-two global-rivals
+  scopes_of four-disk four-three-epochs four-same-epoch two-groups six rejoin-four lives-four lives-four-loss lives-four-two membership-four reads-two-groups global-two global-rivals
   say "| defect | scope | caught by | steps | seconds |"
   say "|---|---|---|---:|---:|"
   defect ack-before-durable four-disk
@@ -124,6 +125,15 @@ quick() {
   defect rejoin-before-caught-up rejoin-four
   defect loss-asks-too-few rejoin-four
   defect loss-unmarked rejoin-four
+  defect life-not-registered lives-four
+  defect life-without-nonce lives-four
+  defect life-registered-with-too-few lives-four
+  defect unregistered-life-not-continued lives-four
+  defect answers-of-an-earlier-boot lives-four
+  defect two-stale-met-like-one lives-four-two
+  defect lives-not-merged lives-four-loss
+  defect forgetful-answers-about-lives lives-four-loss
+  defect life-counted-over-a-loss lives-four-loss
   defect member-before-hydration membership-four
   defect change-before-hydration membership-four
   defect membership-without-overlap membership-four
@@ -153,7 +163,7 @@ case ${1:-quick} in
     quick
     defect install-before-durable four-three-epochs MaxPending=1 MaxCrashes=1
     say ""
-    scopes_of four-two-records six-two-records six-az membership-six global-three
+    scopes_of four-two-records six-two-records six-az membership-six lives-six global-three
     ;;
   trace)
     shift
