@@ -257,6 +257,8 @@ fn segment_of(note: &Note) -> Option<SegmentId> {
         | Note::Served { segment, .. }
         | Note::Collected { segment, .. }
         | Note::Learnt { segment, .. }
+        | Note::Implausible { segment, .. }
+        | Note::Contradicted { segment, .. }
         | Note::Rejoined { segment, .. } => Some(*segment),
         _ => None,
     }
@@ -291,6 +293,8 @@ fn name_of(note: &Note) -> &'static str {
         Note::Durable { .. } => "Durable",
         Note::Read { .. } => "Read",
         Note::Fenced { .. } => "Fenced",
+        Note::Implausible { .. } => "Implausible",
+        Note::Contradicted { .. } => "Contradicted",
         Note::Global(_) => "Global",
         Note::Membership(_) => "Membership",
     }

@@ -208,7 +208,7 @@ async fn ask_patiently(
     };
     tokio::select! {
         Ok(reply) = asking => Ok(reply),
-        reason = connection::run(stream, &peer.name, &outbox, &mut receiver) => Err(reason.into()),
+        reason = connection::run(stream, &peer.name, None, &outbox, &mut receiver) => Err(reason.into()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! One connection's life after its handshake.
 
-use crate::frame::{Frame, FrameError, take_frame};
+use crate::frame::{self, Frame, FrameError, take_frame};
 use crate::outbox::Outbox;
+use crate::places::Place;
 use bytes::BytesMut;
 use std::io;
 use std::sync::Arc;
@@ -9,16 +10,16 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-/// How long the rest of a frame may take once its first byte is there.
+/// How long a frame may take from its first byte to its last, in however many pieces it comes.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long the kernel may keep what the peer does not take, before the connection counts as broken. Without it, a
 /// host that vanished would be noticed only after many minutes.
 const UNSENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Read buffer; grows for a frame that is larger, and only as far as its bytes arrive.
+/// Read buffer; grows for a frame that is larger, only as far as its bytes arrive, and shrinks again after it.
 const READ_BYTES: usize = 64 << 10;
 
 /// Takes frames as they arrive. Called by the connection's task, in order; to wait makes the sender wait.
@@ -42,6 +43,9 @@ pub enum ConnectionError {
     /// A frame began and did not end.
     #[error("a frame was not complete after {FRAME_TIMEOUT:?}")]
     Stalled,
+    /// Too much memory is held by frames that have begun and not ended.
+    #[error("frames that are not complete hold too much memory: one more of {0} bytes is not taken")]
+    Crowded(usize),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Io(#[from] io::Error),
@@ -56,21 +60,28 @@ pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNSENT_TIMEOUT))
 }
 
-/// Reads and writes, connected to the node named `peer`, until the connection ends, and says why it did.
-pub async fn run(stream: TcpStream, peer: &str, outbox: &Outbox, receiver: &mut impl Receiver) -> ConnectionError {
+/// Reads and writes, connected to the node named `peer`, until the connection ends, and says why it did. A connection
+/// that was accepted holds a `place`.
+pub async fn run(
+    stream: TcpStream,
+    peer: &str,
+    place: Option<&Place>,
+    outbox: &Outbox,
+    receiver: &mut impl Receiver,
+) -> ConnectionError {
     let (reader, writer) = stream.into_split();
     let writer = Arc::new(writer);
     outbox.connect(writer.clone(), peer);
     let error = tokio::select! {
-        error = read(reader, receiver) => error,
+        error = read(reader, place, receiver) => error,
         error = outbox.write_the_rest(&writer) => error.into(),
     };
     outbox.disconnect();
     error
 }
 
-async fn read(reader: OwnedReadHalf, receiver: &mut impl Receiver) -> ConnectionError {
-    match try_read(reader, receiver).await {
+async fn read(reader: OwnedReadHalf, place: Option<&Place>, receiver: &mut impl Receiver) -> ConnectionError {
+    match try_read(reader, place, receiver).await {
         Ok(never) => match never {},
         Err(error) => error,
     }
@@ -78,21 +89,36 @@ async fn read(reader: OwnedReadHalf, receiver: &mut impl Receiver) -> Connection
 
 async fn try_read(
     mut reader: OwnedReadHalf,
+    place: Option<&Place>,
     receiver: &mut impl Receiver,
 ) -> Result<std::convert::Infallible, ConnectionError> {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    let mut began = None;
     loop {
         while let Some((frame, size)) = take_frame(&mut buffer)? {
+            place.inspect(|place| place.spoke());
+            began = None;
             receiver.receive(frame, size).await?;
         }
-        let is_between_frames = buffer.is_empty();
+        match frame::expected(&buffer) {
+            Some(bytes) if bytes > READ_BYTES && !place.is_none_or(|place| place.expects(bytes)) => {
+                return Err(ConnectionError::Crowded(bytes));
+            }
+            None if buffer.is_empty() && buffer.capacity() > 4 * READ_BYTES => {
+                buffer = BytesMut::with_capacity(READ_BYTES);
+            }
+            _ => {}
+        }
+        let buffer_is_empty = buffer.is_empty();
         buffer.reserve(READ_BYTES);
         // Not `readable` and `try_read`: only this takes a short read for what it is, the last one for now. Those ask the
         // kernel a second time after each frame.
         let more = reader.read_buf(&mut buffer);
-        let read = match is_between_frames {
-            true => more.await?,
-            false => timeout(FRAME_TIMEOUT, more).await.map_err(|_| ConnectionError::Stalled)??,
+        let read = if buffer_is_empty {
+            more.await?
+        } else {
+            let until = *began.get_or_insert_with(Instant::now) + FRAME_TIMEOUT;
+            timeout_at(until, more).await.map_err(|_| ConnectionError::Stalled)??
         };
         if read == 0 {
             return Err(ConnectionError::Closed);
@@ -106,6 +132,7 @@ mod tests {
     use crate::traffic::Traffic;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
+    use tokio::time::{sleep, timeout};
 
     struct Nobody;
 
@@ -123,9 +150,27 @@ mod tests {
         let (stream, _) = listener.accept().await.expect("connected");
         let outbox = Outbox::new(Arc::new(Traffic::default()), 1000);
         let mut receiver = Nobody;
-        let mut running = std::pin::pin!(run(stream, "peer", &outbox, &mut receiver));
+        let mut running = std::pin::pin!(run(stream, "peer", None, &outbox, &mut receiver));
         assert!(timeout(FRAME_TIMEOUT * 10, &mut running).await.is_err(), "an idle connection stays");
         peer.write_all(&[9, 0, 0]).await.expect("sent");
         assert!(matches!(running.await, ConnectionError::Stalled));
+    }
+
+    /// A byte now and then does not keep a frame alive.
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_drips_is_not_waited_for_either() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let mut peer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("connected");
+        let outbox = Outbox::new(Arc::new(Traffic::default()), 1000);
+        let mut receiver = Nobody;
+        let dripping = tokio::spawn(async move {
+            while peer.write_all(&[0]).await.is_ok() {
+                sleep(FRAME_TIMEOUT / 5).await;
+            }
+        });
+        let reason = timeout(FRAME_TIMEOUT * 3, run(stream, "peer", None, &outbox, &mut receiver)).await;
+        assert!(matches!(reason, Ok(ConnectionError::Stalled)), "{reason:?}");
+        dripping.abort();
     }
 }

@@ -27,11 +27,11 @@ pub async fn keep_connected(address: SocketAddr, own: Hello, outbox: Arc<Outbox>
         let dialled = timeout(DIAL_TIMEOUT, dial(address, &own)).await;
         match dialled.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())) {
             Ok((stream, peer)) => {
-                tracing::info!(%address, peer = %peer.name, role = ?own.role, "connected");
+                tracing::info!(%address, peer = peer.name, role = ?own.role, "connected");
                 said_unreachable = false;
                 let since = Instant::now();
-                let reason = connection::run(stream, &peer.name, &outbox, &mut receiver).await;
-                tracing::info!(%address, peer = %peer.name, role = ?own.role, %reason, "disconnected");
+                let reason = connection::run(stream, &peer.name, None, &outbox, &mut receiver).await;
+                tracing::info!(%address, peer = peer.name, role = ?own.role, %reason, "disconnected");
                 if since.elapsed() > BACKOFF_MAX {
                     backoff = BACKOFF_MIN;
                 }

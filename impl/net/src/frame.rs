@@ -25,7 +25,7 @@ use crate::admin::{AdminReply, AdminRequest};
 use crate::is_page_traffic;
 use auriga_page::Delta;
 use auriga_protocol::message::Envelope;
-use auriga_protocol::{MemberId, Message, Party, Token};
+use auriga_protocol::{Message, Party, Token};
 use bytes::{Buf, Bytes, BytesMut};
 use compression::Compressed;
 use serde::{Deserialize, Serialize};
@@ -164,6 +164,12 @@ fn encode(kind: u8, content: &impl Serialize) -> Result<Vec<u8>, FrameError> {
     Ok(body)
 }
 
+/// Bytes of the frame that `buffer` begins with, its header included, once its length is there.
+pub fn expected(buffer: &[u8]) -> Option<usize> {
+    let length = buffer.first_chunk::<4>()?;
+    Some(FRAME_HEADER + u32::from_le_bytes(*length) as usize)
+}
+
 /// Takes the next whole frame off `buffer`; answers it with its size in bytes, or `None` when more bytes are needed.
 ///
 /// # Errors
@@ -190,12 +196,12 @@ fn decode(payload: &[u8]) -> Result<Frame, FrameError> {
     match *kind {
         KIND_PROTOCOL => {
             let (message, from, to) = decode_all(content)?;
-            envelope(message, from, to)
+            Ok(Frame::Protocol(Envelope { from, to, message }))
         }
         KIND_COMPRESSED => {
             let (compressed, to): (Compressed, Party) = decode_all(content)?;
             let (message, from) = decode_all(&compressed.decompress()?)?;
-            envelope(message, from, to)
+            Ok(Frame::Protocol(Envelope { from, to, message }))
         }
         KIND_REQUEST => decode_all(content).map(|(token, request)| Frame::Request(token, request)),
         KIND_REPLY => decode_all(content).map(|(token, reply)| Frame::Reply(token, Box::new(reply))),
@@ -203,25 +209,10 @@ fn decode(payload: &[u8]) -> Result<Frame, FrameError> {
     }
 }
 
-fn envelope(message: Message<Delta>, from: Party, to: Party) -> Result<Frame, FrameError> {
-    if !(is_sound(from) && is_sound(to)) {
-        return Err(FrameError::Malformed("a member beyond P"));
-    }
-    Ok(Frame::Protocol(Envelope { from, to, message }))
-}
-
 fn decode_all<'a, T: Deserialize<'a>>(content: &'a [u8]) -> Result<T, FrameError> {
     match postcard::take_from_bytes(content)? {
         (value, []) => Ok(value),
         _ => Err(FrameError::Malformed("bytes are left over")),
-    }
-}
-
-/// Member sets are 16 bits wide: a greater member would be a broken invariant further in.
-fn is_sound(party: Party) -> bool {
-    match party {
-        Party::Segment(id) => id.member <= MemberId(15),
-        Party::Writer(..) => true,
     }
 }
 

@@ -118,6 +118,10 @@ impl Hello {
         }
         stream.read_exact(&mut name).await?;
         let name = String::from_utf8(name).map_err(|_| HandshakeError::Malformed("a name that is not UTF-8"))?;
+        // Names stand in logs and tables: one must not begin a line of its own there, or colour it.
+        if name.chars().any(char::is_control) {
+            return Err(HandshakeError::Malformed("a name with control characters"));
+        }
         Ok(Hello { cluster, role, name })
     }
 }
@@ -201,6 +205,9 @@ mod tests {
         let mut unknown_role = sound.clone();
         unknown_role[24] = 200;
         assert!(matches!(accepted(unknown_role).await, Err(HandshakeError::Malformed(_))));
+        let mut a_line = sound.clone();
+        a_line[26] = b'\n';
+        assert!(matches!(accepted(a_line).await, Err(HandshakeError::Malformed(_))));
         let mut no_text = sound.clone();
         no_text[26] = 0xff;
         assert!(matches!(accepted(no_text).await, Err(HandshakeError::Malformed(_))));

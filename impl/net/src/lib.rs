@@ -6,6 +6,7 @@
 //!   writer sends again, segments gossip), so nothing here retries, and one slow peer never makes another one slow.
 //! - [`connection`]: one connection's life: read many frames per system call, write many frames per system call.
 //! - [`dialler`] and [`listener`]: how connections come about.
+//! - [`places`]: how many connections there may be, and how much memory they may take.
 //! - [`traffic`]: bytes by kind of message.
 //! - [`admin`]: what a storage process can be asked as a process, in the same frames.
 //!
@@ -19,6 +20,7 @@ pub mod frame;
 pub mod handshake;
 pub mod listener;
 pub mod outbox;
+pub mod places;
 pub mod traffic;
 
 pub use frame::{Encoded, Frame, FrameError};

@@ -3,10 +3,10 @@
 use crate::connection::{self, Receiver};
 use crate::handshake::{self, HandshakeError, Hello};
 use crate::outbox::{OUTBOX_BYTES_MAX, Outbox};
+use crate::places::{Place, Places};
 use crate::traffic::Traffic;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -26,13 +26,22 @@ pub trait Acceptor: Send + Sync + 'static {
 pub struct ListenLimits {
     /// Connections at one time, those in handshake included.
     pub connections_max: usize,
+    /// Of one address.
+    pub connections_per_address_max: usize,
+    /// Who has said nothing for so long makes room for another.
+    pub silent_after: Duration,
     /// How long a handshake may take.
     pub handshake_timeout: Duration,
 }
 
 impl Default for ListenLimits {
     fn default() -> Self {
-        ListenLimits { connections_max: 512, handshake_timeout: Duration::from_secs(2) }
+        ListenLimits {
+            connections_max: 512,
+            connections_per_address_max: 64,
+            silent_after: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(2),
+        }
     }
 }
 
@@ -45,10 +54,11 @@ pub async fn listen(
     acceptor: Arc<impl Acceptor>,
 ) {
     let mut connections = JoinSet::new();
-    let refused = AtomicUsize::new(0);
+    let places = Places::new(limits);
+    let mut refused = 0u64;
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely: those who are connected go on, the others try again.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -57,20 +67,24 @@ pub async fn listen(
             }
         };
         while connections.try_join_next().is_some() {}
-        if connections.len() >= limits.connections_max {
+        let Some(place) = places.enter(address.ip()) else {
             // Said at the first and then at each power of two: a flood must not fill the log as well.
-            if (refused.fetch_add(1, Relaxed) + 1).is_power_of_two() {
-                tracing::warn!(limit = limits.connections_max, "too many connections: refusing more");
+            refused += 1;
+            if refused.is_power_of_two() {
+                tracing::warn!(%address, refused, "too many connections: refusing more");
             }
             continue;
-        }
+        };
         let (own, traffic, acceptor) = (own.clone(), traffic.clone(), acceptor.clone());
-        connections.spawn(serve(stream, own, limits.handshake_timeout, traffic, acceptor));
+        let place = Arc::new(place);
+        let serving = serve(stream, place.clone(), own, limits.handshake_timeout, traffic, acceptor);
+        place.is_of(connections.spawn(serving));
     }
 }
 
 async fn serve(
     mut stream: TcpStream,
+    place: Arc<Place>,
     own: Hello,
     handshake_timeout: Duration,
     traffic: Arc<Traffic>,
@@ -83,11 +97,11 @@ async fn serve(
     {
         Ok(peer) => {
             let name = peer.name.clone();
-            tracing::info!(%address, peer = %name, role = ?peer.role, "accepted");
+            tracing::info!(%address, peer = name, role = ?peer.role, "accepted");
             let outbox = Outbox::new(traffic, OUTBOX_BYTES_MAX);
             let mut receiver = acceptor.accept(peer, &outbox);
-            let reason = connection::run(stream, &name, &outbox, &mut receiver).await;
-            tracing::info!(%address, peer = %name, %reason, "closed");
+            let reason = connection::run(stream, &name, Some(&place), &outbox, &mut receiver).await;
+            tracing::info!(%address, peer = name, %reason, "closed");
         }
         Err(reason) => tracing::warn!(%address, %reason, "refused a connection"),
     }

@@ -1,12 +1,42 @@
 //! Identities and positions. Each is its own type, so that one can't be taken for another.
 
+use crate::limits;
 use core::fmt;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// Reads a number that was written by someone else: it is at most `max`, or there is none (R-LIMIT-1).
+pub(crate) fn at_most<'de, D: Deserializer<'de>, N>(from: D, max: N) -> Result<N, D::Error>
+where
+    N: Deserialize<'de> + PartialOrd + fmt::Display,
+{
+    let number = N::deserialize(from)?;
+    if number <= max {
+        Ok(number)
+    } else {
+        Err(de::Error::custom(format_args!("{number} is beyond the limit of {max}")))
+    }
+}
+
+fn epoch_number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    at_most(from, limits::EPOCH_NUMBER_MAX)
+}
 
 macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty) up to $max:expr, $prefix:literal) => {
+        number! { @ [Serialize] $(#[$doc])* $name($inner), $prefix }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                at_most(from, $max).map($name)
+            }
+        }
+    };
     ($(#[$doc:meta])* $name:ident($inner:ty), $prefix:literal) => {
+        number! { @ [Serialize, Deserialize] $(#[$doc])* $name($inner), $prefix }
+    };
+    (@ [$($serde:ident),*] $(#[$doc:meta])* $name:ident($inner:ty), $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, $($serde),*)]
         pub struct $name(pub $inner);
 
         impl fmt::Debug for $name {
@@ -26,7 +56,7 @@ macro_rules! number {
 number! {
     /// Log sequence number: a position in the volume's one log (18 §2.1). Allocated by the writer, consecutive within
     /// one volume epoch; zero is "before the first record".
-    Lsn(u64), ""
+    Lsn(u64) up to limits::LSN_MAX, ""
 }
 number! {
     /// A volume: one database's storage, a row of protection groups.
@@ -42,12 +72,12 @@ number! {
 }
 number! {
     /// Version of one protection group's quorum set: raised by each step of a membership change (18 §4.1).
-    MembershipEpoch(u64), "m"
+    MembershipEpoch(u64) up to limits::EPOCH_NUMBER_MAX, "m"
 }
 number! {
     /// How often a segment has lost part of its log. What it said in an earlier incarnation no longer counts
     /// (R-REJOIN-3).
-    Incarnation(u32), "i"
+    Incarnation(u32) up to limits::INCARNATION_MAX, "i"
 }
 number! {
     /// From when a segment's disk was empty until it is empty again: drawn at random by each segment that has no journal.
@@ -67,8 +97,14 @@ number! {
 }
 
 /// A member of a protection group: `A` to `F` at first, `G` and on for replacements. Range 0..=15.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 pub struct MemberId(pub u8);
+
+impl<'de> Deserialize<'de> for MemberId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        at_most(from, limits::MEMBER_MAX).map(MemberId)
+    }
+}
 
 impl fmt::Debug for MemberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,6 +136,7 @@ impl Lsn {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct VolumeEpoch {
     /// Raised by each recovery.
+    #[serde(deserialize_with = "epoch_number")]
     pub number: u64,
     /// Its writer: no other may use it (R-FENCE-3).
     pub writer: WriterId,

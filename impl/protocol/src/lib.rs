@@ -14,7 +14,7 @@
 //! and writer is what runs. Membership and global database are checked, and do not run on a network yet.
 //!
 //! Where to go next, in reading order:
-//! 1. [`ids`], [`record`], [`quorum`], [`truncation`]: the nouns.
+//! 1. [`ids`], [`record`], [`quorum`], [`truncation`]: the nouns; [`limits`]: how large they may be.
 //! 2. [`machine`]: the shared trait, and why durability is an *input*.
 //! 3. [`message`]: what travels.
 //! 4. [`segment`]: one copy of one protection group.
@@ -93,6 +93,7 @@ pub mod defect;
 pub mod global;
 pub mod identity;
 pub mod ids;
+pub mod limits;
 pub mod machine;
 pub mod membership;
 pub mod message;

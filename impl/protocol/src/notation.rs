@@ -241,6 +241,8 @@ pub fn note(note: &Note) -> String {
         Note::Opened { volume_epoch, vdl, .. } => format!("Opened {volume_epoch} vdl={vdl}"),
         Note::Durable { volume_epoch, vdl, .. } => format!("Durable {volume_epoch} vdl={vdl}"),
         Note::Read { page, read_point, version, .. } => format!("Read {page:?} at={read_point} version={version}"),
+        Note::Implausible { from, why, .. } => format!("Implausible from={from} {why:?}"),
+        Note::Contradicted { from, lsn, .. } => format!("Contradicted from={from} lsn={lsn}"),
         Note::Fenced { volume_epoch, by, .. } => format!("Fenced {volume_epoch} by={by}"),
     }
 }

@@ -4,8 +4,9 @@
 //! [`Observer`](crate::observer::Observer) judges both.
 
 use crate::global::GlobalNote;
-use crate::ids::{Lsn, PageId, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};
+use crate::ids::{Lsn, PageId, Party, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};
 use crate::membership::MembershipNote;
+use crate::segment::Implausible;
 use crate::truncation::TruncationList;
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +135,28 @@ pub enum Note {
         volume_epoch: VolumeEpoch,
         /// The newer one.
         by: VolumeEpoch,
+    },
+    /// A segment dropped a message that no sound sender can have sent (R-LIMIT-2).
+    Implausible {
+        /// Which segment.
+        segment: SegmentId,
+        /// Who sent it, by its own word.
+        from: Party,
+        /// What is wrong with it.
+        why: Implausible,
+    },
+    /// A segment was sent a record that contradicts the one that it holds, and stopped (R-LOG-4).
+    Contradicted {
+        /// Which segment.
+        segment: SegmentId,
+        /// Who sent the second one, by its own word.
+        from: Party,
+        /// The LSN that both have.
+        lsn: Lsn,
+        /// A digest of the record that it holds.
+        held: u64,
+        /// A digest of the record that came.
+        came: u64,
     },
     /// A fact of a global database, judged by [`GlobalObserver`](crate::global::GlobalObserver).
     Global(GlobalNote),

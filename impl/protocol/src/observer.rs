@@ -139,6 +139,13 @@ impl Observer {
                 })?;
                 self.page_is_as_of(*volume, *volume_epoch, *page, *read_point, *version)
             }
+            // Nobody lies where a judge listens: a machine sent it.
+            Note::Implausible { segment, from, why } => {
+                require(false, "R-LIMIT-2", || format!("{from} sent {segment} what no sound sender sends: {why:?}"))
+            }
+            Note::Contradicted { segment, from, lsn, .. } => {
+                require(false, "R-LOG-4", || format!("{from} sent {segment} another record {lsn} than it holds"))
+            }
             // Judged by `GlobalObserver`: volumes of different regions share nothing.
             Note::Global(_) | Note::Membership(_) => Ok(()),
             Note::Fenced { volume_epoch, by, .. } => {

@@ -8,6 +8,7 @@
 //! - any two write quorums meet.
 
 use crate::ids::{MemberId, MembershipEpoch};
+use crate::limits::THRESHOLDS_MAX;
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -161,8 +162,12 @@ impl QuorumSet {
         met.map_or(V::default(), |(value, _)| value)
     }
 
-    /// Whether the formula's quorums overlap as they must, by enumeration (at most 2^7 subsets in practice).
+    /// Whether the formula is short enough and its quorums overlap as they must, by enumeration (at most 2^7 subsets in
+    /// practice; 2^16 of a formula from a stranger, [`THRESHOLDS_MAX`] each).
     pub fn is_sound(&self) -> bool {
+        if self.write.len() > THRESHOLDS_MAX || self.read.len() > THRESHOLDS_MAX {
+            return false;
+        }
         let all = self.members();
         let subsets = || (0..=all.0).map(MemberSet).filter(move |set| set.and(all) == *set);
         let disjoint_from_write = |set: MemberSet| self.write_met(MemberSet(all.0 & !set.0));

@@ -52,10 +52,21 @@ pub struct Record<P> {
     pub payload: P,
 }
 
+/// Bytes that a record's bookkeeping is counted as, whoever holds it: a limit must mean the same to the writer that
+/// fills a log and to the segment that keeps it.
+pub const RECORD_OVERHEAD: usize = 160;
+
+impl<P: Payload> Change<P> {
+    /// Bytes of memory that this change is counted as once it is a record.
+    pub fn weight(&self) -> usize {
+        self.payload.weight() + RECORD_OVERHEAD
+    }
+}
+
 impl<P: Payload> Record<P> {
     /// Bytes of memory this record is counted as, its bookkeeping included.
     pub fn weight(&self) -> usize {
-        self.payload.weight() + 160
+        self.payload.weight() + RECORD_OVERHEAD
     }
 }
 
@@ -98,6 +109,15 @@ pub fn materialise<'a, P: Payload + 'a>(
         }
     }
     at
+}
+
+/// Whether LSNs ascend and each link leads back, as in whatever a sound sender sends.
+pub fn are_in_order<P>(records: &[Record<P>]) -> bool {
+    let leads_back = |record: &Record<P>| {
+        let Record { lsn, prev_volume, prev_segment, prev_block, .. } = record;
+        prev_volume < lsn && prev_segment < lsn && prev_block < lsn
+    };
+    records.iter().all(leads_back) && records.iter().zip(records.iter().skip(1)).all(|(one, next)| one.lsn < next.lsn)
 }
 
 /// Total weight of `records`, in bytes.

@@ -5,6 +5,7 @@
 //! - an annulled LSN never comes back: new LSNs start above the range.
 
 use crate::ids::{Lsn, VolumeEpoch};
+use crate::limits::TRUNCATION_RANGES_MAX;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -26,12 +27,30 @@ impl TruncationRange {
     }
 }
 
-/// Most ranges a list may hold; a recovery that would need more is refused with a clear message.
-pub const TRUNCATION_RANGES_MAX: usize = 4096;
-
-/// The truncations in force, oldest first.
+/// The truncations in force, oldest first. One that breaks the invariants in the module's header is not decoded.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<TruncationRange>")]
 pub struct TruncationList(Vec<TruncationRange>);
+
+impl TryFrom<Vec<TruncationRange>> for TruncationList {
+    type Error = &'static str;
+
+    fn try_from(ranges: Vec<TruncationRange>) -> Result<Self, Self::Error> {
+        let ascend = |(one, next): (&TruncationRange, &TruncationRange)| {
+            one.through <= next.above && one.volume_epoch <= next.volume_epoch
+        };
+        if ranges.len() > TRUNCATION_RANGES_MAX {
+            return Err("more truncation ranges than a volume can have");
+        }
+        if ranges.iter().any(|range| range.above >= range.through) {
+            return Err("a truncation range that annuls nothing");
+        }
+        if !ranges.iter().zip(ranges.iter().skip(1)).all(ascend) {
+            return Err("truncation ranges out of order");
+        }
+        Ok(TruncationList(ranges))
+    }
+}
 
 impl TruncationList {
     /// Whether any range annuls `lsn`.

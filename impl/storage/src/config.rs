@@ -7,6 +7,9 @@ use auriga_protocol::{MemberId, SegmentConfig};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+/// The usual [`StorageConfig::segments_max`]: each segment has up to 64 MiB of records in memory, and two files open.
+pub const SEGMENTS_MAX: usize = 1024;
+
 /// A storage node's configuration.
 #[derive(Clone)]
 pub struct StorageConfig {
@@ -22,6 +25,8 @@ pub struct StorageConfig {
     pub members: BTreeMap<MemberId, SocketAddr>,
     /// Limits of each segment.
     pub segment: SegmentConfig,
+    /// Segments that it hosts at most.
+    pub segments_max: usize,
     /// Limits on connections.
     pub limits: ListenLimits,
     /// Where notes go.
@@ -38,6 +43,7 @@ impl StorageConfig {
             listen,
             members: BTreeMap::new(),
             segment: SegmentConfig::default(),
+            segments_max: SEGMENTS_MAX,
             limits: ListenLimits::default(),
             trace: Trace::off(),
         }

@@ -2,6 +2,7 @@
 
 use super::node::Node;
 use super::requests;
+use super::routes::Known;
 use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::frame::{Encoded, Frame};
 use auriga_net::handshake::{Hello, Role};
@@ -32,7 +33,7 @@ pub(super) struct InboundReceiver {
     peer: Hello,
     outbox: Arc<Outbox>,
     /// Who has spoken here.
-    writers: Vec<(VolumeId, WriterId)>,
+    writers: Vec<((VolumeId, WriterId), Known)>,
 }
 
 impl Receiver for InboundReceiver {
@@ -56,16 +57,19 @@ impl Receiver for InboundReceiver {
 }
 
 impl InboundReceiver {
-    /// The first time that a writer speaks here, replies to it take this way.
+    /// From the first time that a writer speaks here, replies to it take this way.
     fn learn_sender(&mut self, from: Party) -> Result<(), ConnectionError> {
         let Party::Writer(volume, writer) = from else { return Ok(()) };
-        if !self.writers.contains(&(volume, writer)) {
-            if self.writers.len() >= WRITERS_MAX {
+        let pages = self.peer.role == Role::WriterReads;
+        let learn = || self.node.routes.learn((volume, writer), pages, &self.outbox);
+        let is_full = self.writers.len() >= WRITERS_MAX;
+        match self.writers.iter_mut().find(|(known, _)| *known == (volume, writer)) {
+            Some((_, known)) if known.is_known() => {}
+            Some((_, known)) => *known = learn(),
+            None if is_full => {
                 return Err(ConnectionError::OutOfPlace("too many writers on one connection"));
             }
-            self.writers.push((volume, writer));
-            let pages = self.peer.role == Role::WriterReads;
-            self.node.routes.learn((volume, writer), pages, &self.outbox);
+            None => self.writers.push(((volume, writer), learn())),
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ mod requests;
 mod routes;
 mod store_disk;
 
-pub use config::StorageConfig;
+pub use config::{SEGMENTS_MAX, StorageConfig};
 pub use memory_disk::MemoryPlatters;
 pub use refused::{Refusal, RefusedNode};
 pub use store_disk::open_store;

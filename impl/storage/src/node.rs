@@ -13,7 +13,7 @@ use auriga_net::{Encoded, Outbox, Traffic, is_page_traffic};
 use auriga_page::Delta;
 use auriga_protocol::message::Envelope;
 use auriga_protocol::segment::{Outcome, Survived};
-use auriga_protocol::{AppendId, Input, Message, Party, Segment, SegmentId};
+use auriga_protocol::{AppendId, Input, Message, Note, Party, Segment, SegmentId};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -47,6 +47,7 @@ pub(super) struct Node {
     delayed: Arc<Semaphore>,
     timers: Mutex<Vec<AbortHandle>>,
     misdirected: AtomicU64,
+    implausible: AtomicU64,
 }
 
 impl Node {
@@ -66,6 +67,7 @@ impl Node {
             delayed: Arc::new(Semaphore::new(DELAYED_MAX)),
             timers: Mutex::default(),
             misdirected: AtomicU64::new(0),
+            implausible: AtomicU64::new(0),
         })
     }
 
@@ -140,7 +142,10 @@ impl Node {
                     let (node, envelope) = (self.clone(), Envelope { from, to: *to, message: message.clone() });
                     self.runtime.spawn(async move { node.deliver(envelope) });
                 }
-                to => touched.extend(self.routes.find(to, pages).filter(|outbox| self.push(outbox, &encoded, to))),
+                to => {
+                    let ways = self.routes.find(to, pages).into_iter();
+                    touched.extend(ways.filter(|outbox| self.push(outbox, &encoded, to)));
+                }
             }
         }
         touched
@@ -179,6 +184,24 @@ impl Node {
     pub fn tell_disk_full(&self, full: bool) {
         let segments: Vec<_> = self.segments.read().expect("no holder panics").values().cloned().collect();
         segments.into_iter().for_each(|segment| segment.input(Input::Done(Outcome::DiskFull(full))));
+    }
+
+    /// Says what an operator must know of. What can be repeated at will is said at the first and then at each power of
+    /// two.
+    pub fn warn_of(&self, note: &Note) {
+        match note {
+            Note::Contradicted { segment, from, lsn, held, came } => {
+                let (held, came) = (format!("{held:016x}"), format!("{came:016x}"));
+                tracing::error!(%segment, %from, %lsn, held, came, "two records of one LSN differ: this segment has stopped");
+            }
+            Note::Implausible { segment, from, why }
+                if (self.implausible.fetch_add(1, Relaxed) + 1).is_power_of_two() =>
+            {
+                let times = self.implausible.load(Relaxed);
+                tracing::warn!(%segment, %from, ?why, times, "dropped a message that no sound sender sends");
+            }
+            _ => {}
+        }
     }
 
     /// Stops for good: the first reason counts.

@@ -65,6 +65,9 @@ impl Ports<Segment<Delta>> for SegmentPorts {
     }
 
     fn note(&self, at: Micros, note: &Note) {
+        if let Some(node) = self.node.upgrade() {
+            node.warn_of(note);
+        }
         self.trace.note(at, note);
     }
 

@@ -52,8 +52,9 @@ pub(super) fn create_segment(
     charter: Charter,
     joins: bool,
 ) -> Result<(), String> {
+    // Not shown: it is as long as the request made it.
     if !membership.quorum.is_sound() {
-        return Err(format!("the quorums of {:?} need not meet", membership.quorum));
+        return Err("the quorums of this membership need not meet, or its formulas are too long".to_owned());
     }
     if !membership.quorum.members().contains(id.member) {
         return Err(format!("{id} is not a member of its own group"));
@@ -74,6 +75,10 @@ pub(super) fn create_segment(
     if let Some(other) = held.iter().find(same_label) {
         let (label, here, asked) = (charter.label, other.id.volume, id.volume);
         return Err(format!("volume {label} is {here} here, asked for was {asked}: two volumes of one label"));
+    }
+    let (hosted, most) = (node.segments.read().expect("no holder panics").len(), node.config.segments_max);
+    if hosted >= most {
+        return Err(format!("{hosted} segments are here, and no more than {most} may be"));
     }
     let survived = node.disk().create_segment(id, &membership, &charter, joins)?;
     node.host(id, survived);

@@ -6,8 +6,12 @@ use auriga_net::admin::{AdminReply, AdminRequest, ask};
 use auriga_net::frame::{FRAME_PAYLOAD_MAX, Frame, take_frame};
 use auriga_net::handshake::{Hello, Role, dial};
 use auriga_net::{ClusterId, Encoded};
+use auriga_protocol::identity::{Charter, Shape};
 use auriga_protocol::message::Envelope;
-use auriga_protocol::{Lsn, Message, Party, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};
+use auriga_protocol::{
+    Geometry, Lsn, Membership, MembershipEpoch, Message, Party, PgId, QuorumSet, SegmentId, VolumeEpoch, VolumeId,
+    WriterId,
+};
 use auriga_storage::StorageConfig;
 use auriga_volume::RemoteVolume;
 use bytes::BytesMut;
@@ -172,5 +176,57 @@ async fn a_message_for_a_segment_that_is_not_there_creates_nothing() {
     let AdminReply::Status(status) = status else { panic!("{status:?}") };
     assert_eq!(status.segments.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [segment_a()]);
     assert!(status.segments[0].1.scl >= Lsn::ZERO && status.rss_bytes > 0);
+    still_works(&volume, 0).await;
+}
+
+/// A heartbeat of the writer, repeated by somebody else: the writer's answers still come to the writer.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_repeats_a_writers_words_takes_no_answer_away() {
+    let (cluster, volume) = impatient_cluster().await;
+    still_works(&volume, 0).await;
+    let volume_epoch = volume.status().writer.volume_epoch;
+    let heartbeat = Message::Write {
+        volume_epoch,
+        membership_epoch: MembershipEpoch(1),
+        records: Vec::new(),
+        vdl: Lsn::ZERO,
+        pgmrpl: Lsn::ZERO,
+    };
+    let encoded = Encoded::protocol(Party::Writer(VOLUME, volume_epoch.writer), &heartbeat).expect("small");
+    let mut parrots = Vec::new();
+    for index in 0..6 {
+        let mut stream = TcpStream::connect(cluster.members[&member(index)]).await.expect("it listens");
+        dial(&mut stream, &hello(Role::WriterLog)).await.expect("welcome");
+        let mut frame = BytesMut::new();
+        encoded.write(Some(Party::Segment(SegmentId { member: member(index), ..segment_a() })), &mut frame);
+        stream.write_all(&frame).await.expect("sent");
+        assert!(stream.read_u8().await.is_ok(), "it is answered as well");
+        parrots.push(stream);
+    }
+    still_works(&volume, 1).await;
+    drop(parrots);
+    still_works(&volume, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_too_many_and_a_formula_too_long_are_refused() {
+    let adjust = |config: &mut StorageConfig| config.segments_max = 1;
+    let (cluster, volume) = Cluster::start_adjusted(Arc::new(adjust)).await.and_volume().await;
+    let shape = Shape { geometry: Geometry { groups: 1, extent_blocks: 8 }, allocation_limit: 64 };
+    let create = async |quorum: QuorumSet| {
+        let (id, membership) = (SegmentId { volume: VolumeId(99), ..segment_a() }, Membership::initial(quorum));
+        let request = AdminRequest::CreateSegment { id, membership, charter: Charter { label: 99, shape } };
+        match ask(cluster.members[&member(0)], CLUSTER, &request, Duration::from_secs(60)).await.expect("answered") {
+            AdminReply::Refused(why) => why,
+            other => panic!("{other:?}"),
+        }
+    };
+    let why = create(QuorumSet::aurora()).await;
+    assert!(why.contains("no more than 1"), "{why}");
+    // A minute's work once, for as long as nobody counted the thresholds.
+    let aurora = QuorumSet::aurora();
+    let endless = QuorumSet { write: aurora.write.repeat(30_000), read: aurora.read.repeat(30_000) };
+    let why = create(endless).await;
+    assert!(why.contains("too long"), "{why}");
     still_works(&volume, 0).await;
 }

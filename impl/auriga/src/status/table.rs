@@ -177,6 +177,7 @@ fn seen_by_writer(report: &Report, id: SegmentId) -> Option<&MemberStatus> {
 
 fn condition(segment: &SegmentStatus) -> &'static str {
     match segment {
+        SegmentStatus { contradiction: Some(_), .. } => "CONTRADICTED",
         SegmentStatus { rejoining: true, .. } => "rejoining",
         SegmentStatus { hydrating: true, .. } => "hydrating",
         SegmentStatus { disk_full: true, .. } => "disk full",

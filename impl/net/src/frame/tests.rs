@@ -3,7 +3,7 @@
 use super::*;
 use auriga_page::{PAGE_SIZE, PageImage};
 use auriga_protocol::{
-    Lsn, MembershipEpoch, PageId, PgId, Record, Refusal, SegmentId, VolumeEpoch, VolumeId, WriterId,
+    Lsn, MemberId, MembershipEpoch, PageId, PgId, Record, Refusal, SegmentId, VolumeEpoch, VolumeId, WriterId,
 };
 use proptest::prelude::*;
 
@@ -98,7 +98,7 @@ fn sound_checksums_around_nonsense_are_refused() {
     assert!(matches!(take_frame(&mut around(&[])), Err(FrameError::Malformed(_))));
     assert!(matches!(take_frame(&mut around(&[9, 1, 2])), Err(FrameError::Kind(9))));
     let beyond = framed(segment(16), writer(), &heartbeat(1));
-    assert!(matches!(take_frame(&mut around(&beyond[FRAME_HEADER..])), Err(FrameError::Malformed(_))));
+    assert!(matches!(take_frame(&mut around(&beyond[FRAME_HEADER..])), Err(FrameError::Postcard(_))));
 }
 
 /// A write of one record that writes these bytes into a page.

@@ -19,7 +19,7 @@ impl<P: Payload> Segment<P> {
     /// Starts one coalescing, unless one is under way, a peer needs the floor where it is, or pages are not sound.
     pub(super) fn coalesce(&mut self, out: &mut Out<P>) {
         let unsound = self.pages_lost || !self.damaged.is_empty() || self.hydration.is_some();
-        if self.coalescing || self.pin.is_some() || unsound {
+        if self.coalescing.is_some() || self.pin.is_some() || unsound {
             return;
         }
         let all = self.config.defects.has(Defect::CollectAbovePgmrpl);
@@ -29,12 +29,15 @@ impl<P: Payload> Segment<P> {
         let records: Vec<Record<P>> = take_weight(eligible, self.config.coalesce_weight_max);
         let Some(last) = records.last() else { return };
         let floor = last.lsn;
-        self.coalescing = true;
+        self.coalescing = Some(floor);
         out.start(Task::Coalesce { floor, records });
     }
 
     pub(super) fn on_coalesced(&mut self, floor: Lsn, out: &mut Out<P>) {
-        self.coalescing = false;
+        if self.coalescing != Some(floor) {
+            return; // Not asked for.
+        }
+        self.coalescing = None;
         self.log.collect(floor);
         out.note(Note::Collected { segment: self.id, floor });
         if self.config.coalesce_weight > 0 && self.log.weight() >= self.config.coalesce_weight {

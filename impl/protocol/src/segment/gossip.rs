@@ -61,7 +61,7 @@ impl<P: Payload> Segment<P> {
             return;
         }
         let full = weight_of(&records) >= self.config.push_weight_max / 2;
-        let records = self.new_records(records);
+        let Some(records) = self.new_records(self.peer(peer.member), records, out) else { return };
         if records.is_empty() || self.log.weight() + weight_of(&records) > self.config.log_weight_max {
             return;
         }

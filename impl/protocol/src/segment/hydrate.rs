@@ -52,7 +52,7 @@ pub(super) struct Chunk<P: Payload> {
 
 impl<P: Payload> Segment<P> {
     pub(super) fn on_gossip_too_far(&mut self, peer: SegmentId, floor: Lsn, out: &mut Out<P>) {
-        if floor > self.log.scl() && self.hydration.is_none() && !self.coalescing {
+        if floor > self.log.scl() && self.hydration.is_none() && self.coalescing.is_none() {
             self.start_hydration(peer.member, out);
         }
     }
@@ -81,7 +81,7 @@ impl<P: Payload> Segment<P> {
     ) {
         let unable = !self.counts() || self.pages_lost || !self.damaged.is_empty() || self.hydration.is_some();
         let other = self.pin.is_some_and(|pin| pin.peer != peer.member);
-        if unable || other || installed != self.install.volume_epoch || self.coalescing {
+        if unable || other || installed != self.install.volume_epoch || self.coalescing.is_some() {
             return;
         }
         if self.log.floor() < at_least {

@@ -356,6 +356,8 @@ pub struct SegmentStatus {
     pub rejoining: bool,
     /// Whether the disk is nearly full.
     pub disk_full: bool,
+    /// An LSN of which two records are known that differ: the segment has stopped.
+    pub contradiction: Option<Lsn>,
     /// Damaged pages being healed now.
     pub damaged_pages: u64,
     /// Pages healed since the start.

@@ -16,7 +16,7 @@ use crate::ids::{Lsn, PageId};
 use crate::machine::AppendId;
 use crate::record::{Payload, Record};
 use crate::truncation::TruncationList;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use serde::Serialize;
 
@@ -27,21 +27,32 @@ struct Slot<P> {
     append: AppendId,
 }
 
+/// What a log has of a record that arrives.
+pub(super) enum Held<'a, P> {
+    /// Neither it nor what it was coalesced into.
+    Nothing,
+    /// The same; or it was coalesced, and can't be compared any more.
+    Same,
+    /// One of this LSN that is another (R-LOG-4).
+    Another(&'a Record<P>),
+}
+
 /// The hot log: see the module's header.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct HotLog<P: Payload> {
     floor: Lsn,
     scl: Lsn,
     slots: BTreeMap<Lsn, Slot<P>>,
-    /// Each page's records, in order.
-    by_page: BTreeMap<PageId, Vec<Lsn>>,
+    /// Each page's records, in order. One set and not a list for each page: a stranger can bring a hundred thousand
+    /// records of one page in whatever order.
+    by_page: BTreeSet<(PageId, Lsn)>,
     weight: usize,
 }
 
 impl<P: Payload> HotLog<P> {
     /// An empty log above `floor`.
     pub fn new(floor: Lsn) -> Self {
-        HotLog { floor, scl: floor, slots: BTreeMap::new(), by_page: BTreeMap::new(), weight: 0 }
+        HotLog { floor, scl: floor, slots: BTreeMap::new(), by_page: BTreeSet::new(), weight: 0 }
     }
 
     /// Where base pages end and the log begins.
@@ -69,17 +80,19 @@ impl<P: Payload> HotLog<P> {
         self.slots.keys().next_back().copied().unwrap_or(self.floor)
     }
 
-    /// Whether `lsn` is neither held nor coalesced.
-    pub fn lacks(&self, lsn: Lsn) -> bool {
-        lsn > self.floor && !self.slots.contains_key(&lsn)
+    /// What the log has of `record`.
+    pub(super) fn compare(&self, record: &Record<P>) -> Held<'_, P> {
+        match self.slots.get(&record.lsn) {
+            None if record.lsn > self.floor => Held::Nothing,
+            Some(slot) if slot.record != *record => Held::Another(&slot.record),
+            _ => Held::Same,
+        }
     }
 
     /// Adds a record that the log lacks; it joins the chain once `append` is durable.
     pub fn insert(&mut self, record: Record<P>, append: AppendId) {
         self.weight += record.weight();
-        let of_page = self.by_page.entry(record.page).or_default();
-        let at = of_page.partition_point(|lsn| *lsn < record.lsn);
-        of_page.insert(at, record.lsn);
+        self.by_page.insert((record.page, record.lsn));
         self.slots.insert(record.lsn, Slot { record, append });
     }
 
@@ -115,10 +128,7 @@ impl<P: Payload> HotLog<P> {
         let above = self.slots.split_off(&floor.next());
         let covered = core::mem::replace(&mut self.slots, above);
         self.weight -= covered.values().map(|slot| slot.record.weight()).sum::<usize>();
-        self.by_page.retain(|_, lsns| {
-            lsns.drain(..lsns.partition_point(|lsn| *lsn <= floor));
-            !lsns.is_empty()
-        });
+        self.by_page.retain(|(_, lsn)| *lsn > floor);
         self.floor = floor;
         self.scl = self.scl.max(floor);
     }
@@ -129,10 +139,13 @@ impl<P: Payload> HotLog<P> {
         self.slots.range(..=end).next_back().map_or(self.floor, |(lsn, _)| *lsn)
     }
 
-    /// The chain's last LSN at or below `lsn` that `truncations` leave in force; `lsn` is at or above the floor.
+    /// The chain's last LSN at or below `lsn` that `truncations` leave in force; `lsn` is at or above the floor, which
+    /// counts as in force whatever they say (R-COLLECT-3).
     pub fn last_in_force(&self, lsn: Lsn, truncations: &TruncationList) -> Lsn {
         let mut last = self.last_at_or_below(lsn);
-        while let Some(range) = truncations.range_of(last) {
+        while last > self.floor
+            && let Some(range) = truncations.range_of(last)
+        {
             last = self.last_at_or_below(range.above);
         }
         last
@@ -147,8 +160,7 @@ impl<P: Payload> HotLog<P> {
 
     /// Records of `page` at or below `through`, in order.
     pub fn of_page(&self, page: PageId, through: Lsn) -> impl Iterator<Item = &Record<P>> {
-        let lsns = self.by_page.get(&page).map_or(&[][..], Vec::as_slice);
-        lsns.iter().take_while(move |lsn| **lsn <= through).map(|lsn| &self.slots[lsn].record)
+        self.by_page.range((page, Lsn::ZERO)..=(page, through)).map(|(_, lsn)| &self.slots[lsn].record)
     }
 
     /// Every record held, in order: for checks by an observer.
@@ -159,12 +171,7 @@ impl<P: Payload> HotLog<P> {
     fn remove(&mut self, lsn: Lsn) {
         if let Some(slot) = self.slots.remove(&lsn) {
             self.weight -= slot.record.weight();
-            if let Some(of_page) = self.by_page.get_mut(&slot.record.page) {
-                of_page.retain(|other| *other != lsn);
-                if of_page.is_empty() {
-                    self.by_page.remove(&slot.record.page);
-                }
-            }
+            self.by_page.remove(&(slot.record.page, lsn));
         }
     }
 }

@@ -13,9 +13,10 @@
 //! - the chain starts at the floor: SCL ≥ `floor`.
 //!
 //! Where to go next: `interface.rs` (what it asks of the disk), `log.rs` (the chain), `writes.rs` (seal, install,
-//! write), `reads.rs`, `coalesce.rs`, `gossip.rs` (holes and missed installs), `hydrate.rs` (pages from a peer),
-//! `founding.rs` (without a journal), `rejoin.rs` (after losing part of it).
+//! write), `admission.rs` (what is checked of a message first), `reads.rs`, `coalesce.rs`, `gossip.rs` (holes and missed
+//! installs), `hydrate.rs` (pages from a peer), `founding.rs` (without a journal), `rejoin.rs` (after losing part of it).
 
+mod admission;
 mod coalesce;
 mod founding;
 mod gossip;
@@ -26,6 +27,7 @@ mod reads;
 mod rejoin;
 mod writes;
 
+pub use admission::Implausible;
 pub use founding::Founders;
 pub use interface::*;
 pub use log::HotLog;
@@ -33,8 +35,10 @@ pub use log::HotLog;
 use crate::defect::Defect;
 use crate::identity::{Charter, Held};
 use crate::ids::{Incarnation, Lsn, MemberId, Micros, PageId, Party, SegmentId, VolumeEpoch, WriterId};
+use crate::limits::WAITING_MAX;
 use crate::machine::{AppendId, Effects, Input, Machine, Token};
 use crate::message::{Install, Message, Question, Refusal, SealReport, Standing};
+use crate::note::Note;
 use crate::quorum::{MemberSet, Membership};
 use crate::record::Payload;
 use crate::truncation::TruncationList;
@@ -99,7 +103,8 @@ pub struct Segment<P: Payload> {
     waiting: Vec<(AppendId, Reply)>,
     bases: BTreeMap<Token, PendingBase>,
     next_token: Token,
-    coalescing: bool,
+    /// The floor that a coalescing under way will bring.
+    coalescing: Option<Lsn>,
     gossip_next: MemberId,
     pin: Option<Pin>,
     hydration: Option<Hydration>,
@@ -116,6 +121,8 @@ pub struct Segment<P: Payload> {
     damaged: BTreeSet<PageId>,
     healed: u64,
     disk_full: bool,
+    /// An LSN of which two records are known that differ: nothing is done any more (R-LOG-4).
+    contradiction: Option<Lsn>,
 }
 
 type Out<P> = Effects<Segment<P>>;
@@ -167,6 +174,9 @@ impl<P: Payload> Machine for Segment<P> {
     }
 
     fn step(&mut self, _now: Micros, input: Input<Self>, out: &mut Out<P>) {
+        if self.contradiction.is_some() {
+            return;
+        }
         match input {
             Input::Message { from, message } => self.on_message(from, message, out),
             Input::Timer(Timer::Gossip) => self.on_gossip_timer(out),
@@ -227,6 +237,7 @@ impl<P: Payload> Segment<P> {
             hydrating: self.hydration.is_some() || self.pages_lost,
             rejoining: !self.counts(),
             disk_full: self.disk_full,
+            contradiction: self.contradiction,
             damaged_pages: self.damaged.len() as u64,
             healed_pages: self.healed,
         }
@@ -259,7 +270,7 @@ impl<P: Payload> Segment<P> {
             waiting: Vec::new(),
             bases: BTreeMap::new(),
             next_token: Token(0),
-            coalescing: false,
+            coalescing: None,
             gossip_next: MemberId(0),
             pin: None,
             hydration: None,
@@ -272,6 +283,7 @@ impl<P: Payload> Segment<P> {
             damaged: BTreeSet::new(),
             healed: 0,
             disk_full: false,
+            contradiction: None,
         }
     }
 
@@ -291,8 +303,12 @@ impl<P: Payload> Segment<P> {
             }
             Entry::Records { records, vdl } => {
                 self.vdl = self.vdl.max(vdl);
-                for record in self.new_records(records) {
-                    self.log.insert(record, AppendId(0));
+                for record in records {
+                    let annulled = self.install.truncations.annuls(record.lsn);
+                    let wanted = !annulled || self.config.defects.has(Defect::GossipResurrects);
+                    if wanted && matches!(self.log.compare(&record), log::Held::Nothing) {
+                        self.log.insert(record, AppendId(0));
+                    }
                 }
                 self.log.advance(AppendId(0));
             }
@@ -319,12 +335,19 @@ impl<P: Payload> Segment<P> {
     }
 
     fn on_message(&mut self, from: Party, message: Message<P>, out: &mut Out<P>) {
-        match (from, message) {
-            (Party::Writer(volume, writer), message) if volume == self.id.volume => {
-                self.on_writer_message(from, writer, message, out);
-            }
-            (Party::Segment(peer), message) if self.is_peer(peer) => self.on_peer_message(peer, message, out),
-            _ => {}
+        let is_of_ours = match from {
+            Party::Writer(volume, _) => volume == self.id.volume,
+            Party::Segment(peer) => self.is_peer(peer),
+        };
+        if !is_of_ours || self.waiting.len() >= WAITING_MAX {
+            return;
+        }
+        if let Err(why) = self.plausible(from, &message) {
+            return out.note(Note::Implausible { segment: self.id, from, why });
+        }
+        match from {
+            Party::Writer(_, writer) => self.on_writer_message(from, writer, message, out),
+            Party::Segment(peer) => self.on_peer_message(peer, message, out),
         }
     }
 

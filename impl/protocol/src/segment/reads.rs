@@ -112,7 +112,7 @@ impl<P: Payload> Segment<P> {
                 out.send(from, Message::ReadRefused { read: wanted.read, refusal: Refusal::PageDamaged });
             }
             Some(_) => {}
-            None => self.coalescing = false,
+            None => self.coalescing = None,
         }
         self.heal(page, out);
     }

@@ -112,7 +112,7 @@ impl<P: Payload> Segment<P> {
 
     /// Persists what is new and acknowledges when it is durable; acknowledges at once when nothing is new.
     pub(super) fn on_write(&mut self, from: Party, records: Vec<Record<P>>, out: &mut Out<P>) {
-        let records = self.new_records(records);
+        let Some(records) = self.new_records(from, records, out) else { return };
         if records.is_empty() {
             let volume_epoch = self.install.volume_epoch;
             return self.answer(Reply::Acknowledge { to: from, volume_epoch }, out);
@@ -141,18 +141,9 @@ impl<P: Payload> Segment<P> {
         }
     }
 
-    /// Those of `records` that the log lacks and that are not annulled (R-TRUNCATE-3).
-    pub(super) fn new_records(&self, records: Vec<Record<P>>) -> Vec<Record<P>> {
-        let keeps_annulled = self.config.defects.has(Defect::GossipResurrects);
-        let wanted = |record: &Record<P>| {
-            self.log.lacks(record.lsn) && (keeps_annulled || !self.install.truncations.annuls(record.lsn))
-        };
-        records.into_iter().filter(wanted).collect()
-    }
-
     /// The log is durable through `append`: the chain may grow, and answers may leave.
     pub(super) fn on_durable(&mut self, append: AppendId, out: &mut Out<P>) {
-        self.durable = self.durable.max(append);
+        self.durable = self.durable.max(append.min(self.appended));
         self.log.advance(self.durable);
         let ready = self.waiting.iter().take_while(|(id, _)| *id <= self.durable).count();
         let mut replies: Vec<Reply> = self.waiting.drain(..ready).map(|(_, reply)| reply).collect();

@@ -52,7 +52,7 @@ impl<P: Payload> Group<P> {
     }
 
     pub fn learn_membership(&mut self, current: Membership) {
-        if current.membership_epoch > self.membership.membership_epoch {
+        if current.membership_epoch > self.membership.membership_epoch && super::doubt::is_sound(&current) {
             for member in current.quorum.members().iter() {
                 self.members.entry(member).or_default();
             }

@@ -17,9 +17,10 @@
 //! - VDL ≤ VCL ≤ allocated (R-VDL-1, R-VDL-2);
 //! - allocated ≤ max(VDL, where it began) + LAL (R-ALLOC-1).
 //!
-//! Where to go next: `recovery.rs` (how it becomes the writer), `volume.rs` (allocation, quorum tracking), `group.rs`
+//! Where to go next: `recovery.rs` (how it becomes the writer), `doubt.rs` (what it does not believe), `volume.rs` (allocation, quorum tracking), `group.rs`
 //! (one protection group), `reads.rs`.
 
+mod doubt;
 mod group;
 mod interface;
 mod reads;
@@ -222,6 +223,7 @@ impl<P: Payload> Writer<P> {
 
     fn on_refused(&mut self, segment: SegmentId, refusal: Refusal, out: &mut Out<P>) {
         match refusal {
+            Refusal::StaleVolumeEpoch { current } if !self.believes(current) => self.doubt(segment, current, out),
             Refusal::StaleVolumeEpoch { current } if current > self.volume_epoch => self.on_overtaken(current, out),
             Refusal::NotInstalled { installed } if installed < self.volume_epoch => self.send_install(segment, out),
             Refusal::StaleMembership { current } => self.group(segment.pg).learn_membership(current),
@@ -313,10 +315,13 @@ impl<P: Payload> Writer<P> {
     /// When nothing was allocated, and why.
     ///
     /// # Panics
-    /// When `changes` is empty or longer than LAL: such a mini-transaction can never be allocated.
+    /// When `changes` is empty, longer than LAL, or heavier than what may be in flight: such a mini-transaction can never
+    /// be allocated, or never become durable.
     pub fn submit(&mut self, changes: Vec<Change<P>>, out: &mut Out<P>) -> Result<Lsn, SubmitRefused> {
         let allocation_limit = self.config.allocation_limit;
         assert!(!changes.is_empty() && changes.len() as u64 <= allocation_limit, "{} changes in an MTR", changes.len());
+        let (weight, most) = (changes.iter().map(Change::weight).sum::<usize>(), self.config.in_flight_weight_max);
+        assert!(weight <= most, "{weight} bytes in an MTR: no segment could hold it");
         if let Some(refused) = self.refusal() {
             return Err(refused);
         }

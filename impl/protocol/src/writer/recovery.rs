@@ -10,15 +10,17 @@
 //!    that an older writer can have allocated (R-RECOVER-3). The tail up to the VDL is brought to a write quorum before
 //!    anything is built on it (R-RECOVER-4). Then the writer is open.
 
+use super::doubt::TAIL_WEIGHT_MAX;
 use super::{Out, Role, Writer};
 use crate::defect::Defect;
 use crate::ids::{Lsn, MemberId, PgId, SegmentId, VolumeEpoch};
+use crate::limits::TRUNCATION_RANGES_MAX;
 use crate::message::{Install, Message, SealReport};
 use crate::note::Note;
 use crate::quorum::MemberSet;
-use crate::record::{Payload, Record};
-use crate::truncation::{TRUNCATION_RANGES_MAX, TruncationList};
-use alloc::collections::BTreeMap;
+use crate::record::{Payload, Record, are_in_order};
+use crate::truncation::TruncationList;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use serde::Serialize;
 
@@ -33,6 +35,8 @@ pub(super) struct Recovery<P: Payload> {
     tails: BTreeMap<PgId, Tail<P>>,
     /// The highest VDL that any sealed segment was told: durable, so nothing below it needs to be looked at.
     known_vdl: Lsn,
+    /// Who claims to have promised an implausible volume epoch.
+    pub doubted: BTreeSet<(PgId, MemberId)>,
     /// The recovered VDL; the writer opens when its own VDL has reached it.
     target: Lsn,
 }
@@ -44,6 +48,7 @@ struct Tail<P: Payload> {
     /// The chain's last LSN at or below the known VDL, once known.
     base: Option<Lsn>,
     records: Vec<Record<P>>,
+    weight: usize,
     complete: bool,
     /// Retries since a part came.
     silent_rounds: u8,
@@ -60,7 +65,7 @@ pub(super) struct TailPart<P: Payload> {
 impl<P: Payload> Default for Recovery<P> {
     fn default() -> Self {
         let (reports, tails) = (BTreeMap::new(), BTreeMap::new());
-        Recovery { reports, tails, known_vdl: Lsn::ZERO, target: Lsn::ZERO }
+        Recovery { reports, tails, known_vdl: Lsn::ZERO, doubted: BTreeSet::new(), target: Lsn::ZERO }
     }
 }
 
@@ -81,7 +86,7 @@ pub fn effective_scl(report: &SealReport, newest: &Install) -> Lsn {
 impl<P: Payload> Writer<P> {
     /// Begins (again) as a candidate with the volume epoch after `above`.
     pub(super) fn seal_above(&mut self, above: VolumeEpoch, out: &mut Out<P>) {
-        self.volume_epoch = above.next(self.id.writer);
+        self.volume_epoch = VolumeEpoch::new(self.number_above(above), self.id.writer);
         self.role = Role::Sealing;
         self.recovery = Recovery::default();
         self.forget_records();
@@ -106,7 +111,8 @@ impl<P: Payload> Writer<P> {
         out: &mut Out<P>,
     ) {
         let counts = self.hear_losses(from, &report.standing);
-        if !counts || self.role != Role::Sealing || volume_epoch != self.volume_epoch {
+        let is_answer = self.role == Role::Sealing && volume_epoch == self.volume_epoch;
+        if !counts || !is_answer || !self.is_plausible_report(&report) {
             return;
         }
         self.group(from.pg).learn_membership(report.membership.clone());
@@ -138,7 +144,7 @@ impl<P: Payload> Writer<P> {
             let reach = |report: &SealReport| if by_length { report.scl } else { effective_scl(report, &self.install) };
             let best = self.reports_of(pg).max_by_key(|(member, report)| (reach(report), core::cmp::Reverse(*member)));
             let source = best.map(|(member, _)| member).unwrap_or_default();
-            let tail = Tail { source, base: None, records: Vec::new(), complete: false, silent_rounds: 0 };
+            let tail = Tail { source, base: None, records: Vec::new(), weight: 0, complete: false, silent_rounds: 0 };
             self.recovery.tails.insert(pg, tail);
             self.pull_tail(pg, out);
         }
@@ -157,7 +163,8 @@ impl<P: Payload> Writer<P> {
         let known_vdl = self.recovery.known_vdl;
         let Some(tail) = self.recovery.tails.get_mut(&from.pg) else { return };
         let expected = tail.source == from.member && !tail.complete && part.above == tail.above(known_vdl);
-        if self.role != Role::Collecting || !expected {
+        let plausible = are_in_order(&part.records) && (part.complete || !part.records.is_empty());
+        if self.role != Role::Collecting || !expected || !plausible {
             return;
         }
         tail.base.get_or_insert(part.base);
@@ -165,6 +172,10 @@ impl<P: Payload> Writer<P> {
         for record in part.records {
             if record.prev_segment != tail.end() {
                 return; // not a chain: the retry timer asks again
+            }
+            tail.weight += record.weight();
+            if tail.weight > TAIL_WEIGHT_MAX {
+                return; // no segment holds so much: its source is given up
             }
             tail.records.push(record);
         }

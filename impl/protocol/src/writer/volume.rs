@@ -28,7 +28,7 @@ impl<P: Payload> Writer<P> {
             return true;
         }
         let base = self.vdl.max(self.install.truncations.through());
-        let weight: usize = changes.iter().map(|change| change.payload.weight()).sum();
+        let weight: usize = changes.iter().map(Change::weight).sum();
         let fits = self.in_flight_weight == 0 || self.in_flight_weight + weight <= self.config.in_flight_weight_max;
         fits && self.allocated.0 + changes.len() as u64 <= base.0 + self.config.allocation_limit
     }
@@ -130,7 +130,7 @@ impl<P: Payload> Writer<P> {
     }
 
     pub(super) fn on_acknowledge(&mut self, from: SegmentId, scl: Lsn, standing: &Standing, out: &mut Out<P>) {
-        let counts = self.hear_losses(from, standing);
+        let counts = self.hear_losses(from, standing) && self.was_sent(from, scl);
         if !counts || (self.role != Role::Installing && self.role != Role::Open) {
             return;
         }

@@ -16,6 +16,8 @@ pub(super) fn of_note(note: &Note) -> &'static str {
         Note::Durable { .. } => "R-VDL-1",
         Note::Read { .. } => "R-READ-4",
         Note::Fenced { .. } => "R-FENCE-4",
+        Note::Implausible { .. } => "R-LIMIT-2",
+        Note::Contradicted { .. } => "R-LOG-4",
         Note::Global(_) | Note::Membership(_) => "replay",
     }
 }
