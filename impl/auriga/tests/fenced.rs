@@ -53,7 +53,7 @@ impl Rival {
     }
 
     fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(300);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -85,7 +85,7 @@ fn of_two_instances_started_together_one_serves_and_the_other_ends_as_fenced() {
                 Rival::start(&demo, at.path(), number)
             })
             .collect();
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(300);
         let loser = loop {
             let ended = rivals.iter_mut().position(|rival| rival.child.try_wait().unwrap().is_some());
             if let Some(loser) = ended {

@@ -56,7 +56,7 @@ impl Running {
 
     /// Waits until the demo has written `text`.
     pub fn wait_for(&mut self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + Duration::from_secs(300);
         while !self.output().contains(text) {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none() && Instant::now() < deadline, "{ended:?}\n{}", self.output());
@@ -66,7 +66,7 @@ impl Running {
 
     /// Waits for its end.
     pub fn end(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + Duration::from_secs(300);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -135,7 +135,7 @@ pub fn pids(text: &str) -> Vec<i32> {
 
 /// Waits until `condition` holds.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(90);
+    let deadline = Instant::now() + Duration::from_secs(300);
     while !condition() {
         assert!(Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -144,7 +144,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Waits until no process names the directory, and it is gone.
 pub fn wait_until_gone(dir: &str) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(300);
     loop {
         let left = processes(dir);
         if left.is_empty() && !Path::new(dir).exists() {

@@ -11,7 +11,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// A storage process answers within this time of its start.
-const STORAGE_READY: Duration = Duration::from_secs(20);
+const STORAGE_READY: Duration = Duration::from_secs(60);
 /// An instance that does not serve yet shows some progress within this time.
 const INSTANCE_PROGRESS: Duration = Duration::from_secs(90);
 /// How often a person is told what is waited for.
