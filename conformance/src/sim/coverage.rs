@@ -208,7 +208,7 @@ impl Coverage {
             Note::Fenced { .. } => Counted::Fenced,
             // The simulation has one region, and its groups keep their members.
             Note::Global(_) | Note::Membership(_) => return,
-            // Nobody lies here: the observer calls it a violation.
+            // No party lies here: the observer calls it a violation.
             Note::Implausible { .. } | Note::Contradicted { .. } => return,
         });
     }

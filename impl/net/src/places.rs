@@ -1,8 +1,8 @@
 //! Places for connections: how many there are, who holds them, and how much memory unfinished frames may take.
 //!
-//! Whoever can reach the port can hold a place. So places are limited for each address and for the process, and where
-//! there is none left, whoever has been silent longest makes room: peers and writers speak several times a second, so
-//! those who are silent for [`ListenLimits::silent_after`] hold a place for nothing.
+//! Any host that reaches the port can hold a place. So places are limited for each address and for the process, and
+//! where there is none left, the connection that was silent longest makes room: peers and writers speak several times a
+//! second, so those who are silent for [`ListenLimits::silent_after`] hold a place for nothing.
 
 use crate::listener::ListenLimits;
 use auriga_driver::lock;
@@ -44,12 +44,12 @@ pub struct Place {
 }
 
 impl Places {
-    /// Nobody is there yet.
+    /// No connection is there yet.
     pub fn new(limits: ListenLimits) -> Arc<Places> {
         Arc::new(Places { limits, began: Instant::now(), held: Mutex::default() })
     }
 
-    /// A place for a connection from `address`, if need be that of somebody who is silent.
+    /// A place for a connection from `address`, if need be that of a connection that is silent.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let mut held = lock(&self.held);
         let of_address = held.1.values().filter(|other| other.address == address).count();
@@ -99,7 +99,7 @@ impl Place {
         self.held.unfinished.store(0, Relaxed);
     }
 
-    /// A frame of `bytes` has begun. Answers whether there is room for it.
+    /// Counts a frame of `bytes` that has begun. Returns whether there is room for it.
     pub fn expects(&self, bytes: usize) -> bool {
         if self.held.unfinished.load(Relaxed) == bytes {
             return true;

@@ -4,7 +4,7 @@ use crate::limits;
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// Reads a number that was written by someone else: it is at most `max`, or there is none (R-LIMIT-1).
+/// Reads a number that another party wrote: it is at most `max`, or there is none (R-LIMIT-1).
 pub(crate) fn at_most<'de, D: Deserializer<'de>, N>(from: D, max: N) -> Result<N, D::Error>
 where
     N: Deserialize<'de> + PartialOrd + fmt::Display,

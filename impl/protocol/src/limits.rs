@@ -1,15 +1,15 @@
 //! What may come from outside: how large a number, how long a list, how far a jump. Each with its unit and its reason.
 //!
 //! Two kinds. A number or list beyond an absolute limit is malformed: it is not even decoded (R-LIMIT-1), so the
-//! machines' arithmetic can't overflow, whoever sent it. A jump beyond what a segment knows is implausible: such a message
-//! is dropped and noted (R-LIMIT-2), see [`crate::segment`].
+//! machines' arithmetic can't overflow, wherever it came from. A jump beyond what a segment knows is implausible: such
+//! a message is dropped and noted (R-LIMIT-2), see [`crate::segment`].
 
 /// Greatest LSN. A writer that allocated a thousand million records a second would take 36 years to get there; and the
 /// sums of a few such numbers still fit 64 bits.
 pub const LSN_MAX: u64 = 1 << 60;
 
 /// Farthest that a `Write` may move the VDL that a segment knows, in LSNs. A segment that was away for eight years of a
-/// million records a second is still told the truth; whoever lies has a long way to [`LSN_MAX`].
+/// million records a second is still told the truth; a liar has a long way to [`LSN_MAX`].
 pub const LSN_STEP_MAX: u64 = 1 << 48;
 
 /// Greatest number of a volume epoch or membership epoch.
@@ -18,7 +18,7 @@ pub const EPOCH_NUMBER_MAX: u64 = 1 << 60;
 /// Farthest that a message may raise the number of the volume epoch that a segment knows.
 ///
 /// Each recovery raises it by one or two, so that a segment that was away for a century of a recovery a second still
-/// believes its writer. Whoever wants to use the numbers up, so that no writer can ever come again, must have 2^28
+/// believes its writer. An attacker who wants to use the numbers up, so that no writer can come again, must have 2^28
 /// promises made durable, one after the other.
 pub const EPOCH_STEP_MAX: u64 = 1 << 32;
 
@@ -29,7 +29,8 @@ pub const EPOCH_STRIDE_MAX: u64 = EPOCH_STEP_MAX / 2;
 /// Greatest incarnation.
 pub const INCARNATION_MAX: u32 = 1 << 30;
 
-/// Farthest that a message may raise the incarnation that is known of a segment. Each loss of a journal raises it by one.
+/// Farthest that a message may raise the incarnation that is known of a segment. Each loss of a journal raises it by
+/// one.
 pub const INCARNATION_STEP_MAX: u32 = 1 << 12;
 
 /// Greatest member: sets of members have 16 bits.
@@ -41,5 +42,5 @@ pub const THRESHOLDS_MAX: usize = 4;
 /// Most truncation ranges that a list may hold; a recovery that would need more is refused with a clear message.
 pub const TRUNCATION_RANGES_MAX: usize = 4096;
 
-/// Most answers of one segment that may wait for its disk. Beyond it whoever asks is not heard, and asks again.
+/// Most answers of one segment that may wait for its disk. Beyond it the asker gets no answer, and asks again.
 pub const WAITING_MAX: usize = 1 << 16;

@@ -139,7 +139,7 @@ impl Observer {
                 })?;
                 self.page_is_as_of(*volume, *volume_epoch, *page, *read_point, *version)
             }
-            // Nobody lies where a judge listens: a machine sent it.
+            // No party lies where a judge listens: a machine sent it.
             Note::Implausible { segment, from, why } => {
                 require(false, "R-LIMIT-2", || format!("{from} sent {segment} what no sound sender sends: {why:?}"))
             }

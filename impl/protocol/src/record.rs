@@ -52,7 +52,7 @@ pub struct Record<P> {
     pub payload: P,
 }
 
-/// Bytes that a record's bookkeeping is counted as, whoever holds it: a limit must mean the same to the writer that
+/// Bytes that a record's bookkeeping is counted as, by every holder: a limit must mean the same to the writer that
 /// fills a log and to the segment that keeps it.
 pub const RECORD_OVERHEAD: usize = 160;
 

@@ -121,7 +121,7 @@ fn annulling(above: u64, length: u64) -> TruncationList {
     truncations
 }
 
-/// A range that annuls the segment's own floor once sent it round for ever.
+/// A range that annuls the segment's own floor once sent it into an endless loop.
 #[test]
 fn a_range_over_the_floor_does_not_hang_it() {
     let mut alone = Alone::written();

@@ -2,7 +2,7 @@
 //!
 //! Peers are dialled: each member has one outbox for the node's whole life. Writers dial in: what goes to a writer goes
 //! back through every connection on which it has spoken, pages through those for pages. There is one of them, unless
-//! somebody repeats its messages on another; whoever does so hears the answers too, and takes none away. A writer that
+//! its messages are repeated on another: that connection gets the answers too, and takes none away. A writer that
 //! dials again is heard at once, whatever has become of its connection before.
 
 use auriga_net::Outbox;

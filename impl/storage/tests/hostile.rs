@@ -179,7 +179,7 @@ async fn a_message_for_a_segment_that_is_not_there_creates_nothing() {
     still_works(&volume, 0).await;
 }
 
-/// A heartbeat of the writer, repeated by somebody else: the writer's answers still come to the writer.
+/// A heartbeat of the writer, repeated by another party: the writer's answers still come to the writer.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_repeats_a_writers_words_takes_no_answer_away() {
     let (cluster, volume) = impatient_cluster().await;
@@ -223,7 +223,7 @@ async fn a_segment_too_many_and_a_formula_too_long_are_refused() {
     };
     let why = create(QuorumSet::aurora()).await;
     assert!(why.contains("no more than 1"), "{why}");
-    // A minute's work once, for as long as nobody counted the thresholds.
+    // A minute's work once, when thresholds were not counted.
     let aurora = QuorumSet::aurora();
     let endless = QuorumSet { write: aurora.write.repeat(30_000), read: aurora.read.repeat(30_000) };
     let why = create(endless).await;

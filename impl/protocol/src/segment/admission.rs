@@ -1,11 +1,11 @@
 //! What a segment checks of a message before it acts on it.
 //!
 //! What no sound sender can have sent is dropped and noted, and nothing comes of it (R-LIMIT-2): it would break an
-//! invariant, use up numbers that a volume needs for its whole life, or cost more than its own length. Checks are linear
-//! in the message's length.
+//! invariant, use up numbers that a volume needs for its whole life, or cost more than its own length. Checks are
+//! linear in the message's length.
 //!
-//! A record that contradicts one that is held is another matter: one of the two is false, and nobody here can tell which.
-//! The segment stops (R-LOG-4).
+//! A record that contradicts one that is held is another matter: one of the two is false, and it can't be known here
+//! which. The segment stops (R-LOG-4).
 
 use super::log::Held;
 use super::{Out, Segment};

@@ -1,8 +1,8 @@
 //! What a writer does not believe of a segment.
 //!
 //! A segment's word can't end a writer whatever it says: volume epochs are promised in steps of at most
-//! [`EPOCH_STEP_MAX`] (R-LIMIT-2), so a claim beyond that of one segment alone is false, or of one that somebody has driven
-//! there alone. Either way the others do without it (R-LIMIT-3).
+//! [`EPOCH_STEP_MAX`] (R-LIMIT-2), so a claim beyond that of one segment alone is false, or of one that an attacker has
+//! driven there alone. Either way the others do without it (R-LIMIT-3).
 
 use super::{Out, Role, Writer};
 use crate::ids::{Lsn, SegmentId, VolumeEpoch};
@@ -41,8 +41,8 @@ impl<P: Payload> Writer<P> {
         }
     }
 
-    /// Whether a report can be the answer to this candidate's `Seal`: a segment that installed a newer recovery, or this
-    /// one, has no promise to give.
+    /// Whether a report can be the answer to this candidate's `Seal`: a segment that installed a newer recovery, or
+    /// this one, has no promise to give.
     pub(super) fn is_plausible_report(&self, report: &SealReport) -> bool {
         report.install.volume_epoch < self.volume_epoch
     }
