@@ -10,7 +10,7 @@
 
 use auriga_protocol::message::BasePage;
 use auriga_protocol::record::materialise;
-use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
+use auriga_protocol::segment::{Entry, Outcome, Survived, Task, bases_read};
 use auriga_protocol::{AppendId, Lsn, Membership, PageId, Payload};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -22,6 +22,7 @@ pub struct Disk<P: Payload> {
     tasks: VecDeque<Task<P>>,
     pages: BTreeMap<PageId, BasePage<P>>,
     floor: Lsn,
+    ceiling: Lsn,
     rotten: BTreeSet<PageId>,
     scrubbed: Option<PageId>,
     journal_damaged: bool,
@@ -54,6 +55,7 @@ impl<P: Payload> Disk<P> {
             tasks: VecDeque::new(),
             pages: BTreeMap::new(),
             floor: survived.floor,
+            ceiling: survived.ceiling,
             rotten: BTreeSet::new(),
             scrubbed: None,
             journal_damaged: false,
@@ -110,24 +112,27 @@ impl<P: Payload> Disk<P> {
                 Outcome::Damaged { page, token: Some(token) }
             }
             Task::ReadBase { token, page } => Outcome::Base { token, page, base: self.pages.get(&page).cloned() },
-            Task::ReadBases { token, after, limit } => {
-                let above = |page: &PageId| after.is_none_or(|after| *page > after);
-                let pages: Vec<_> = self.pages.values().filter(|base| above(&base.page)).take(limit).cloned().collect();
-                let complete = pages.last().is_none_or(|last| self.pages.keys().all(|page| *page <= last.page));
+            Task::ReadBases { token, after, newer_than, limit, look } => {
+                let following = self.pages.values().filter(|base| after.is_none_or(|after| base.page > after));
+                let read = bases_read(token, following, newer_than, (limit, look));
+                let Outcome::Bases { pages, .. } = &read else { return Some(read) };
                 match pages.iter().find(|base| self.rotten.contains(&base.page)) {
                     Some(base) => Outcome::Damaged { page: base.page, token: Some(token) },
-                    None => Outcome::Bases { token, pages, complete },
+                    None => read,
                 }
             }
-            Task::PutBases { token, pages, replace, floor } => {
+            Task::PutBases { token, pages, unchanged, replace, floor, ceiling } => {
                 if let Some(range) = replace {
-                    self.pages.retain(|page, _| !range.contains(*page));
-                    self.rotten.retain(|page| !range.contains(*page));
+                    let goes = |page: &PageId| range.contains(*page) && !unchanged.contains(page);
+                    self.pages.retain(|page, _| !goes(page));
+                    self.rotten.retain(|page| !goes(page));
                 }
+                self.ceiling = self.ceiling.max(ceiling);
                 for base in pages {
                     self.rotten.remove(&base.page);
                     self.pages.insert(base.page, base);
                 }
+                self.pages.retain(|_, base| base.content != P::Page::default());
                 // The last of a hydration's pages: only now has what was lost come back.
                 self.pages_lost &= floor.is_none();
                 self.floor = floor.unwrap_or(self.floor);
@@ -141,12 +146,15 @@ impl<P: Payload> Disk<P> {
         if let Some(record) = records.iter().find(|record| self.rotten.contains(&record.page)) {
             return Outcome::Damaged { page: record.page, token: None };
         }
+        let changed: BTreeSet<PageId> = records.iter().map(|record| record.page).collect();
         for record in records {
             let page = record.page;
             let base =
                 self.pages.entry(page).or_insert(BasePage { page, version: Lsn::ZERO, content: P::Page::default() });
             base.version = materialise(&mut base.content, base.version, record.lsn, [&record]);
         }
+        // As the page store does: a cleared page is forgotten, and its version with it.
+        self.pages.retain(|page, base| !changed.contains(page) || base.content != P::Page::default());
         self.floor = floor;
         Outcome::Coalesced { floor }
     }
@@ -168,7 +176,8 @@ impl<P: Payload> Disk<P> {
 
     /// What a restart finds.
     pub fn survived(&self) -> Survived<P> {
-        Survived { floor: self.floor, entries: self.durable.clone(), damaged: self.journal_damaged, boot: self.boots }
+        let (entries, damaged) = (self.durable.clone(), self.journal_damaged);
+        Survived { floor: self.floor, ceiling: self.ceiling, entries, damaged, boot: self.boots }
     }
 
     /// The journal is cleaned: of each kind only the newest entry stays, and records at or below the floor go. Kinds

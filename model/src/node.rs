@@ -9,7 +9,7 @@
 use crate::canon;
 use crate::payload::Mark;
 use auriga_protocol::message::BasePage;
-use auriga_protocol::segment::{Entry, EntryKind, Outcome, Survived, Task};
+use auriga_protocol::segment::{Entry, EntryKind, Outcome, Survived, Task, bases_read};
 use auriga_protocol::{
     AppendId, Effects, Lsn, Machine, Membership, Micros, PageId, Payload, Segment, SegmentConfig, SegmentId,
     VolumeEpoch,
@@ -48,6 +48,7 @@ pub struct Node {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 struct Pages {
     floor: Lsn,
+    ceiling: Lsn,
     bases: BTreeMap<PageId, (Lsn, Vec<Mark>)>,
 }
 
@@ -192,7 +193,13 @@ impl Node {
 
     fn boot(&self, config: &SegmentConfig, effects: &mut Effects<Segment<Mark>>) -> Segment<Mark> {
         let entries = (*self.entries).clone();
-        let survived = Survived { floor: self.pages.floor, entries, damaged: self.damaged, boot: self.boots };
+        let survived = Survived {
+            floor: self.pages.floor,
+            ceiling: self.pages.ceiling,
+            entries,
+            damaged: self.damaged,
+            boot: self.boots,
+        };
         Segment::boot(config, self.machine.id(), survived, Micros(0), effects)
     }
 
@@ -245,17 +252,16 @@ impl Pages {
                 Outcome::Coalesced { floor }
             }
             Task::ReadBase { token, page } => Outcome::Base { token, page, base: self.base(page) },
-            Task::ReadBases { token, after, limit } => {
+            Task::ReadBases { token, after, newer_than, limit, look } => {
                 let beyond = self.bases.keys().copied().filter(|page| after.is_none_or(|after| *page > after));
-                let chosen: Vec<PageId> = beyond.take(limit + 1).collect();
-                let complete = chosen.len() <= limit;
-                let pages = chosen.into_iter().take(limit).filter_map(|page| self.base(page)).collect();
-                Outcome::Bases { token, pages, complete }
+                let following: Vec<BasePage<Mark>> = beyond.filter_map(|page| self.base(page)).collect();
+                bases_read(token, &following, newer_than, (limit, look))
             }
-            Task::PutBases { token, pages, replace, floor } => {
+            Task::PutBases { token, pages, unchanged, replace, floor, ceiling } => {
                 if let Some(range) = replace {
-                    self.bases.retain(|page, _| !range.contains(*page));
+                    self.bases.retain(|page, _| !range.contains(*page) || unchanged.contains(page));
                 }
+                self.ceiling = self.ceiling.max(ceiling);
                 self.bases.extend(pages.into_iter().map(|base| (base.page, (base.version, base.content))));
                 self.floor = floor.unwrap_or(self.floor);
                 Outcome::BasesPut { token }

@@ -81,6 +81,16 @@ defects! {
     CollectAbovePgmrpl = "collect-above-pgmrpl", "R-COLLECT-1";
     /// The writer's PGMRPL ignores reads that are still under way.
     PgmrplIgnoresReads = "pgmrpl-ignores-reads", "R-COLLECT-2";
+    /// A hydrating segment adopts the floor at which the last chunk was read, not the first.
+    HydrationAdoptsLast = "hydration-adopts-last", "R-HYDRATE-1";
+    /// A hydrating segment counts what only its log has among its pages.
+    HydrationSkipsLog = "hydration-skips-log", "R-HYDRATE-1";
+    /// A hydrating segment keeps pages that its peer has forgotten.
+    HydrationKeepsForgotten = "hydration-keeps-forgotten", "R-HYDRATE-1";
+    /// A hydrating segment takes chunks of a sender that is behind an earlier one.
+    HydrationGoesBack = "hydration-goes-back", "R-HYDRATE-1";
+    /// A segment serves read points below its ceiling.
+    HydrationServesMixed = "hydration-serves-mixed", "R-HYDRATE-2";
     /// A segment that lost its log boots as if it were new.
     AmnesiaCounts = "amnesia-counts", "R-REJOIN-1";
     /// A segment that lost its log counts again before its chain has caught up.

@@ -241,13 +241,15 @@ pub enum Message<P: Payload> {
         /// The sender's collection floor.
         floor: Lsn,
     },
-    /// "Send me your base pages after `after`, in page order."
+    /// "Send me your base pages after `after`, in page order, as far as they are newer than mine."
     HydratePull {
         /// Epoch installed at the asker.
         installed: VolumeEpoch,
         /// Exclusive; `None` begins.
         after: Option<PageId>,
-        /// The asker's floor: older pages are of no use to it.
+        /// The asker's pages have everything through here.
+        newer_than: Lsn,
+        /// No page of the asker is newer than this: the sender's floor must have reached it.
         at_least: Lsn,
     },
     /// Base pages.
@@ -256,10 +258,14 @@ pub enum Message<P: Payload> {
         installed: VolumeEpoch,
         /// The request's `after`.
         after: Option<PageId>,
-        /// The sender's floor, which it holds while it is asked for more.
+        /// As asked.
+        newer_than: Lsn,
+        /// The sender's floor now: these pages are as of here.
         floor: Lsn,
-        /// Pages with their versions, in page order.
+        /// The newer pages with their versions, in page order.
         pages: Vec<BasePage<P>>,
+        /// The others from `after` to the last of either kind, in page order. What is in neither is no more.
+        unchanged: Vec<PageId>,
         /// Whether these are the last.
         complete: bool,
     },

@@ -157,7 +157,9 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
         Message::GossipPull { installed, scl, .. } => format!("{name} {installed} scl={scl}"),
         Message::GossipPush { installed, records: sent, .. } => format!("{name} {installed} {}", records(sent)),
         Message::GossipTooFar { floor } => format!("{name} floor={floor}"),
-        Message::HydratePull { installed, after, .. } => format!("{name} {installed} after={}", or_first(after)),
+        Message::HydratePull { installed, after, newer_than, .. } => {
+            format!("{name} {installed} after={} newer_than={newer_than}", or_first(after))
+        }
         Message::HydratePush { floor, pages, complete, .. } => {
             format!("{name} floor={floor} {}{}", bases(pages), if *complete { " complete" } else { "" })
         }

@@ -18,7 +18,8 @@ pub trait Payload: Clone + Eq + Hash + Debug {
     fn weight(&self) -> usize;
 
     /// Whether a page may be `Default` after it. Storage may forget such a page, its version included, once every read
-    /// point has passed it; of all others the version is kept.
+    /// point has passed it; of all others the version is kept. The records that led to such a page may then be applied
+    /// to it once more, from any of them on, in order: that must lead there again.
     fn may_clear(&self) -> bool {
         false
     }

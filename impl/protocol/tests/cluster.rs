@@ -1,7 +1,7 @@
 //! Six segments and their writers in one process, messages in seeded random order: the machines' first proving ground.
 //! The thorough ones are `model/` and `conformance/`.
 
-use auriga_protocol::segment::{Entry, Outcome, Survived, Task, Timer as SegmentTimer};
+use auriga_protocol::segment::{Entry, Outcome, Survived, Task, Timer as SegmentTimer, bases_read};
 use auriga_protocol::writer::{Answer, Request, Role, Timer as WriterTimer, WriterIdentity};
 use auriga_protocol::{
     AppendId, Change, Effect, Effects, Geometry, Input, Lsn, Machine, MemberId, Membership, Message, Micros, PageId,
@@ -33,7 +33,8 @@ struct Disk {
     entries: Vec<Entry<Push>>,
     durable: usize,
     pending: Vec<AppendId>,
-    floor: auriga_protocol::Lsn,
+    floor: Lsn,
+    ceiling: Lsn,
     bases: BTreeMap<PageId, BasePage<Push>>,
 }
 
@@ -101,7 +102,8 @@ impl Cluster {
         disk.entries.truncate(disk.durable);
         disk.pending.clear();
         let boot = self.boots;
-        let survived = Survived { floor: disk.floor, entries: disk.entries.clone(), damaged, boot };
+        let survived =
+            Survived { floor: disk.floor, ceiling: disk.ceiling, entries: disk.entries.clone(), damaged, boot };
         let mut out = Effects::default();
         let segment = Segment::boot(&SegmentConfig::tiny(), id, survived, Micros(0), &mut out);
         self.segments.insert(id, segment);
@@ -273,15 +275,14 @@ impl Disk {
                 Outcome::Coalesced { floor }
             }
             Task::ReadBase { token, page } => Outcome::Base { token, page, base: self.bases.get(&page).cloned() },
-            Task::ReadBases { token, after, limit } => {
+            Task::ReadBases { token, after, newer_than, limit, look } => {
                 let later = self.bases.values().filter(|base| after.is_none_or(|after| base.page > after));
-                let mut pages: Vec<_> = later.cloned().collect();
-                let complete = pages.len() <= limit;
-                pages.truncate(limit);
-                Outcome::Bases { token, pages, complete }
+                bases_read(token, later, newer_than, (limit, look))
             }
-            Task::PutBases { token, pages, replace, floor } => {
-                self.bases.retain(|page, _| !replace.is_some_and(|range| range.contains(*page)));
+            Task::PutBases { token, pages, unchanged, replace, floor, ceiling } => {
+                let goes = |page: &PageId| replace.is_some_and(|range| range.contains(*page));
+                self.bases.retain(|page, _| !goes(page) || unchanged.contains(page));
+                self.ceiling = self.ceiling.max(ceiling);
                 self.bases.extend(pages.into_iter().map(|base| (base.page, base)));
                 self.floor = floor.unwrap_or(self.floor);
                 Outcome::BasesPut { token }

@@ -6,7 +6,7 @@ use auriga_net::admin::DiskStatus;
 use auriga_page::Delta;
 use auriga_protocol::message::BasePage;
 use auriga_protocol::record::materialise;
-use auriga_protocol::segment::{Entry, EntryKind, Outcome, Survived, Task};
+use auriga_protocol::segment::{Entry, EntryKind, Outcome, Survived, Task, bases_read};
 use auriga_protocol::{AppendId, Charter, Lsn, Membership, PageId, Record, SegmentId};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -21,6 +21,7 @@ pub struct MemoryPlatters(Arc<Mutex<BTreeMap<SegmentId, Kept>>>);
 #[derive(Default)]
 struct Kept {
     floor: Lsn,
+    ceiling: Lsn,
     entries: Vec<Entry<Delta>>,
     bases: BTreeMap<PageId, BasePage<Delta>>,
     /// It was made of a volume that existed.
@@ -69,7 +70,7 @@ impl Kept {
     fn survived(&self) -> Survived<Delta> {
         let stands = |entry: &Entry<Delta>| entry.kind() == EntryKind::Standing;
         let damaged = self.joins && !self.entries.iter().any(stands);
-        Survived { floor: self.floor, entries: self.entries.clone(), damaged, boot: 0 }
+        Survived { floor: self.floor, ceiling: self.ceiling, entries: self.entries.clone(), damaged, boot: 0 }
     }
 
     fn run(&mut self, task: Task<Delta>) -> Outcome<Delta> {
@@ -80,16 +81,16 @@ impl Kept {
                 Outcome::Coalesced { floor }
             }
             Task::ReadBase { token, page } => Outcome::Base { token, page, base: self.bases.get(&page).cloned() },
-            Task::ReadBases { token, after, limit } => {
+            Task::ReadBases { token, after, newer_than, limit, look } => {
                 let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-                let mut found = self.bases.range((from, Bound::Unbounded)).map(|(_, base)| base.clone());
-                let pages: Vec<_> = found.by_ref().take(limit).collect();
-                Outcome::Bases { token, pages, complete: found.next().is_none() }
+                let following = self.bases.range((from, Bound::Unbounded)).map(|(_, base)| base);
+                bases_read(token, following, newer_than, (limit, look))
             }
-            Task::PutBases { token, pages, replace, floor } => {
+            Task::PutBases { token, pages, unchanged, replace, floor, ceiling } => {
                 if let Some(range) = replace {
-                    self.bases.retain(|page, _| !range.contains(*page));
+                    self.bases.retain(|page, _| !range.contains(*page) || unchanged.contains(page));
                 }
+                self.ceiling = self.ceiling.max(ceiling);
                 self.bases.extend(pages.into_iter().map(|base| (base.page, base)));
                 self.floor = floor.unwrap_or(self.floor);
                 Outcome::BasesPut { token }

@@ -245,7 +245,10 @@ fn lost_pages_stay_lost_until_all_have_come_from_a_peer() {
     };
     let pages = expected(confirmed.floor).into_iter().map(base).collect();
     let floor = Some(floor(confirmed.floor));
-    running.store.run(segment(1), Task::PutBases { token: Token(1), pages, replace: None, floor });
+    running.store.run(
+        segment(1),
+        Task::PutBases { token: Token(1), pages, unchanged: Vec::new(), replace: None, floor, ceiling: Lsn::ZERO },
+    );
     assert_eq!(running.owner.outcome(segment(1)), Some(Outcome::BasesPut { token: Token(1) }));
     drop(running);
     check_nothing_lost(&disk, segment(1), &confirmed, "healed");
@@ -283,7 +286,17 @@ fn a_damaged_page_is_found_by_scrubbing_and_healed() {
     for (block, lsn) in expected(confirmed.floor) {
         let content = PageImage::copy_from(&content(lsn));
         let pages = vec![BasePage { page: page(block), version: Lsn(lsn), content }];
-        running.store.run(segment(1), Task::PutBases { token: Token(9), pages, replace: None, floor: None });
+        running.store.run(
+            segment(1),
+            Task::PutBases {
+                token: Token(9),
+                pages,
+                unchanged: Vec::new(),
+                replace: None,
+                floor: None,
+                ceiling: Lsn::ZERO,
+            },
+        );
         running.wait_for(|outcome| matches!(outcome, Outcome::BasesPut { .. }));
     }
     running.store.run(segment(1), coalesce(19..=20));

@@ -173,7 +173,14 @@ impl Pair {
         let content = PageImage::copy_from(&content(100 + block));
         let base = BasePage { page: page(block), version: Lsn(self.reference.floor), content };
         let replace = (after < block).then(|| PageRange { after: Some(page(after)), through: Some(page(block)) });
-        let put = Task::PutBases { token: Token(1), pages: vec![base.clone()], replace, floor: None };
+        let put = Task::PutBases {
+            token: Token(1),
+            pages: vec![base.clone()],
+            unchanged: Vec::new(),
+            replace,
+            floor: None,
+            ceiling: Lsn::ZERO,
+        };
         assert_eq!(self.task(put), Outcome::BasesPut { token: Token(1) });
         self.reference.pages.retain(|other, _| replace.is_none_or(|range| !range.contains(page(*other))));
         self.reference.pages.insert(block, base);

@@ -247,13 +247,13 @@ fn revive(
         let membership = newest.ok_or(OpenError::SegmentUnreadable(name))?;
         let charter = charter.ok_or_else(|| OpenError::SegmentUnreadable(file.segment.to_string()))?;
         let file = file.reset(space, membership, charter)?;
-        let survived = Survived { floor: file.floor(), entries, damaged, boot: 0 };
+        let survived = Survived { floor: file.floor(), ceiling: file.ceiling(), entries, damaged, boot: 0 };
         return Ok((file, survived));
     };
     if newest.is_none() {
         entries.insert(0, Entry::Membership(created_with.clone()));
     }
     let file = file.open(space)?;
-    let survived = Survived { floor: file.floor(), entries, damaged, boot: 0 };
+    let survived = Survived { floor: file.floor(), ceiling: file.ceiling(), entries, damaged, boot: 0 };
     Ok((file, survived))
 }

@@ -98,22 +98,43 @@ fn bases_are_read_in_page_order_and_replaced_by_range() {
     };
     running.store.create_segment(segment(1), membership(), charter(), false).expect("new");
     run(coalesce(14));
-    let blocks =
-        |after: Option<u64>, limit| match run(Task::ReadBases { token: Token(2), after: after.map(page), limit }) {
-            Outcome::Bases { pages, complete, .. } => {
-                (pages.iter().map(|base| base.page.block).collect::<Vec<_>>(), complete)
+    let read = |after: Option<u64>, newer_than, limit, look| {
+        let (token, after, newer_than) = (Token(2), after.map(page), Lsn(newer_than));
+        match run(Task::ReadBases { token, after, newer_than, limit, look }) {
+            Outcome::Bases { pages, unchanged, complete, .. } => {
+                let newer: Vec<u64> = pages.iter().map(|base| base.page.block).collect();
+                (newer, unchanged.iter().map(|page| page.block).collect::<Vec<_>>(), complete)
             }
             other => panic!("{other:?}"),
-        };
+        }
+    };
+    // The last records of blocks 0 to 6 are 14, 8, 9, …, 13.
+    assert_eq!(read(None, 10, 9, 99), (vec![0, 4, 5, 6], vec![1, 2, 3], true));
+    assert_eq!(read(None, 10, 2, 99), (vec![0, 4], vec![1, 2, 3], false));
+    assert_eq!(read(Some(0), 10, 2, 3), (vec![], vec![1, 2, 3], false));
+    let blocks = |after, limit| {
+        let (newer, _, complete) = read(after, 0, limit, 99);
+        (newer, complete)
+    };
     assert_eq!(blocks(None, 3), (vec![0, 1, 2], false));
     assert_eq!(blocks(Some(3), 3), (vec![4, 5, 6], true));
     let replace = Some(PageRange { after: Some(page(1)), through: Some(page(5)) });
     let new = BasePage { page: page(4), version: Lsn(2), content: PageImage::copy_from(&[9; PAGE_SIZE]) };
-    let put = Task::PutBases { token: Token(3), pages: vec![new.clone()], replace, floor: None };
+    let put = Task::PutBases {
+        token: Token(3),
+        pages: vec![new.clone()],
+        unchanged: vec![page(3)],
+        replace,
+        floor: None,
+        ceiling: Lsn(20),
+    };
     assert_eq!(run(put), Outcome::BasesPut { token: Token(3) });
-    assert_eq!(blocks(None, 9), (vec![0, 1, 4, 6], true));
+    assert_eq!(blocks(None, 9), (vec![0, 1, 3, 4, 6], true));
     let read = run(Task::ReadBase { token: Token(4), page: page(4) });
     assert_eq!(read, Outcome::Base { token: Token(4), page: page(4), base: Some(new) }, "though it is older");
+    drop(running);
+    let survived = &Running::open(&disk.after_power_cut(|_| (0, 0)), options()).survived[&segment(1)];
+    assert_eq!((survived.floor, survived.ceiling), (floor(14), Lsn(20)), "the ceiling is durable with the pages");
 }
 
 #[test]

@@ -97,7 +97,14 @@ fn made() -> MemoryDisk {
     }
     let old = BasePage { page: page(2), version: Lsn(0), content: image(9) };
     let replace = Some(PageRange { after: Some(page(1)), through: None });
-    let put = Task::PutBases { token: Token(1), pages: vec![old], replace, floor: None };
+    let put = Task::PutBases {
+        token: Token(1),
+        pages: vec![old],
+        unchanged: Vec::new(),
+        replace,
+        floor: None,
+        ceiling: Lsn::ZERO,
+    };
     for task in [put, Task::Coalesce { floor: Lsn(3), records: log()[..3].to_vec() }] {
         running.store.run(segment(1), task);
         let outcome = running.owner.outcome(segment(1));

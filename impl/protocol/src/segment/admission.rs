@@ -10,7 +10,7 @@
 use super::log::Held;
 use super::{Out, Segment};
 use crate::defect::Defect;
-use crate::ids::{Incarnation, Lsn, Party, VolumeEpoch};
+use crate::ids::{Incarnation, Lsn, PageId, Party, VolumeEpoch};
 use crate::limits::{EPOCH_STEP_MAX, INCARNATION_STEP_MAX, LSN_STEP_MAX};
 use crate::message::Message;
 use crate::note::Note;
@@ -54,14 +54,21 @@ impl<P: Payload> Segment<P> {
             }
             Message::Write { records, vdl, pgmrpl, .. } => {
                 require(pgmrpl <= vdl, Implausible::PgmrplAboveVdl)?;
-                require(vdl.0 <= self.highest_known().0.saturating_add(LSN_STEP_MAX), Implausible::LsnJumps)?;
+                self.lsn_is_near(*vdl)?;
                 require(are_in_order(records), Implausible::OutOfOrder)
             }
             Message::GossipPush { records, .. } => require(are_in_order(records), Implausible::OutOfOrder),
-            Message::HydratePush { after, pages, complete, .. } => {
-                let ascend = pages.iter().zip(pages.iter().skip(1)).all(|(one, next)| one.page < next.page);
-                let above = pages.first().is_none_or(|first| after.is_none_or(|after| first.page > after));
-                require(ascend && above && (*complete || !pages.is_empty()), Implausible::OutOfOrder)
+            Message::GossipTooFar { floor } => self.lsn_is_near(*floor),
+            Message::HealPush { through, .. } => self.lsn_is_near(*through),
+            Message::HydratePush { after, floor, pages, unchanged, complete, .. } => {
+                self.lsn_is_near(*floor)?;
+                let ascends = |pages: &[PageId]| {
+                    let above = pages.first().is_none_or(|first| after.is_none_or(|after| *first > after));
+                    above && pages.iter().zip(pages.iter().skip(1)).all(|(one, next)| one < next)
+                };
+                let newer: Vec<PageId> = pages.iter().map(|base| base.page).collect();
+                let moves_on = *complete || !newer.is_empty() || !unchanged.is_empty();
+                require(ascends(&newer) && ascends(unchanged) && moves_on, Implausible::OutOfOrder)
             }
             Message::RejoinPull { incarnation, .. } => {
                 let known = match from {
@@ -75,6 +82,10 @@ impl<P: Payload> Segment<P> {
         }
     }
 
+    fn lsn_is_near(&self, lsn: Lsn) -> Result<(), Implausible> {
+        require(lsn.0 <= self.highest_known().0.saturating_add(LSN_STEP_MAX), Implausible::LsnJumps)
+    }
+
     fn epoch_is_near(&self, volume_epoch: VolumeEpoch) -> Result<(), Implausible> {
         let known = self.promised.number;
         require(volume_epoch.number <= known.saturating_add(EPOCH_STEP_MAX), Implausible::VolumeEpochJumps)
@@ -82,10 +93,10 @@ impl<P: Payload> Segment<P> {
 
     /// R-TRUNCATE-5: a recovery keeps whatever any writer has called durable.
     ///
-    /// Judged by the VDL that a writer told here, in the volume epoch that is installed. The floor is no such thing: it
-    /// can be on disk before the install that it belongs to. And a list of an overtaken candidate proves nothing.
+    /// Judged by the VDL that a writer told here, in the volume epoch that is installed. Floor and ceiling are no such
+    /// thing: they can be on disk before the install that they belong to. And a list of an overtaken candidate proves nothing.
     fn keeps_what_is_durable(&self, by: VolumeEpoch, truncations: &TruncationList) -> Result<(), Implausible> {
-        if by < self.promised || self.knows_nothing() || self.vdl <= self.log.floor() {
+        if by < self.promised || self.knows_nothing() || self.vdl <= self.log.floor().max(self.ceiling) {
             return Ok(());
         }
         let newer = truncations.cut_after(self.install.volume_epoch);

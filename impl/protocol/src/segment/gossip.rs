@@ -13,11 +13,11 @@ impl<P: Payload> Segment<P> {
     /// Asks the next peer for what is missing; goes on with whatever else needs a peer.
     pub(super) fn on_gossip_timer(&mut self, out: &mut Out<P>) {
         out.set_timer(Timer::Gossip, self.config.gossip_every);
-        self.nudge_hydration(out);
         if self.ask_to_rejoin(out) {
             return;
         }
         let peer = self.next_peer();
+        self.nudge_hydration(peer, out);
         if self.pages_lost && self.hydration.is_none() {
             self.start_hydration(peer, out);
         }

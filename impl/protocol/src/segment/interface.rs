@@ -112,6 +112,8 @@ impl<P: Payload> Entry<P> {
 pub struct Survived<P: Payload> {
     /// Everything at or below is in base pages; the log below may be gone.
     pub floor: Lsn,
+    /// The highest ceiling of a `PutBases`: no base page is newer than this or the floor.
+    pub ceiling: Lsn,
     /// Durable entries, oldest first. Records at or below the floor may be missing.
     pub entries: Vec<Entry<P>>,
     /// The log was found damaged somewhere other than in its torn, never acknowledged tail: entries are missing.
@@ -122,7 +124,7 @@ pub struct Survived<P: Payload> {
 
 impl<P: Payload> Default for Survived<P> {
     fn default() -> Self {
-        Survived { floor: Lsn::ZERO, entries: Vec::new(), damaged: false, boot: 0 }
+        Survived { floor: Lsn::ZERO, ceiling: Lsn::ZERO, entries: Vec::new(), damaged: false, boot: 0 }
     }
 }
 
@@ -165,14 +167,19 @@ pub enum Task<P: Payload> {
         /// The page.
         page: PageId,
     },
-    /// Up to `limit` base pages after `after`, in page order. Ends as `Bases`, or `Damaged`.
+    /// The base pages after `after`, in page order: those newer than `newer_than` with their content, of the others which
+    /// there are. Ends as `Bases`, or `Damaged`.
     ReadBases {
         /// Comes back.
         token: Token,
         /// Exclusive; `None` begins.
         after: Option<PageId>,
-        /// At least 1.
+        /// Exclusive.
+        newer_than: Lsn,
+        /// Most newer pages, at least 1.
         limit: usize,
+        /// Most pages of either kind, at least 1.
+        look: usize,
     },
     /// Store base pages that came from a peer, and forget those that never were. Ends as `BasesPut`.
     PutBases {
@@ -180,10 +187,15 @@ pub enum Task<P: Payload> {
         token: Token,
         /// Present pages: replace the stored version, whatever it is.
         pages: Vec<BasePage<P>>,
-        /// Everything stored in this range and not among `pages` was never written, or is gone: forget it.
+        /// Pages of the range that stay as they are.
+        unchanged: Vec<PageId>,
+        /// Everything stored in this range and neither in `pages` nor in `unchanged` was never written, or is gone:
+        /// forget it.
         replace: Option<PageRange>,
         /// A floor to adopt with them, durably.
         floor: Option<Lsn>,
+        /// They are as of here: raise the ceiling to it, durably and with them.
+        ceiling: Lsn,
     },
     /// Re-read the next `limit` base pages and verify their checksums. Ends as `Scrubbed`.
     Scrub {
@@ -206,6 +218,28 @@ impl PageRange {
     pub fn contains(&self, page: PageId) -> bool {
         self.after.is_none_or(|after| page > after) && self.through.is_none_or(|through| page <= through)
     }
+}
+
+/// What `ReadBases` ends as, for whoever has `following`, the pages after `after`, at hand.
+pub fn bases_read<'a, P: Payload + 'a>(
+    token: Token,
+    following: impl IntoIterator<Item = &'a BasePage<P>>,
+    newer_than: Lsn,
+    (limit, look): (usize, usize),
+) -> Outcome<P> {
+    let (mut pages, mut unchanged) = (Vec::new(), Vec::new());
+    let mut following = following.into_iter();
+    for base in following.by_ref() {
+        if base.version > newer_than {
+            pages.push(base.clone());
+        } else {
+            unchanged.push(base.page);
+        }
+        if pages.len() >= limit || pages.len() + unchanged.len() >= look {
+            break;
+        }
+    }
+    Outcome::Bases { token, pages, unchanged, complete: following.next().is_none() }
 }
 
 /// How a task ended. I/O errors are no outcome: they stop the node.
@@ -233,9 +267,11 @@ pub enum Outcome<P: Payload> {
     Bases {
         /// The task's token.
         token: Token,
-        /// The pages.
+        /// The newer ones.
         pages: Vec<BasePage<P>>,
-        /// Whether the last one is among them.
+        /// The others from `after` to the last of either kind.
+        unchanged: Vec<PageId>,
+        /// Whether the last one that there is is among them.
         complete: bool,
     },
     /// The pages are durable.
@@ -291,12 +327,16 @@ pub struct SegmentConfig {
     pub coalesce_every: Micros,
     /// Most bytes of records that one coalescing takes.
     pub coalesce_weight_max: usize,
+    /// Bytes of records that stay when the log is coalesced because of its weight: for peers that lag a little.
+    pub coalesce_leaves: usize,
     /// How often to ask a peer.
     pub gossip_every: Micros,
     /// Most bytes of records in one gossip or tail message.
     pub push_weight_max: usize,
     /// Most pages in one hydration message.
     pub hydrate_pages_max: usize,
+    /// Most pages that are looked at for one hydration message.
+    pub hydrate_look_max: usize,
     /// How often to scrub; zero: never.
     pub scrub_every: Micros,
     /// Pages verified each time.
@@ -315,9 +355,11 @@ impl Default for SegmentConfig {
             coalesce_weight: 32 << 20,
             coalesce_every: Micros(5_000_000),
             coalesce_weight_max: 48 << 20,
+            coalesce_leaves: 16 << 20,
             gossip_every: Micros(200_000),
             push_weight_max: 1 << 20,
             hydrate_pages_max: 64,
+            hydrate_look_max: 4096,
             scrub_every: Micros(1_000_000),
             scrub_pages: 256,
             reads_max: 1024,

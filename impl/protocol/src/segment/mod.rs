@@ -10,7 +10,8 @@
 //! Invariants (asserted after each step in [`Segment::check`]):
 //! - the promise is at or above the installed volume epoch (R-FENCE-1);
 //! - floor ≤ the highest VDL known, so nothing that is coalesced can be annulled (R-COLLECT-1);
-//! - the chain starts at the floor: SCL ≥ `floor`.
+//! - the chain starts at the floor: SCL ≥ `floor`;
+//! - each base page is as of a point from the floor to the ceiling (R-HYDRATE-1).
 //!
 //! Where to go next: `interface.rs` (what it asks of the disk), `log.rs` (the chain), `writes.rs` (seal, install,
 //! write), `admission.rs` (what is checked of a message first), `reads.rs`, `coalesce.rs`, `gossip.rs` (holes and missed
@@ -45,7 +46,7 @@ use crate::truncation::TruncationList;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::convert::Infallible;
-use hydrate::{Hydration, Pin};
+use hydrate::Hydration;
 use reads::PendingBase;
 use rejoin::Rejoin;
 use serde::Serialize;
@@ -106,7 +107,8 @@ pub struct Segment<P: Payload> {
     /// The floor that a coalescing under way will bring.
     coalescing: Option<Lsn>,
     gossip_next: MemberId,
-    pin: Option<Pin>,
+    /// No base page is newer than this or the floor, whichever is higher.
+    ceiling: Lsn,
     hydration: Option<Hydration>,
     /// `None`: it counts.
     rejoin: Option<Rejoin>,
@@ -141,7 +143,7 @@ impl<P: Payload> Machine for Segment<P> {
     type Answer = Infallible;
 
     fn boot(config: &SegmentConfig, id: SegmentId, survived: Survived<P>, _now: Micros, out: &mut Out<P>) -> Self {
-        let mut segment = Segment::empty(config.clone(), id, survived.floor);
+        let mut segment = Segment::empty(config.clone(), id, survived.floor, survived.ceiling);
         segment.boot = survived.boot;
         let is_standing = |entry: &Entry<P>| entry.kind() == EntryKind::Standing;
         let blank = !survived.entries.iter().any(is_standing) && !config.defects.has(Defect::BlankCounts);
@@ -254,7 +256,7 @@ impl<P: Payload> Segment<P> {
         assert!(self.log.scl() >= floor, "SCL {} below the floor {floor:?}", self.log.scl());
     }
 
-    fn empty(config: SegmentConfig, id: SegmentId, floor: Lsn) -> Self {
+    fn empty(config: SegmentConfig, id: SegmentId, floor: Lsn, ceiling: Lsn) -> Self {
         Segment {
             id,
             config,
@@ -263,8 +265,8 @@ impl<P: Payload> Segment<P> {
             promised: VolumeEpoch::NONE,
             install: Install::default(),
             log: HotLog::new(floor),
-            vdl: floor,
-            pgmrpl: floor,
+            vdl: floor.max(ceiling),
+            pgmrpl: floor.max(ceiling),
             appended: AppendId(0),
             durable: AppendId(0),
             waiting: Vec::new(),
@@ -272,7 +274,7 @@ impl<P: Payload> Segment<P> {
             next_token: Token(0),
             coalescing: None,
             gossip_next: MemberId(0),
-            pin: None,
+            ceiling,
             hydration: None,
             rejoin: None,
             founders: None,
@@ -399,11 +401,12 @@ impl<P: Payload> Segment<P> {
             Message::GossipPush { installed, records } => self.on_gossip_push(peer, installed, records, out),
             Message::GossipInstall(install) => self.on_gossip_install(install, out),
             Message::GossipTooFar { floor } => self.on_gossip_too_far(peer, floor, out),
-            Message::HydratePull { installed, after, at_least } => {
-                self.on_hydrate_pull(peer, installed, after, at_least, out);
+            Message::HydratePull { installed, after, newer_than, at_least } => {
+                self.on_hydrate_pull(peer, hydrate::Asked { installed, after, newer_than, at_least }, out);
             }
-            Message::HydratePush { installed, after, floor, pages, complete } => {
-                self.on_hydrate_push(peer, hydrate::Chunk { installed, after, floor, pages, complete }, out);
+            Message::HydratePush { installed, after, newer_than, floor, pages, unchanged, complete } => {
+                let chunk = hydrate::Chunk { installed, after, newer_than, floor, pages, unchanged, complete };
+                self.on_hydrate_push(peer, chunk, out);
             }
             Message::HealPull { page, floor } => self.on_heal_pull(peer, page, floor, out),
             Message::HealPush { page, base, through } => self.on_heal_push(page, base, through, out),
@@ -422,7 +425,9 @@ impl<P: Payload> Segment<P> {
         match outcome {
             Outcome::Coalesced { floor } => self.on_coalesced(floor, out),
             Outcome::Base { token, base, .. } => self.on_base(token, base, out),
-            Outcome::Bases { token, pages, complete } => self.on_bases(token, pages, complete, out),
+            Outcome::Bases { token, pages, unchanged, complete } => {
+                self.on_bases(token, pages, unchanged, complete, out);
+            }
             Outcome::BasesPut { token } => self.on_bases_put(token, out),
             Outcome::Scrubbed { damaged } => damaged.into_iter().for_each(|page| self.heal(page, out)),
             Outcome::Damaged { page, token } => self.on_damaged(page, token, out),

@@ -31,7 +31,7 @@ pub(super) enum PendingBase {
     /// To heal a peer's page, which must hold everything through this LSN.
     Heal { peer: MemberId, page: PageId, through: Lsn },
     /// To hydrate a peer.
-    Hydrate { peer: MemberId, after: Option<PageId> },
+    Hydrate { peer: MemberId, after: Option<PageId>, newer_than: Lsn },
     /// A healed page is being stored.
     Healed { page: PageId },
     /// A chunk of hydration is being stored.
@@ -66,6 +66,10 @@ impl<P: Payload> Segment<P> {
         }
         if wanted.read_point < floor && !defects.has(Defect::CollectAbovePgmrpl) {
             return Err(Refusal::BelowFloor { floor });
+        }
+        // R-HYDRATE-2: some pages are newer than the floor, and some are gone that were there at it.
+        if wanted.read_point < self.ceiling && !defects.has(Defect::HydrationServesMixed) {
+            return Err(Refusal::BelowFloor { floor: self.ceiling });
         }
         if self.pages_lost || self.damaged.contains(&wanted.page) {
             return Err(Refusal::PageDamaged);
@@ -126,11 +130,11 @@ impl<P: Payload> Segment<P> {
 
     pub(super) fn on_heal_pull(&mut self, peer: SegmentId, page: PageId, floor: Lsn, out: &mut Out<P>) {
         let cannot = !self.counts() || self.pages_lost || self.damaged.contains(&page);
-        if cannot || self.log.scl() < floor || self.bases.len() >= self.config.reads_max {
+        let through = floor.max(self.log.floor()).max(self.ceiling);
+        if cannot || self.log.scl() < through || self.bases.len() >= self.config.reads_max {
             return;
         }
         let token = self.new_token();
-        let through = floor.max(self.log.floor());
         self.bases.insert(token, PendingBase::Heal { peer: peer.member, page, through });
         out.start(Task::ReadBase { token, page });
     }
@@ -151,7 +155,7 @@ impl<P: Payload> Segment<P> {
     pub(super) fn on_heal_push(&mut self, page: PageId, base: Option<BasePage<P>>, through: Lsn, out: &mut Out<P>) {
         let storing = self.bases.values().any(|pending| *pending == PendingBase::Healed { page });
         let fits = base.as_ref().is_none_or(|base| base.page == page);
-        // Hydration brings every page, at its peer's floor: this one may be older (R-HYDRATE-1).
+        // A pass may have been here already, and brought the page as of later (R-HYDRATE-1).
         let hydrating = self.hydration.is_some();
         if !self.damaged.contains(&page) || through < self.log.floor() || storing || hydrating || !fits {
             return;
@@ -160,7 +164,10 @@ impl<P: Payload> Segment<P> {
         self.bases.insert(token, PendingBase::Healed { page });
         let replace = PageRange { after: Self::page_before(page), through: Some(page) };
         let pages: Vec<_> = base.into_iter().collect();
-        out.start(Task::PutBases { token, pages, replace: Some(replace), floor: None });
+        self.ceiling = self.ceiling.max(through);
+        self.hear_of_floor(through);
+        let (unchanged, replace, floor) = (Vec::new(), Some(replace), None);
+        out.start(Task::PutBases { token, pages, unchanged, replace, floor, ceiling: through });
     }
 
     pub(super) fn on_bases_put(&mut self, token: Token, out: &mut Out<P>) {

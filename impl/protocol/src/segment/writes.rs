@@ -152,9 +152,7 @@ impl<P: Payload> Segment<P> {
             self.send_reply(reply, out);
         }
         self.rejoin_if_caught_up(out);
-        if self.config.coalesce_weight > 0 && self.log.weight() >= self.config.coalesce_weight {
-            self.coalesce(out);
-        }
+        self.coalesce_for_room(out);
     }
 
     /// An answer says only what is durable: it waits for whatever was appended before it. (Found by the model: a

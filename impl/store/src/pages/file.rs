@@ -76,6 +76,11 @@ impl PageFile {
         self.writer().superblock.floor
     }
 
+    /// No page is newer than this or the floor.
+    pub(crate) fn ceiling(&self) -> Lsn {
+        self.writer().superblock.ceiling
+    }
+
     /// Whether all pages must come from a peer again.
     pub(crate) fn is_lost(&self) -> bool {
         self.writer().superblock.lost
@@ -88,6 +93,17 @@ impl PageFile {
 
     pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The version of a page of `index`, from its header alone.
+    pub(super) fn version(&self, place: &Place, page: PageId) -> Result<Lsn, ReadFailure> {
+        let doing = || format!("read header of page {page:?} of {}", self.name);
+        let mut header = [0; SLOT_HEADER];
+        let length = self.file.read_at(&mut header, header_at(place.slot)).doing(doing)?;
+        match SlotHeader::decode(place.slot, &header[..length]) {
+            Some(header) if header.place() == *place && header.page == page => Ok(header.version),
+            _ => Err(ReadFailure::Damaged(page)),
+        }
     }
 
     /// Reads a page of `index`, and verifies every bit of it.
@@ -191,6 +207,7 @@ impl Commit<'_> {
     pub(super) fn finish(
         mut self,
         floor: Option<Lsn>,
+        ceiling: Lsn,
         restored: bool,
         visible: impl FnOnce(),
     ) -> Result<(), IoFailure> {
@@ -207,6 +224,7 @@ impl Commit<'_> {
         let mut superblock = self.writer.superblock.clone();
         superblock.generation = self.generation;
         superblock.floor = floor.unwrap_or(superblock.floor);
+        superblock.ceiling = superblock.ceiling.max(ceiling);
         superblock.lost &= !restored;
         {
             let index = file.index();

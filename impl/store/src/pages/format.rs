@@ -48,6 +48,8 @@ pub(super) struct Superblock {
     /// Slots of this generation or an older one are committed.
     pub generation: u64,
     pub floor: Lsn,
+    /// No page is newer than this or the floor.
+    pub ceiling: Lsn,
     /// All pages were lost once, and have not all come back.
     pub lost: bool,
     pub index: IndexSum,

@@ -57,6 +57,7 @@ pub(crate) fn create(
         joins,
         generation: 1,
         floor: Lsn::ZERO,
+        ceiling: Lsn::ZERO,
         lost: false,
         index: IndexSum::default(),
     };
@@ -137,6 +138,7 @@ impl FoundFile {
             joins: false,
             generation: highest + 1,
             floor: Lsn::ZERO,
+            ceiling: Lsn::ZERO,
             lost: true,
             index: IndexSum::default(),
         };

@@ -5,8 +5,8 @@ use crate::Delta;
 use crate::error::IoFailure;
 use auriga_protocol::message::BasePage;
 use auriga_protocol::record::materialise;
-use auriga_protocol::segment::{Outcome, PageRange, Task};
-use auriga_protocol::{Lsn, PageId, Record};
+use auriga_protocol::segment::{Outcome, Task};
+use auriga_protocol::{Lsn, PageId, Record, Token};
 use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::PoisonError;
@@ -25,9 +25,7 @@ impl PageFile {
     pub(super) fn run(&self, task: &Task<Delta>, deliver: &dyn Fn(Outcome<Delta>)) -> Result<(), IoFailure> {
         match task {
             Task::Coalesce { floor, records } => self.coalesce(*floor, records, deliver),
-            Task::PutBases { token, pages, replace, floor } => {
-                self.put_bases(pages, replace.as_ref(), *floor, || deliver(Outcome::BasesPut { token: *token }))
-            }
+            Task::PutBases { token, .. } => self.put_bases(task, || deliver(Outcome::BasesPut { token: *token })),
             Task::ReadBase { token, page } => {
                 let index = self.index();
                 deliver(match self.read(&index, *page) {
@@ -37,10 +35,10 @@ impl PageFile {
                 });
                 Ok(())
             }
-            Task::ReadBases { token, after, limit } => {
+            Task::ReadBases { token, after, newer_than, limit, look } => {
                 let index = self.index();
-                deliver(match self.read_after(&index, *after, *limit) {
-                    Ok((pages, complete)) => Outcome::Bases { token: *token, pages, complete },
+                deliver(match self.read_after(&index, *token, *after, *newer_than, (*limit, *look)) {
+                    Ok(bases) => bases,
                     Err(ReadFailure::Damaged(page)) => Outcome::Damaged { page, token: Some(*token) },
                     Err(ReadFailure::Io(failure)) => return Err(failure),
                 });
@@ -77,41 +75,51 @@ impl PageFile {
                 commit.put(&BasePage { page, version, content })?;
             }
         }
-        commit.finish(Some(floor), false, || deliver(Outcome::Coalesced { floor }))
+        commit.finish(Some(floor), Lsn::ZERO, false, || deliver(Outcome::Coalesced { floor }))
     }
 
-    fn put_bases(
-        &self,
-        pages: &[BasePage<Delta>],
-        replace: Option<&PageRange>,
-        floor: Option<Lsn>,
-        visible: impl FnOnce(),
-    ) -> Result<(), IoFailure> {
-        let present: HashSet<PageId> = pages.iter().map(|base| base.page).collect();
-        let stored = replace.map(|range| self.pages_in(range)).unwrap_or_default();
+    fn put_bases(&self, task: &Task<Delta>, visible: impl FnOnce()) -> Result<(), IoFailure> {
+        let Task::PutBases { pages, unchanged, replace, floor, ceiling, .. } = task else { return Ok(()) };
+        let stays: HashSet<PageId> = pages.iter().map(|base| base.page).chain(unchanged.iter().copied()).collect();
+        let mut gone = replace.as_ref().map(|range| self.pages_in(range)).unwrap_or_default();
+        gone.retain(|page| !stays.contains(page));
+        // A pass over pages that did not change writes nothing.
+        if gone.is_empty() && pages.is_empty() && floor.is_none() {
+            visible();
+            return Ok(());
+        }
         let mut commit = self.begin();
-        for page in stored.into_iter().filter(|page| !present.contains(page)) {
+        for page in gone {
             commit.remove(page);
         }
         for base in pages {
             commit.put(base)?;
         }
-        commit.finish(floor, floor.is_some(), visible)
+        commit.finish(*floor, *ceiling, floor.is_some(), visible)
     }
 
     fn read_after(
         &self,
         index: &super::file::Index,
+        token: Token,
         after: Option<PageId>,
-        limit: usize,
-    ) -> Result<(Vec<BasePage<Delta>>, bool), ReadFailure> {
+        newer_than: Lsn,
+        (limit, look): (usize, usize),
+    ) -> Result<Outcome<Delta>, ReadFailure> {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut following = index.range((after, Bound::Unbounded)).map(|(page, _)| *page);
-        let mut pages = Vec::new();
-        for page in following.by_ref().take(limit) {
-            pages.extend(self.read(index, page)?);
+        let mut following = index.range((after, Bound::Unbounded));
+        let (mut pages, mut unchanged) = (Vec::new(), Vec::new());
+        for (page, place) in following.by_ref() {
+            if self.version(place, *page)? > newer_than {
+                pages.extend(self.read(index, *page)?);
+            } else {
+                unchanged.push(*page);
+            }
+            if pages.len() >= limit || pages.len() + unchanged.len() >= look {
+                break;
+            }
         }
-        Ok((pages, following.next().is_none()))
+        Ok(Outcome::Bases { token, pages, unchanged, complete: following.next().is_none() })
     }
 
     /// Verifies the next `limit` pages after those of the last time, and begins again after the last page.
