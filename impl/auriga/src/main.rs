@@ -10,7 +10,17 @@
 //! `roles` is what a storage process and an instance are, `status` the table. The demo and the rehearsals are in
 //! `auriga-rehearsal`, questions to running processes in `auriga-admin`.
 
+/// The standard library's, except that nothing comes of an output that is closed or full: a demo whose reader has gone
+/// goes on.
+macro_rules! println {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
+
 mod cli;
+mod log;
 mod planted;
 mod roles;
 mod set_aside;
@@ -18,13 +28,15 @@ mod signals;
 mod status;
 
 use clap::Parser;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match cli::run(cli::Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("auriga: {error}");
+            // Standard error may be gone: that is no reason for another exit code.
+            let _ = writeln!(std::io::stderr(), "auriga: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! What the processes are: a storage node, or an instance, until SIGTERM.
 
-use crate::{planted, signals};
+use crate::{log, planted, signals};
 use auriga_admin::config::members;
 use auriga_admin::config::{InstanceConfig, StorageConfig};
 use auriga_admin::storage::{cluster_id, identity_of, volume_config};
@@ -31,7 +31,7 @@ const HEALED_AT: &str = "AURIGA_HEALED_AT";
 /// # Errors
 /// It can't listen. A store that can't be opened is no error: the process stays, and says what is wrong with it.
 pub fn storage(config: &StorageConfig, file: &Path) -> Result<ExitCode, Box<dyn Error>> {
-    log_to_stderr();
+    log::to_stderr();
     let (sender, mut asked) = channel(1);
     signals::on_stop(move || {
         let _ = sender.try_send(());
@@ -136,7 +136,7 @@ fn start_again(why: &str) -> Result<ExitCode, Box<dyn Error>> {
 /// # Errors
 /// Something is missing, or the volume can't be opened.
 pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
-    log_to_stderr();
+    log::to_stderr();
     // Before any other thread exists, so that all of them are in it: the mount ends with the last of our processes.
     enter_private_namespace().map_err(|error| {
         format!(
@@ -181,7 +181,7 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
 /// # Errors
 /// `job` is none.
 pub fn on_mount(job: &str) -> std::io::Result<ExitCode> {
-    log_to_stderr();
+    log::to_stderr();
     on_mount::run(job)
 }
 
@@ -191,11 +191,4 @@ fn trace(name: &str, file: Option<&Path>, inputs_mib: Option<u64>) -> std::io::R
         (Some(file), None) => Trace::to_file(name, file),
         (Some(file), Some(mib)) => Trace::with_inputs(name, file, mib << 20),
     }
-}
-
-/// `RUST_LOG` chooses what is logged; everything of ours from `info` up where it is absent.
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fuser=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
 }

@@ -18,6 +18,7 @@ pub mod clock;
 pub mod timers;
 
 use auriga_protocol::{AppendId, Effect, Effects, Input, Machine, Micros, Note, Token};
+use std::io::Write;
 use std::mem::swap;
 use std::sync::{Mutex, MutexGuard};
 
@@ -154,7 +155,8 @@ struct StopOnPanic<I: std::fmt::Debug>(I);
 impl<I: std::fmt::Debug> Drop for StopOnPanic<I> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
+            let _ = writeln!(
+                std::io::stderr(),
                 "broken invariant in {:?} (see the panic above): this process stops so that it does no harm",
                 self.0
             );

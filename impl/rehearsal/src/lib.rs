@@ -13,6 +13,23 @@
 //! **What it never does.** No role that a user runs depends on it: only the binary links it, by a feature that a package
 //! may leave out.
 
+/// The standard library's, except that nothing comes of an output that is closed or full: a demo whose reader has gone
+/// goes on.
+macro_rules! println {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
+
+/// As above, on standard error.
+macro_rules! eprintln {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($arg)*);
+    }};
+}
+
 pub mod bank;
 pub mod cli;
 pub mod demo;

@@ -11,6 +11,7 @@ use crate::{Delta, identity};
 use auriga_protocol::segment::{Entry, EntryKind, Outcome, Survived, Task};
 use auriga_protocol::{AppendId, Charter, Lsn, Membership, SegmentId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -27,7 +28,7 @@ pub trait Owner: Send + Sync + 'static {
     /// the next start what it has.
     fn fatal(&self, failure: &Failure) {
         tracing::error!(%failure, "the store failed: this node stops");
-        eprintln!("the store failed: {failure}: this node stops");
+        let _ = writeln!(std::io::stderr(), "the store failed: {failure}: this node stops");
         std::process::abort();
     }
 }
