@@ -103,7 +103,7 @@ pub fn scopes() -> Vec<Scope> {
             "2/3, 1 LSN, 1 node whose journal loses its end, and that rejoins",
             || loss(three()),
         ),
-        scope("log3-e3-crash", Nightly, Some(432_421), "2/3, three volume epochs, 1 LSN, 1 node crash", || {
+        scope("log3-e3-crash", Nightly, Some(551_956), "2/3, three volume epochs, 1 LSN, 1 node crash", || {
             node_crash(three_epochs(three()))
         }),
     ]

@@ -37,7 +37,9 @@ CONSTANTS
   W, R,         \* how many make a write quorum and a read quorum
   Writers,      \* all candidates there will be
   First,        \* the writer that is open in the beginning
-  EpochOf,      \* volume epoch of each writer; two may have chosen the same
+  EpochOf,      \* number of each writer's volume epoch. A volume epoch is a ballot (../decisions/0020): of two with one
+                \* number the higher is a higher epoch, as in four-three-epochs. Where two have one number here, whichever
+                \* comes second at a segment is refused, which ballots allow for the lower one only: more is refused.
   LAL,          \* LSN allocation limit
   MaxRecords,   \* records allocated in all
   Placements,   \* the MTRs that may be written: for each record its group

@@ -1,7 +1,7 @@
 ------------------------------- MODULE Rejoin -------------------------------
 (***************************************************************************)
 (* One question in isolation: when may a segment that lost its journal     *)
-(* count again?  (R-REJOIN-1 to 3, ../decisions/0017.)                     *)
+(* count again?  (R-REJOIN-1 to 4, ../decisions/0017.)                     *)
 (*                                                                         *)
 (* One group, one record, an old writer that wants it acknowledged, and a  *)
 (* candidate that recovers.  Disks are synchronous; a loss takes all.      *)
@@ -61,11 +61,18 @@ Lose(s) ==
 Ask(s, p) ==
   /\ s # p /\ seg[s].mode = "out" /\ seg[p].mode = "in"
   /\ \A h \in seg[s].heard : h.from # p
-  /\ seg' = [seg EXCEPT ![s].heard = @ \cup {[from |-> p, sealed |-> seg[p].sealed, has |-> seg[p].has]},
+  /\ seg' = [seg EXCEPT ![s].heard = @ \cup {[from |-> p, sealed |-> seg[p].sealed, has |-> seg[p].has,
+                                              marks |-> [seg[p].marks EXCEPT ![p] = seg[p].incarnation]]},
                         ![p].marks[s] = seg[s].incarnation]
   /\ UNCHANGED <<acks, reports, committed, recovered, losses>>
 
 Enough == IF Defect = "loss-asks-too-few" THEN R - 1 ELSE Cardinality(Members) - R + 1
+
+\* R-REJOIN-4: the highest incarnation of m that s has answered, or that those it heard know of.
+Marks(s, m) ==
+  LET told == {h.marks[m] : h \in seg[s].heard} \cup {seg[s].marks[m]}
+  IN  IF Defect = "losses-forgotten" \/ m = s THEN seg[s].marks[m]
+      ELSE CHOOSE i \in told : \A j \in told : j <= i
 
 TakeOver(s) ==
   LET heard == seg[s].heard
@@ -73,6 +80,7 @@ TakeOver(s) ==
       /\ seg' = [seg EXCEPT ![s].mode = "catching up",
                             ![s].sealed = \E h \in heard : h.sealed,
                             ![s].target = \E h \in heard : h.has,
+                            ![s].marks = [m \in Members |-> Marks(s, m)],
                             ![s].heard = {}]
       /\ UNCHANGED <<acks, reports, committed, recovered, losses>>
 

@@ -134,6 +134,7 @@ quick() {
   defect lives-not-merged lives-four-loss
   defect forgetful-answers-about-lives lives-four-loss
   defect life-counted-over-a-loss lives-four-loss
+  defect losses-forgotten rejoin-three
   defect member-before-hydration membership-four
   defect change-before-hydration membership-four
   defect membership-without-overlap membership-four
@@ -163,7 +164,7 @@ case ${1:-quick} in
     quick
     defect install-before-durable four-three-epochs MaxPending=1 MaxCrashes=1
     say ""
-    scopes_of four-two-records six-two-records six-az membership-six lives-six global-three
+    scopes_of rejoin-three four-two-records six-two-records six-az membership-six lives-six global-three
     ;;
   trace)
     shift
