@@ -11,6 +11,7 @@
 
 pub mod cluster;
 pub mod control;
+mod directory;
 pub mod faults;
 pub mod janitor;
 pub mod layout;
@@ -388,9 +389,8 @@ fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError
     if !problems.is_empty() {
         return Err(DemoError::Missing(problems));
     }
-    std::fs::create_dir_all(&dir).map_err(io_error(&dir))?;
-    // PostgreSQL's user must get through to the mount, and to nothing else.
-    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o711)).map_err(io_error(&dir))?;
+    let made = if options.dir.is_some() { directory::make_or_keep(&dir) } else { directory::make_fresh(&dir) };
+    made.map_err(io_error(&dir))?;
     let path = dir.join("lock");
     let lock = File::create(&path).map_err(io_error(&path))?;
     let Ok(lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
