@@ -6,7 +6,9 @@
 
 mod apart;
 mod byte_flips;
+mod directories;
 mod disk_full;
+mod operators;
 mod power_cut;
 
 use crate::bank::Bank;
@@ -26,9 +28,9 @@ const CLIENTS: usize = 8;
 /// Rounds between two runs of `pg_amcheck`.
 const CHECK_EVERY: u32 = 10;
 /// Commits have resumed within this time.
-const RESUME_LIMIT: Duration = Duration::from_secs(60);
+const RESUME_LIMIT: Duration = Duration::from_secs(120);
 /// Storage processes have caught up within this time.
-const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(240);
 
 /// What to crash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -53,6 +55,9 @@ pub enum Scenario {
     DiskFull,
     /// One bit changes in a file of a storage process, live or stopped; it must be harmless, or found and healed
     ByteFlips,
+    /// Directories of one or two storage processes are deleted, broken, exchanged, replaced by old copies or another
+    /// cluster's; in every eighth round those of three to five, when nothing may be served that is not whole
+    Operators,
 }
 
 impl Scenario {
@@ -133,7 +138,7 @@ pub fn run(
         }
         round += 1;
         let begun = Instant::now();
-        let what = rehearsal.round(scenario)?;
+        let what = rehearsal.round(scenario, round)?;
         let verdict = rehearsal.verify()?;
         bad_rounds += u32::from(!verdict.is_clean());
         show(round, &what, begun.elapsed(), &verdict);
@@ -169,7 +174,7 @@ fn show(round: u32, what: &str, took: Duration, verdict: &Verdict) {
 }
 
 impl Rehearsal<'_> {
-    fn round(&mut self, scenario: Scenario) -> Result<String, TourError> {
+    fn round(&mut self, scenario: Scenario, round: u32) -> Result<String, TourError> {
         self.work();
         match scenario {
             Scenario::InstanceKills => self.kill_instance(),
@@ -187,6 +192,7 @@ impl Rehearsal<'_> {
             Scenario::PowerCut => self.cut_power(),
             Scenario::DiskFull => self.fill_disks(),
             Scenario::ByteFlips => self.flip_byte(),
+            Scenario::Operators => self.operate(round),
         }
     }
 

@@ -80,7 +80,7 @@ impl Rehearsal<'_> {
         Ok(format!("{} stood still", stalled.join(" ")))
     }
 
-    fn inject(&self, action: Action, target: &str) -> Result<(), TourError> {
+    pub(super) fn inject(&self, action: Action, target: &str) -> Result<(), TourError> {
         let mut members = self.demo.cluster();
         let (cluster, faults) = &mut *members;
         let outcome = faults.apply(cluster, self.demo.runtime().handle(), target, action, SLOW_MS)?;
