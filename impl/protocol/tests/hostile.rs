@@ -259,3 +259,92 @@ fn a_candidate_follows_where_no_quorum_is_left_behind() {
     }
     assert_eq!(candidate.number(), target.number + 1);
 }
+
+/// Numbers near those that matter, and as far away as may be.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn number(&mut self) -> u64 {
+        let far = [auriga_protocol::limits::LSN_MAX, EPOCH_STEP_MAX, LSN_STEP_MAX];
+        if self.below(8) == 0 { far[self.below(3) as usize] - self.below(2) } else { self.below(12) }
+    }
+
+    fn lsn(&mut self) -> Lsn {
+        Lsn(self.number())
+    }
+
+    fn truncations(&mut self) -> TruncationList {
+        let mut list = TruncationList::default();
+        for number in 1..=self.below(4) {
+            list.annul_above(epoch(number), Lsn(self.below(20)), 1 + self.below(9));
+        }
+        list
+    }
+
+    fn records(&mut self) -> Vec<Record<Push>> {
+        let count = self.below(4);
+        (0..count).map(|_| record(self.number().max(1), self.number(), self.below(3) as u32)).collect()
+    }
+
+    fn page(&mut self) -> PageId {
+        PageId { inode: self.number(), block: self.number() }
+    }
+
+    fn input(&mut self) -> Input<Segment<Push>> {
+        let from = if self.below(2) == 0 { WRITER } else { Party::Segment(segment_id(self.below(7) as u8)) };
+        let (volume_epoch, installed, read) = (epoch(self.number()), epoch(self.number()), Default::default());
+        let incarnation = auriga_protocol::ids::Incarnation(self.below(3) as u32);
+        let question = Default::default();
+        let message = match self.below(17) {
+            0 => Message::Seal { volume_epoch },
+            1 => Message::TailPull { volume_epoch, above: self.lsn(), truncations: self.truncations() },
+            2 => Message::Install(Install { volume_epoch, truncations: self.truncations(), vdl: self.lsn() }),
+            3 | 4 => write(self.records(), self.number(), self.number()),
+            5 => Message::ReadPage {
+                read,
+                volume_epoch,
+                page: self.page(),
+                read_point: self.lsn(),
+                group_point: self.lsn(),
+            },
+            6 => Message::GossipPull { installed, scl: self.lsn() },
+            7 => Message::GossipPush { installed, records: self.records() },
+            8 => Message::GossipTooFar { floor: self.lsn() },
+            9 => {
+                let (after, newer_than, at_least) = (Some(self.page()), self.lsn(), self.lsn());
+                Message::HydratePull { installed, after, newer_than, at_least }
+            }
+            10 => {
+                let complete = self.below(2) == 0;
+                let (newer_than, floor, pages, unchanged) = (self.lsn(), self.lsn(), Vec::new(), vec![self.page()]);
+                Message::HydratePush { installed, after: None, newer_than, floor, pages, unchanged, complete }
+            }
+            11 => Message::HealPull { page: self.page(), floor: self.lsn() },
+            12 => Message::HealPush { page: self.page(), base: None, through: self.lsn() },
+            13 => Message::RejoinPull { question, incarnation },
+            14 => Message::RejoinKnown { question, known: incarnation },
+            15 => return Input::Durable(AppendId(self.number())),
+            _ => return Input::Done(Outcome::Coalesced { floor: self.lsn() }),
+        };
+        Input::Message { from, message }
+    }
+}
+
+/// Whatever a segment is told, no assertion fails and every step ends.
+#[test]
+fn whatever_it_hears_a_segment_goes_on() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..20_000 {
+        let mut alone = Alone::new();
+        for _ in 0..100 {
+            alone.takes(random.input());
+        }
+    }
+}
