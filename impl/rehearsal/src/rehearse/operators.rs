@@ -47,7 +47,7 @@ impl Rehearsal<'_> {
         if round == 1 {
             another_clusters(self.demo)?;
         }
-        if round % TOO_MANY_EVERY == 0 {
+        if round.is_multiple_of(TOO_MANY_EVERY) {
             return self.break_too_many();
         }
         let victims = self.victims();
