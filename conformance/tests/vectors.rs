@@ -8,7 +8,7 @@ use auriga_protocol::ids::{Incarnation, Life};
 use auriga_protocol::message::{BasePage, Footing, Question, Standing};
 use auriga_protocol::{
     Install, Lsn, MemberId, Membership, MembershipEpoch, Message, PageId, Party, PgId, QuorumSet, Record, Refusal,
-    SealReport, SegmentId, Token, TruncationList, VolumeEpoch, VolumeId, WriterId,
+    SealReport, SegmentId, Token, TruncationList, VolumeEpoch, VolumeId, WriterConfig, WriterId,
 };
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -58,10 +58,11 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
         Refusal::DiskFull,
         Refusal::PageDamaged,
         Refusal::Rejoining,
+        Refusal::OtherShape { shape: WriterConfig::default().shape() },
     ];
     let truncations = install.truncations.clone();
     let to_segment = [
-        Message::Seal { volume_epoch: epoch },
+        Message::Seal { volume_epoch: epoch, shape: WriterConfig::default().shape() },
         Message::TailPull { volume_epoch: epoch, above: Lsn(30), truncations },
         Message::Install(install.clone()),
         Message::Write {

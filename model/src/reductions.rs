@@ -139,7 +139,7 @@ pub fn spent(world: &World, envelope: &Envelope<Mark>) -> bool {
 fn spent_to_segment(world: &World, writer: WriterId, promised: VolumeEpoch, message: &Message<Mark>) -> bool {
     let Some(writer) = world.writer_index(writer).map(|index| &world.writers[index]) else { return true };
     match message {
-        Message::Seal { volume_epoch } => {
+        Message::Seal { volume_epoch, .. } => {
             // Whether the writer may still want this segment's report.
             let asks = match writer.role() {
                 Role::Sealing => true,
@@ -209,7 +209,7 @@ fn spent_to_writer(world: &World, index: usize, segment: auriga_protocol::Segmen
             *installed >= epoch || node.kept.installed >= epoch || install_in_flight(world, index, segment)
         }
         // Tried again by the retry timer only.
-        Message::Refused(Refusal::Rejoining | Refusal::Busy | Refusal::DiskFull) => true,
+        Message::Refused(Refusal::Rejoining | Refusal::Busy | Refusal::DiskFull | Refusal::OtherShape { .. }) => true,
         _ => false,
     }
 }

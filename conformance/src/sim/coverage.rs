@@ -137,6 +137,8 @@ counted! {
     PageDamaged = "refusal PageDamaged", true;
     /// `Refusal::Rejoining`.
     Rejoining = "refusal Rejoining", true;
+    /// `Refusal::OtherShape`: in the simulation, all writers are configured alike.
+    OtherShape = "refusal OtherShape", false;
     /// A fault was skipped, because Auriga doesn't promise to survive it together with an earlier one.
     FaultSkipped = "fault skipped", true;
     /// The finale read every page back.
@@ -225,5 +227,6 @@ fn of_refusal(refusal: &Refusal) -> Counted {
         Refusal::DiskFull => Counted::DiskFull,
         Refusal::PageDamaged => Counted::PageDamaged,
         Refusal::Rejoining => Counted::Rejoining,
+        Refusal::OtherShape { .. } => Counted::OtherShape,
     }
 }

@@ -87,7 +87,7 @@ fn write(volume_epoch: VolumeEpoch, records: Vec<Record<Delta>>) -> Message<Delt
 
 /// Seals. A segment that was just made is asked until it counts (R-REJOIN-6).
 async fn seal(link: &mut Link, volume_epoch: VolumeEpoch) -> Found<SealReport> {
-    let seal = Message::Seal { volume_epoch };
+    let seal = Message::Seal { volume_epoch, shape: shape() };
     for _ in 0..FOUNDED_IN {
         let answer = link.ask(&seal, "Sealed", |answer| match answer {
             Message::Sealed { volume_epoch: of, report } if *of == volume_epoch => Some(Some(report.clone())),
@@ -154,7 +154,7 @@ async fn with_promise(node: &Node) -> Found<(Link, Link)> {
 async fn lower_epoch_is_refused(node: Node) -> Found<()> {
     let (_, mut other) = with_promise(&node).await?;
     let stale = Refusal::StaleVolumeEpoch { current: FIFTH };
-    other.refused(&Message::Seal { volume_epoch: VolumeEpoch::new(4, other.id) }, &stale).await?;
+    other.refused(&Message::Seal { volume_epoch: VolumeEpoch::new(4, other.id), shape: shape() }, &stale).await?;
     let higher = VolumeEpoch::new(6, other.id);
     seal(&mut other, higher).await.map(drop)
 }
@@ -163,8 +163,9 @@ async fn epoch_is_promised_once(node: Node) -> Found<()> {
     let (mut one, mut other) = with_promise(&node).await?;
     let higher = VolumeEpoch::new(5, other.id);
     seal(&mut other, higher).await?;
-    one.refused(&Message::Seal { volume_epoch: FIFTH }, &Refusal::StaleVolumeEpoch { current: higher }).await?;
-    let of_one = Message::Seal { volume_epoch: VolumeEpoch::new(6, one.id) };
+    one.refused(&Message::Seal { volume_epoch: FIFTH, shape: shape() }, &Refusal::StaleVolumeEpoch { current: higher })
+        .await?;
+    let of_one = Message::Seal { volume_epoch: VolumeEpoch::new(6, one.id), shape: shape() };
     other.must_not_hear(&of_one, |answer| matches!(answer, Message::Sealed { .. })).await
 }
 
@@ -283,4 +284,9 @@ async fn never_written(node: Node) -> Found<()> {
     let mut one = with_chain_through(&node, 11).await?;
     let (version, content) = read(&mut one, 11, PageId { inode: 1, block: 9 }).await?;
     is("the version and the highest byte", (version, content.into_iter().max()), (Lsn::ZERO, Some(0)))
+}
+
+/// What the segments here were made with.
+fn shape() -> auriga_protocol::Shape {
+    auriga_protocol::WriterConfig::default().shape()
 }

@@ -7,7 +7,7 @@ use auriga_net::{Encoded, Frame};
 use auriga_page::{Delta, PAGE_SIZE};
 use auriga_protocol::{
     Lsn, MemberId, MembershipEpoch, Message, PageId, Party, PgId, Record, Refusal, SegmentId, Token, VolumeEpoch,
-    VolumeId, WriterId,
+    VolumeId, WriterConfig, WriterId,
 };
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -40,8 +40,8 @@ fn messages() {
     check_message(
         writer(),
         segment(),
-        &Message::Seal { volume_epoch: VolumeEpoch::new(2, WriterId(5)) },
-        "0d00000065a1a0e90000020501ac020500ac020102",
+        &Message::Seal { volume_epoch: VolumeEpoch::new(2, WriterId(5)), shape: WriterConfig::default().shape() },
+        "1300000014f9edc50000020501800880804001ac020500ac020102",
     );
     let mut content = [0; PAGE_SIZE];
     content[16..20].copy_from_slice(&[1, 2, 3, 4]);

@@ -14,6 +14,7 @@
 //!
 //! Every message may be lost, duplicated, delayed or reordered. A refusal is a message of the protocol, not an error.
 
+use crate::identity::Shape;
 use crate::ids::{Incarnation, Life, Lsn, MemberId, PageId, Party, VolumeEpoch};
 use crate::machine::Token;
 use crate::quorum::Membership;
@@ -122,6 +123,11 @@ pub enum Refusal {
     PageDamaged,
     /// The segment lost part of its log and is learning from its peers what it promised.
     Rejoining,
+    /// The volume was made with another shape than the writer's (R-VOLUME-5). For good.
+    OtherShape {
+        /// With which.
+        shape: Shape,
+    },
 }
 
 /// What travels. `P` is the records' payload.
@@ -135,6 +141,8 @@ pub enum Message<P: Payload> {
     Seal {
         /// The candidate's epoch.
         volume_epoch: VolumeEpoch,
+        /// What it takes the volume for.
+        shape: Shape,
     },
     /// The promise is durable.
     Sealed {

@@ -69,7 +69,7 @@ fn sender_epoch<P: Payload>(message: &Message<P>) -> Option<VolumeEpoch> {
         Message::TailPull { volume_epoch, .. }
         | Message::Write { volume_epoch, .. }
         | Message::ReadPage { volume_epoch, .. }
-        | Message::Seal { volume_epoch } => Some(*volume_epoch),
+        | Message::Seal { volume_epoch, .. } => Some(*volume_epoch),
         Message::Install(install) => Some(install.volume_epoch),
         _ => None,
     }
@@ -128,6 +128,7 @@ pub fn refusal(refusal: &Refusal) -> String {
         Refusal::StaleMembership { current } => format!("StaleMembership current={}", current.membership_epoch),
         Refusal::AboveScl { scl } => format!("AboveScl scl={scl}"),
         Refusal::BelowFloor { floor } => format!("BelowFloor floor={floor}"),
+        Refusal::OtherShape { shape } => format!("OtherShape shape=({shape})"),
         other => format!("{other:?}"),
     }
 }
@@ -137,7 +138,7 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
     let name = message.name();
     let or_first = |page: &Option<_>| page.map_or("first".to_owned(), |page| format!("{page:?}"));
     match message {
-        Message::Seal { volume_epoch } => format!("{name} {volume_epoch}"),
+        Message::Seal { volume_epoch, .. } => format!("{name} {volume_epoch}"),
         Message::Sealed { volume_epoch, report: told } => format!("{name} {volume_epoch} {}", report(told)),
         Message::TailPull { above, .. } => format!("{name} above={above}"),
         Message::Tail { base, records: chain, complete, .. } => {

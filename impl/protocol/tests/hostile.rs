@@ -71,7 +71,7 @@ impl Alone {
     /// With the first writer's install, and its records 1 and 2, of which VDL covers the first.
     fn written() -> Alone {
         let mut alone = Alone::new();
-        alone.hears(WRITER, Message::Seal { volume_epoch: FIRST });
+        alone.hears(WRITER, Message::Seal { volume_epoch: FIRST, shape: WriterConfig::default().shape() });
         alone.hears(WRITER, install(FIRST, TruncationList::default()));
         alone.hears(WRITER, write(vec![record(1, 0, 1), record(2, 1, 2)], 1, 1));
         assert_eq!((alone.segment.status().scl, alone.segment.status().vdl), (Lsn(2), Lsn(1)));
@@ -157,10 +157,17 @@ fn what_no_sound_sender_sends_is_dropped() {
         Implausible::IncarnationJumps,
     );
     let far = epoch(EPOCH_STEP_MAX + 2);
-    alone.drops(WRITER, Message::Seal { volume_epoch: far }, Implausible::VolumeEpochJumps);
+    alone.drops(
+        WRITER,
+        Message::Seal { volume_epoch: far, shape: WriterConfig::default().shape() },
+        Implausible::VolumeEpochJumps,
+    );
     alone.drops(WRITER, install(far, TruncationList::default()), Implausible::VolumeEpochJumps);
     // One less is believed: the limit is where it says.
-    alone.hears(WRITER, Message::Seal { volume_epoch: epoch(EPOCH_STEP_MAX + 1) });
+    alone.hears(
+        WRITER,
+        Message::Seal { volume_epoch: epoch(EPOCH_STEP_MAX + 1), shape: WriterConfig::default().shape() },
+    );
     assert_eq!(alone.segment.promised(), epoch(EPOCH_STEP_MAX + 1));
 }
 

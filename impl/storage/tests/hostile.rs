@@ -10,7 +10,7 @@ use auriga_protocol::identity::{Charter, Shape};
 use auriga_protocol::message::Envelope;
 use auriga_protocol::{
     Geometry, Lsn, Membership, MembershipEpoch, Message, Party, PgId, QuorumSet, SegmentId, VolumeEpoch, VolumeId,
-    WriterId,
+    WriterConfig, WriterId,
 };
 use auriga_storage::StorageConfig;
 use auriga_volume::RemoteVolume;
@@ -67,7 +67,7 @@ fn segment_a() -> SegmentId {
 }
 
 fn seal(to: SegmentId, writer: WriterId) -> BytesMut {
-    let seal = Message::Seal { volume_epoch: VolumeEpoch::new(1, writer) };
+    let seal = Message::Seal { volume_epoch: VolumeEpoch::new(1, writer), shape: WriterConfig::default().shape() };
     let mut out = BytesMut::new();
     let encoded = Encoded::protocol(Party::Writer(to.volume, writer), &seal).expect("small");
     encoded.write(Some(Party::Segment(to)), &mut out);

@@ -162,3 +162,20 @@ async fn a_process_that_holds_another_clusters_volume_says_so_and_gets_no_other(
     let held = ours.nodes[&member(4)].status().segments;
     assert!(held.len() == 1 && held[0].0.volume == VolumeId(8) && held[0].1.scl.0 == 0, "{held:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_of_another_shape_is_refused_before_it_fences_anybody() {
+    let (cluster, volume) = Cluster::with_volume().await;
+    commit(&volume, vec![fill(page(1), 0, 1)], soon()).await.expect("durable");
+    let changes: [fn(&mut VolumeConfig); 2] = [
+        |config: &mut VolumeConfig| config.writer.geometry.groups = 2,
+        |config: &mut VolumeConfig| config.writer.allocation_limit = 64,
+    ];
+    for change in changes {
+        let mut other = cluster.volume("instance-2");
+        change(&mut other);
+        let refused = RemoteVolume::open(other, shortly()).await.map(|_| ()).expect_err("of another shape").to_string();
+        assert!(refused.contains("another shape") && refused.contains("groups 1"), "{refused}");
+    }
+    commit(&volume, vec![fill(page(1), 1, 2)], soon()).await.expect("the writer of the right shape goes on");
+}

@@ -1,7 +1,7 @@
 //! A volume, as those who write it see it.
 
 use auriga_page::{Delta, PageImage};
-use auriga_protocol::{Change, Lsn, PageId, VolumeEpoch};
+use auriga_protocol::{Change, Lsn, PageId, Shape, VolumeEpoch};
 use std::time::Instant;
 
 /// Why a volume does not do what it was asked.
@@ -16,6 +16,12 @@ pub enum VolumeError {
     /// The deadline passed: fewer than a write quorum of segments (or, for reads, none that is current) answers.
     #[error("the storage did not answer in time")]
     TimedOut,
+    /// The volume was made with another shape than this writer is configured for.
+    #[error("the volume was made with another shape: {stored}")]
+    OtherShape {
+        /// As it was made.
+        stored: Shape,
+    },
     /// The volume has been closed by its user.
     #[error("the volume is closed")]
     Closed,

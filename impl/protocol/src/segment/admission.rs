@@ -44,7 +44,7 @@ impl<P: Payload> Segment<P> {
     /// Why not.
     pub(super) fn plausible(&self, from: Party, message: &Message<P>) -> Result<(), Implausible> {
         match message {
-            Message::Seal { volume_epoch } => self.epoch_is_near(*volume_epoch),
+            Message::Seal { volume_epoch, .. } => self.epoch_is_near(*volume_epoch),
             Message::TailPull { volume_epoch, truncations, .. } => {
                 self.keeps_what_is_durable(*volume_epoch, truncations)
             }

@@ -362,7 +362,7 @@ impl<P: Payload> Segment<P> {
             return;
         }
         match message {
-            Message::Seal { volume_epoch } => self.on_seal(from, volume_epoch, out),
+            Message::Seal { volume_epoch, shape } => self.on_seal(from, volume_epoch, shape, out),
             Message::TailPull { volume_epoch, above, truncations } => {
                 self.on_tail_pull(from, volume_epoch, above, &truncations, out);
             }
@@ -484,7 +484,7 @@ impl<P: Payload> Segment<P> {
 /// The volume epoch in whose name something is to be changed, or a chain fetched.
 fn used_epoch<P: Payload>(message: &Message<P>) -> Option<VolumeEpoch> {
     match message {
-        Message::Seal { volume_epoch }
+        Message::Seal { volume_epoch, .. }
         | Message::TailPull { volume_epoch, .. }
         | Message::Write { volume_epoch, .. } => Some(*volume_epoch),
         Message::Install(install) => Some(install.volume_epoch),

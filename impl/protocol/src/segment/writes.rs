@@ -2,6 +2,7 @@
 
 use super::{Entry, Out, Reply, Segment};
 use crate::defect::Defect;
+use crate::identity::{Charter, Shape};
 use crate::ids::{Lsn, MembershipEpoch, Party, VolumeEpoch};
 use crate::machine::AppendId;
 use crate::message::{Install, Message, Refusal};
@@ -12,7 +13,13 @@ use alloc::vec::Vec;
 
 impl<P: Payload> Segment<P> {
     /// Promises `volume_epoch` to its candidate, and answers when the promise is durable (R-FENCE-1 to 3).
-    pub(super) fn on_seal(&mut self, from: Party, volume_epoch: VolumeEpoch, out: &mut Out<P>) {
+    /// R-VOLUME-5 comes before all else: a writer of another shape must not even fence one of the right shape.
+    pub(super) fn on_seal(&mut self, from: Party, volume_epoch: VolumeEpoch, shape: Shape, out: &mut Out<P>) {
+        if let Some(Charter { shape: own, .. }) = self.charter
+            && own != shape
+        {
+            return out.send(from, Message::Refused(Refusal::OtherShape { shape: own }));
+        }
         if !self.counts() {
             return out.send(from, Message::Refused(Refusal::Rejoining));
         }

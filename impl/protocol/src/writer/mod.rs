@@ -30,6 +30,7 @@ mod volume;
 pub use interface::*;
 pub use recovery::effective_scl;
 
+use crate::identity::Shape;
 use crate::ids::{Lsn, MemberId, Micros, PageId, Party, PgId, SegmentId, VolumeEpoch};
 use crate::machine::{Effects, Input, Machine, Token};
 use crate::message::{Install, Message, Refusal, Standing};
@@ -69,6 +70,8 @@ pub struct Writer<P: Payload> {
     reads: BTreeMap<Token, ReadUnderWay>,
     read_points: BTreeMap<Lsn, u32>,
     hedged: u64,
+    /// A segment says that the volume was made with this shape, which is not this writer's.
+    other_shape: Option<Shape>,
 }
 
 type Out<P> = Effects<Writer<P>>;
@@ -106,6 +109,7 @@ impl<P: Payload> Machine for Writer<P> {
             reads: BTreeMap::new(),
             read_points: BTreeMap::new(),
             hedged: 0,
+            other_shape: None,
         };
         writer.seal_above(VolumeEpoch::NONE, out);
         out.set_timer(Timer::Retry, config.retry_every);
@@ -151,6 +155,11 @@ impl<P: Payload> Writer<P> {
     /// The last LSN allocated.
     pub fn allocated(&self) -> Lsn {
         self.allocated
+    }
+
+    /// The volume's shape, where it was refused because its own is another: it will never open (R-VOLUME-5).
+    pub fn other_shape(&self) -> Option<Shape> {
+        self.other_shape
     }
 
     /// Whether it serves and everything that it was given is durable.
@@ -227,6 +236,7 @@ impl<P: Payload> Writer<P> {
             Refusal::StaleVolumeEpoch { current } if current > self.volume_epoch => self.on_overtaken(current, out),
             Refusal::NotInstalled { installed } if installed < self.volume_epoch => self.send_install(segment, out),
             Refusal::StaleMembership { current } => self.group(segment.pg).learn_membership(current),
+            Refusal::OtherShape { shape } if self.role == Role::Sealing => self.other_shape = Some(shape),
             // Busy, full or rejoining segments are tried again by the retry timer.
             _ => {}
         }

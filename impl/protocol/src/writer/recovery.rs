@@ -99,7 +99,7 @@ impl<P: Payload> Writer<P> {
             let silent = |member: &MemberId| !self.recovery.reports.contains_key(&(group.pg, *member));
             let members = group.membership.quorum.members();
             let to = members.iter().filter(silent).map(|member| self.segment(group.pg, member)).collect();
-            out.multicast(to, Message::Seal { volume_epoch });
+            out.multicast(to, Message::Seal { volume_epoch, shape: self.config.shape() });
         }
     }
 

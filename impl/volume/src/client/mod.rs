@@ -103,7 +103,10 @@ impl RemoteVolume {
             // The role may be known a moment before those who wait are told why.
             Ok(Ok(_)) => Err(volume.client.end_fenced(volume.client.driver.ports().fenced_by())),
             Ok(Err(_)) => Err(volume.client.waiting.ended().unwrap_or(VolumeError::Closed)),
-            Err(_) => Err(VolumeError::TimedOut),
+            Err(_) => Err(match volume.client.driver.look(Writer::other_shape) {
+                Some(stored) => VolumeError::OtherShape { stored },
+                None => VolumeError::TimedOut,
+            }),
         }
     }
 
