@@ -8,6 +8,7 @@ mod apart;
 mod byte_flips;
 mod directories;
 mod disk_full;
+mod healing;
 mod operators;
 mod power_cut;
 
@@ -58,6 +59,10 @@ pub enum Scenario {
     /// Directories of one or two storage processes are deleted, broken, exchanged, replaced by old copies or another
     /// cluster's; in every eighth round those of three to five, when nothing may be served that is not whole
     Operators,
+    /// An Availability Zone is away for a while under a bulk load, and comes back; no commit may wait long
+    Healing,
+    /// Each storage process is killed and started again in turn, under a bulk load; no commit may wait long
+    RollingRestart,
 }
 
 impl Scenario {
@@ -193,6 +198,8 @@ impl Rehearsal<'_> {
             Scenario::DiskFull => self.fill_disks(),
             Scenario::ByteFlips => self.flip_byte(),
             Scenario::Operators => self.operate(round),
+            Scenario::Healing => self.heal_zone(),
+            Scenario::RollingRestart => self.restart_rolling(),
         }
     }
 
