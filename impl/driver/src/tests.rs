@@ -136,9 +136,10 @@ fn a_broken_invariant_ends_the_process_with_a_clear_line() {
         println!("tokio swallowed it: {}", swallowed.is_err());
         return;
     }
-    let name = "driver::tests::a_broken_invariant_ends_the_process_with_a_clear_line";
+    let (_, module) = module_path!().split_once("::").expect("below the crate");
+    let name = format!("{module}::a_broken_invariant_ends_the_process_with_a_clear_line");
     let mut child = std::process::Command::new(std::env::current_exe().expect("this test"));
-    let output = child.args([name, "--exact", "--nocapture"]).env(CHILD, "1").output().expect("it runs");
+    let output = child.args([&name, "--exact", "--nocapture"]).env(CHILD, "1").output().expect("it runs");
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("broken invariant in \"counter\""), "{said}");

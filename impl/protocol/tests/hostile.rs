@@ -310,7 +310,7 @@ impl Random {
         let incarnation = auriga_protocol::ids::Incarnation(self.below(3) as u32);
         let question = Default::default();
         let message = match self.below(17) {
-            0 => Message::Seal { volume_epoch },
+            0 => Message::Seal { volume_epoch, shape: WriterConfig::default().shape() },
             1 => Message::TailPull { volume_epoch, above: self.lsn(), truncations: self.truncations() },
             2 => Message::Install(Install { volume_epoch, truncations: self.truncations(), vdl: self.lsn() }),
             3 | 4 => write(self.records(), self.number(), self.number()),

@@ -118,11 +118,12 @@ impl WriterConfig {
     }
 }
 
-/// A writer's life. Arrows run one way.
+/// A writer's life.
 ///
 /// ```text
-/// Sealing ──► Collecting ──► Installing ──► Open
-///    └──────────────┴─────────────┴──────────┴──► Fenced
+/// Sealing ──► Collecting ──► Installing ──► Open ──► Fenced
+///    ▲             │              │
+///    └─────────────┴──────────────┘  refused for a higher volume epoch, before it is open
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Role {

@@ -242,9 +242,10 @@ impl<P: Payload> Writer<P> {
         }
     }
 
-    /// Gives way to another writer. A candidate that has decided nothing tries above; every other writer stops.
+    /// Gives way to another writer. A candidate begins again above it, because the other one may be dead; an open writer
+    /// stops.
     fn on_overtaken(&mut self, by: VolumeEpoch, out: &mut Out<P>) {
-        if self.role == Role::Sealing {
+        if self.role != Role::Open {
             return self.seal_above(by, out);
         }
         self.role = Role::Fenced;
