@@ -6,8 +6,8 @@
 //! enough processes say so:
 //!
 //! - [`plan_creation`] (R-VOLUME-1): whether a volume may be made;
-//! - [`find`] (R-VOLUME-2): which identity a label means;
-//! - [`missing`] (R-VOLUME-3): which segments a process should have and has not;
+//! - [`find`](fn@find) (R-VOLUME-2): which identity a label means;
+//! - [`missing`](fn@missing) (R-VOLUME-3): which segments a process should have and has not;
 //! - [`strangers`] (R-VOLUME-4): which of its segments belong to a volume of another cluster.
 //!
 //! All are functions of what the processes answer when they are asked what they hold. Asking is the drivers' business.
