@@ -70,7 +70,9 @@ impl Rehearsal<'_> {
         for name in &victims {
             self.demo.start(name)?;
         }
-        self.inject(Action::Resume, "storage")?;
+        for name in STORAGE {
+            self.demo.cluster().0.process(name)?.resume();
+        }
         for name in &victims {
             self.mend(name)?;
         }
