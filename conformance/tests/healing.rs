@@ -244,21 +244,33 @@ fn the_sender_coalesces_and_takes_writes_as_if_nobody_hydrated() {
     pair.check_same();
 }
 
+/// Writes twenty pages, and coalesces each change, so that the copy that was away misses pages.
+fn twenty_pages(defects: Defects) -> Pair {
+    let mut pair = Pair::with(defects);
+    for block in 0..20 {
+        pair.write(block, 1);
+        pair.coalesce();
+    }
+    pair
+}
+
+/// Changes or clears one page after each of the first thirty deliveries of a hydration. The log comes too: so the floor
+/// that is adopted is in it, and the ceiling may be above the chain.
+fn change_meanwhile(pair: &mut Pair, delivered: u64) {
+    if delivered <= 30 {
+        pair.write(delivered * 3 % 20, if delivered.is_multiple_of(4) { 0 } else { 9 });
+        pair.coalesce();
+    }
+}
+
 #[test]
 fn a_crash_between_two_points_is_survived() {
     for stop in 1..40 {
-        let mut pair = Pair::new();
-        for block in 0..20 {
-            pair.write(block, 1);
-            pair.coalesce();
-        }
+        let mut pair = twenty_pages(Defects::NONE);
         let mut delivered = 0;
         pair.heal(|pair| {
             delivered += 1;
-            if delivered <= 30 {
-                pair.write(delivered * 3 % 20, if delivered % 4 == 0 { 0 } else { 9 });
-                pair.coalesce();
-            }
+            change_meanwhile(pair, delivered);
             if delivered == stop {
                 pair.away.disk.crash(0);
                 let mut out = Effects::default();
@@ -273,19 +285,11 @@ fn a_crash_between_two_points_is_survived() {
 
 /// Asks the copy that was away for every page, at every read point: also at those that nobody uses any more.
 fn every_read_is_right_or_refused(defects: Defects) {
-    let mut pair = Pair::with(defects);
-    for block in 0..20 {
-        pair.write(block, 1);
-        pair.coalesce();
-    }
+    let mut pair = twenty_pages(defects);
     let mut delivered = 0;
     pair.heal(|pair| {
         delivered += 1;
-        if delivered <= 30 {
-            pair.write(delivered * 3 % 20, if delivered % 4 == 0 { 0 } else { 9 });
-            // The log comes too: so the floor that is adopted is in it, and the ceiling may be above the chain.
-            pair.coalesce();
-        }
+        change_meanwhile(pair, delivered);
         let last = pair.last;
         for (block, point) in (0..20).flat_map(|block| (1..=last).map(move |point| (block, point))) {
             pair.check_read(block, Lsn(point));
