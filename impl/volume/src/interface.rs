@@ -1,7 +1,7 @@
 //! A volume, as those who write it see it.
 
 use auriga_page::{Delta, PageImage};
-use auriga_protocol::{Change, Lsn, PageId, Shape, VolumeEpoch};
+use auriga_protocol::{Change, Lsn, PageId, Record, Shape, VolumeEpoch};
 use std::time::Instant;
 
 /// Why a volume does not do what it was asked.
@@ -64,4 +64,45 @@ pub trait Volume: Send + Sync + 'static {
     fn read_all(&self, reads: Vec<(PageId, Callback<PageRead>)>, deadline: Instant) {
         reads.into_iter().for_each(|(page, callback)| self.read(page, deadline, callback));
     }
+}
+
+/// A point of the volume that its writer published, for readers to advance to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Published {
+    /// The point: a CPL at or below VDL. The writer chose it first.
+    pub read_point: Lsn,
+    /// What the writer's PostgreSQL then answered as its WAL insert position. The volume as of the read point holds the
+    /// effects of no WAL beyond it.
+    pub wal: u64,
+}
+
+/// What lies between two read points.
+#[derive(Clone, Debug)]
+pub enum Changes {
+    /// Every record above the old point, up to the new one, in the volume's order.
+    Records(Vec<Record<Delta>>),
+    /// The stream of records was cut: whatever is known of the volume must be read again.
+    Unknown,
+}
+
+/// A volume, as one of its readers sees it: at a read point that moves only when the reader says so. A reader can't
+/// write: there is no way to submit anything. Every method may be called from any thread.
+pub trait ReaderVolume: Send + Sync + 'static {
+    /// The read point. It never goes back (R-READ-4).
+    fn read_point(&self) -> Lsn;
+
+    /// The published points above the read point that can be advanced to, ascending. Their number is bounded.
+    fn published(&self) -> Vec<Published>;
+
+    /// Moves the read point to `to`, one of [`ReaderVolume::published`], and answers what lies between.
+    ///
+    /// # Errors
+    /// The reader was dropped, or the volume is closed: the read point is where it was.
+    fn advance(&self, to: Lsn) -> Result<Changes, VolumeError>;
+
+    /// Reads `page` as of `at`: the read point, or an older one that was not released.
+    fn read(&self, page: PageId, at: Lsn, deadline: Instant, callback: Callback<PageRead>);
+
+    /// Promises that nothing is read as of a point below `below` any more.
+    fn release(&self, below: Lsn);
 }

@@ -3,6 +3,7 @@
 //! [`Volume`] is what the file system builds on: read a page, write a mini-transaction, wait until it is durable.
 //! [`RemoteVolume`] is the real one: a driver with the protocol's writer, connected to six storage processes.
 //! [`MemoryVolume`] behaves alike without storage, for tests.
+//! [`ReaderVolume`] is what a reader's file system builds on: a view that moves when the reader says so, and no writing.
 //!
 //! ```text
 //!   pagefs ──► Volume (client) ──► Driver<Writer> ──► net (TCP) ──► storage processes
@@ -20,5 +21,5 @@ mod memory_volume;
 mod waiters;
 
 pub use client::{CreateError, FindError, RemoteVolume, VolumeConfig, VolumeStatus, create_volume, find_volume};
-pub use interface::{Callback, PageRead, Volume, VolumeError};
-pub use memory_volume::{MemoryVolume, MemoryVolumeConfig};
+pub use interface::{Callback, Changes, PageRead, Published, ReaderVolume, Volume, VolumeError};
+pub use memory_volume::{MemoryReader, MemoryVolume, MemoryVolumeConfig};

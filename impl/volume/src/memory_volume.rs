@@ -4,6 +4,9 @@
 //! be held back (as when fewer than four segments answer), and [`MemoryVolume::crash_at`] gives the volume that a
 //! recovery would find after a crash: the log up to a chosen LSN, whole mini-transactions only, and nothing above.
 //!
+//! [`MemoryVolume::reader`] gives readers of it ([`ReaderVolume`](crate::ReaderVolume)), and [`MemoryVolume::publish`]
+//! gives them points to advance to.
+//!
 //! It never loses what it called durable unless asked to crash below its VDL, which no real crash does.
 
 use crate::waiters::{Ready, Waiters};
@@ -14,6 +17,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+mod readers;
+
+pub use readers::MemoryReader;
 
 /// How a [`MemoryVolume`] behaves.
 #[derive(Clone, Debug)]
@@ -66,6 +73,7 @@ struct State {
     held: bool,
     ended: Option<VolumeError>,
     waiters: Waiters,
+    readers: readers::Readers,
 }
 
 struct Logged {
@@ -93,6 +101,7 @@ impl MemoryVolume {
             held: false,
             ended: None,
             waiters: Waiters::default(),
+            readers: readers::Readers::default(),
         };
         let shared = Arc::new(Shared { config, state: Mutex::new(state), changed: Condvar::new() });
         let clock = std::thread::spawn({
@@ -289,7 +298,10 @@ impl State {
     fn advance(&mut self, lsn: Lsn, history_weight_max: usize) -> Ready {
         let first = self.log.partition_point(|logged| logged.lsn <= self.vdl);
         let until = self.log.partition_point(|logged| logged.lsn <= lsn);
-        self.log.range(first..until).for_each(|logged| logged.apply(&mut self.pages));
+        for logged in self.log.range(first..until) {
+            self.readers.keep(logged.change.page, logged.lsn, &self.pages);
+            logged.apply(&mut self.pages);
+        }
         self.vdl = self.vdl.max(lsn);
         while self.due.front().is_some_and(|(_, due)| *due <= self.vdl) {
             self.due.pop_front();

@@ -1,6 +1,7 @@
 //! What stands on a `MemoryVolume` may rely on this.
 
 use super::*;
+use crate::{Changes, Published, ReaderVolume};
 use auriga_page::PAGE_SIZE;
 use auriga_protocol::WriterId;
 use std::sync::mpsc::{Receiver, channel};
@@ -101,4 +102,47 @@ fn history_is_bounded_and_the_present_unharmed() {
     }
     assert_eq!(volume.consistency_points(), []);
     assert_eq!(first_byte(&volume.crash_at(Lsn(10)), PAGE), 10);
+}
+
+fn seen_by(reader: &MemoryReader, page: PageId, at: Lsn) -> u8 {
+    let (sender, receiver) = channel();
+    reader.read(page, at, soon(), Box::new(move |result| sender.send(result).expect("the test listens")));
+    receiver.recv().expect("answered").expect("open").page.content()[0]
+}
+
+#[test]
+fn a_reader_sees_its_read_point_until_it_moves_on() {
+    let volume = MemoryVolume::new(MemoryVolumeConfig::default());
+    let submit = |changes| volume.submit(changes, soon()).expect("open");
+    let first = submit(vec![fill(PAGE, 0, 1)]);
+    let reader = volume.reader();
+    submit(vec![fill(PAGE, 1, 2), fill(OTHER, 0, 2)]);
+    // What becomes durable while the writer is asked for its position is above the point.
+    let published = volume.publish(|| {
+        submit(vec![fill(PAGE, 2, 3)]);
+        Some(77)
+    });
+    let second = published.expect("published").read_point;
+    assert_eq!(reader.published(), [Published { read_point: second, wal: 77 }]);
+    assert_eq!((seen_by(&reader, PAGE, first), seen_by(&reader, OTHER, first)), (1, 0));
+    let Changes::Records(records) = reader.advance(second).expect("open") else { panic!("all is in memory") };
+    assert_eq!(
+        records.iter().map(|record| (record.page, record.is_cpl)).collect::<Vec<_>>(),
+        [(PAGE, false), (OTHER, true)]
+    );
+    assert_eq!((reader.read_point(), seen_by(&reader, PAGE, second), seen_by(&reader, PAGE, first)), (second, 2, 1));
+    reader.release(second);
+    assert_eq!((first_byte(&volume, PAGE), seen_by(&reader, PAGE, second), reader.published().len()), (3, 2, 0));
+}
+
+#[test]
+fn a_reader_that_is_far_behind_is_told_that_it_knows_nothing() {
+    let config = MemoryVolumeConfig { history_weight_max: 1, ..Default::default() };
+    let volume = MemoryVolume::new(config);
+    let reader = volume.reader();
+    volume.submit(vec![fill(PAGE, 0, 1)], soon()).expect("open");
+    let to = volume.publish(|| Some(1)).expect("published").read_point;
+    assert!(matches!(reader.advance(to), Ok(Changes::Unknown)));
+    assert_eq!((seen_by(&reader, PAGE, Lsn(0)), seen_by(&reader, PAGE, to)), (0, 1));
+    assert!(volume.publish(|| None).is_none());
 }
