@@ -8,6 +8,22 @@
 pub enum Defect {
     /// A page that was changed, made durable and evicted while it was fetched is answered as zeros.
     OutdatedFetchIsZero,
+    /// A reader drops pages of visibility maps by their LSN (R-READER-FS-9).
+    ReaderDropsMapsByLsn,
+    /// A reader drops pages of sequences by their LSN (R-READER-FS-9).
+    ReaderDropsSequencesByLsn,
+    /// A reader forgets that a page is where a truncation was (R-READER-FS-9).
+    ReaderForgetsTruncations,
+    /// A reader sees a file as soon as the volume has it (R-READER-FS-6).
+    ReaderSharesNames,
+    /// A file that a reader makes anew is linked to one that it has dropped (R-READER-FS-7).
+    ReaderLinksDropped,
+    /// A file that the volume removed first is empty for the reader (R-READER-FS-8).
+    ReaderLosesRemoved,
+    /// A reader advances without waiting for replay (R-READER-FS-4).
+    ReaderDoesNotWait,
+    /// A reader fills its cache with a page that changed while it was read.
+    ReaderCachesOutdated,
 }
 
 /// The defects in force.

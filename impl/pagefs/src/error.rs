@@ -48,6 +48,9 @@ pub enum FsError {
     /// Nothing of this kind behind this offset (`ENXIO`).
     #[error("no data or hole there")]
     NoSuchRange,
+    /// The local disk failed (`EIO`).
+    #[error("the local disk failed")]
+    Local,
     /// The volume failed: fenced, closed, or too slow (`EIO`).
     #[error(transparent)]
     Volume(#[from] VolumeError),
@@ -71,7 +74,7 @@ impl FsError {
             FsError::NotPermitted => libc::EPERM,
             FsError::TooManyLinks => libc::EMLINK,
             FsError::NoSuchRange => libc::ENXIO,
-            FsError::Volume(_) => libc::EIO,
+            FsError::Volume(_) | FsError::Local => libc::EIO,
         }
     }
 }

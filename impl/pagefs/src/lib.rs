@@ -14,6 +14,7 @@
 mod cache;
 pub mod defect;
 pub mod error;
+pub mod files;
 pub mod fs;
 pub mod fuse;
 mod inode;
@@ -21,9 +22,11 @@ pub mod layout;
 mod local;
 pub mod mount;
 mod readahead;
+pub mod reader;
 mod workers;
 
 pub use cache::CacheFigures;
 pub use error::FsError;
 pub use fs::{FsOptions, LoadError, PageFs, mkfs};
 pub use mount::{Mount, MountError, MountOptions, enter_private_namespace};
+pub use reader::{ReaderFs, ReaderOptions};

@@ -1,13 +1,15 @@
-//! Mounting: a [`PageFs`] at a path, for as long as a [`Mount`] lives.
+//! Mounting: a [`PageFs`] or a [`ReaderFs`] at a path, for as long as a [`Mount`] lives.
 //!
 //! The mount is made by mount(2) on `/dev/fuse`, without any helper program, so the process needs `CAP_SYS_ADMIN`: as
 //! root, or, for an ordinary user, in a user namespace of its own. By default the mount is made in a *private mount
 //! namespace*: only this process and those that it starts see it, and it ends with the last of them. So a process that
 //! was killed leaves no stale mount behind, ever.
 
+use crate::files::Files;
 use crate::fs::{Figures, FsOptions, LoadError, PageFs};
 use crate::fuse::Adapter;
 use crate::local::Local;
+use crate::reader::ReaderFs;
 use auriga_volume::{Volume, VolumeError};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -68,8 +70,8 @@ pub enum MountError {
 
 /// A mounted file system. Dropping it unmounts; [`Mount::unmount`] does so too, waits for durability, and says whether it
 /// worked.
-pub struct Mount {
-    fs: Arc<PageFs>,
+pub struct Mount<F: Files = PageFs> {
+    fs: Arc<F>,
     session: Option<BackgroundSession>,
     path: PathBuf,
 }
@@ -89,26 +91,7 @@ impl Mount {
         on_lost: impl Fn(VolumeError) + Send + Sync + 'static,
     ) -> Result<Mount, MountError> {
         let fs = PageFs::load(volume, options.fs.clone(), Box::new(on_lost))?;
-        let failed = |error| MountError::Mount { path: path.to_owned(), error };
-        if options.private {
-            enter_private_namespace().map_err(failed)?;
-        }
-        detach_dead_mount(path).map_err(failed)?;
-        let local = options.local.as_deref().map(Local::new).transpose().map_err(failed)?.map(Arc::new);
-        let path = path.canonicalize().map_err(failed)?;
-        let adapter = Adapter::new(Arc::clone(&fs), local, options.absolute_links);
-        let session = Session::new(adapter, &path, &config(options)).and_then(Session::spawn);
-        Ok(Mount { fs, session: Some(session.map_err(failed)?), path })
-    }
-
-    /// Where it is mounted.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The file system behind it.
-    pub fn fs(&self) -> &Arc<PageFs> {
-        &self.fs
+        Mount::of(fs, path, options, options.fs.read_only)
     }
 
     /// Figures of the file system.
@@ -145,6 +128,49 @@ impl Mount {
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
+}
+
+impl Mount<ReaderFs> {
+    /// Mounts a reader's file system at `path`. Of the options, those of [`PageFs`] are not looked at.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn reader(fs: Arc<ReaderFs>, path: &Path, options: &MountOptions) -> Result<Mount<ReaderFs>, MountError> {
+        Mount::of(fs, path, options, false)
+    }
+
+    /// Unmounts.
+    ///
+    /// # Errors
+    /// When a process still uses the mount: it then goes away with the last one.
+    pub fn detach(mut self) -> io::Result<()> {
+        self.end()
+    }
+}
+
+impl<F: Files> Mount<F> {
+    fn of(fs: Arc<F>, path: &Path, options: &MountOptions, read_only: bool) -> Result<Mount<F>, MountError> {
+        let failed = |error| MountError::Mount { path: path.to_owned(), error };
+        if options.private {
+            enter_private_namespace().map_err(failed)?;
+        }
+        detach_dead_mount(path).map_err(failed)?;
+        let local = options.local.as_deref().map(Local::new).transpose().map_err(failed)?.map(Arc::new);
+        let path = path.canonicalize().map_err(failed)?;
+        let adapter = Adapter::new(Arc::clone(&fs), local, options.absolute_links);
+        let session = Session::new(adapter, &path, &config(options, read_only)).and_then(Session::spawn);
+        Ok(Mount { fs, session: Some(session.map_err(failed)?), path })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file system behind it.
+    pub fn fs(&self) -> &Arc<F> {
+        &self.fs
+    }
 
     fn end(&mut self) -> io::Result<()> {
         let Some(session) = self.session.take() else { return Ok(()) };
@@ -160,7 +186,7 @@ impl Mount {
     }
 }
 
-impl Drop for Mount {
+impl<F: Files> Drop for Mount<F> {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
             tracing::warn!(path = %self.path.display(), %error, "the mount was in use when it was given up");
@@ -168,7 +194,7 @@ impl Drop for Mount {
     }
 }
 
-fn config(options: &MountOptions) -> Config {
+fn config(options: &MountOptions, read_only: bool) -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName("auriga".into()),
@@ -178,7 +204,7 @@ fn config(options: &MountOptions) -> Config {
         MountOption::NoDev,
         MountOption::NoSuid,
     ];
-    if options.fs.read_only {
+    if read_only {
         config.mount_options.push(MountOption::RO);
     }
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };

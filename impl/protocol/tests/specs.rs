@@ -14,21 +14,21 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every rule number in `text`: `R`, a name, a number.
+/// Every rule number in `text`: `R`, a name (of one part or more), a number.
 fn rules_named(text: &str) -> BTreeSet<String> {
     let word = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-';
     let whole = |candidate: &&str| {
-        let mut parts = candidate.split('-');
-        let kind = parts.next() == Some("R") && parts.next().is_some_and(|name| name.len() > 2);
-        kind && parts.next().is_some_and(|number| number.parse::<u8>().is_ok()) && parts.next().is_none()
+        let name_and_number = candidate.strip_prefix("R-").and_then(|rest| rest.rsplit_once('-'));
+        name_and_number.is_some_and(|(name, number)| name.len() > 2 && number.parse::<u8>().is_ok())
     };
     text.split(|c| !word(c)).filter(whole).map(str::to_owned).collect()
 }
 
-/// Rules that `specs/rules.md` and `specs/rules-global-membership.md` state, each in bold at the start of a line.
+/// Rules that `specs/rules.md` and the pages beside it state, each in bold at the start of a line.
 fn rules_stated() -> BTreeSet<String> {
     let starts = |line: &&str| line.starts_with("**R-");
-    [read("specs/rules.md"), read("specs/rules-global-membership.md")]
+    ["specs/rules.md", "specs/rules-global-membership.md", "specs/rules-reader-files.md"]
+        .map(read)
         .iter()
         .flat_map(|text| text.lines())
         .filter(starts)

@@ -88,7 +88,7 @@ pub enum Changes {
 /// A volume, as one of its readers sees it: at a read point that moves only when the reader says so. A reader can't
 /// write: there is no way to submit anything. Every method may be called from any thread.
 pub trait ReaderVolume: Send + Sync + 'static {
-    /// The read point. It never goes back (R-READ-4).
+    /// The read point. It never goes back (R-READ-4). Zero: the reader is new, and has to advance before it reads.
     fn read_point(&self) -> Lsn;
 
     /// The published points above the read point that can be advanced to, ascending. Their number is bounded.

@@ -30,7 +30,7 @@ pub trait Answer: FnOnce(Result<Lsn, FsError>) + Send + 'static {}
 impl<T: FnOnce(Result<Lsn, FsError>) + Send + 'static> Answer for T {}
 
 /// Called with a page that was fetched. Must not block.
-pub(super) type FetchDone = Box<dyn FnOnce(Result<PageImage, FsError>) + Send>;
+pub(crate) type FetchDone = Box<dyn FnOnce(Result<PageImage, FsError>) + Send>;
 
 type Try = Box<dyn Fn(&Arc<PageFs>, &Arc<Inode>) -> Result<Attempt, FsError> + Send>;
 

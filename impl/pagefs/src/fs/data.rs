@@ -26,6 +26,11 @@ pub struct ReadData {
 }
 
 impl ReadData {
+    /// `len` bytes of `pages` (which are one behind the other), from `from` on.
+    pub(crate) fn new(pages: Vec<PageImage>, from: usize, len: usize) -> ReadData {
+        ReadData { pages, from, len }
+    }
+
     /// Bytes that were read: fewer than asked for only at the end of the file.
     pub fn len(&self) -> usize {
         self.len
@@ -90,7 +95,7 @@ impl PageFs {
             done(Ok(ReadData { pages, from, len }));
             return self.fetch_all(&inode, ahead);
         }
-        let mut fetches = Self::gathering(wanted, known, from, len, done);
+        let mut fetches = gathering(wanted, known, from, len, done);
         fetches.extend(ahead);
         self.fetch_all(&inode, fetches);
     }
@@ -115,28 +120,6 @@ impl PageFs {
             Kind::Directory => Err(FsError::IsDirectory),
             _ => Err(FsError::Invalid),
         }
-    }
-
-    /// The fetches of what is not known of `wanted`; the last to end answers.
-    fn gathering<F>(
-        wanted: Range<u64>,
-        known: Vec<Option<PageImage>>,
-        from: usize,
-        len: usize,
-        done: F,
-    ) -> Vec<(u64, FetchDone)>
-    where
-        F: FnOnce(Result<ReadData, FsError>) + Send + 'static,
-    {
-        let missing: Vec<(usize, u64)> = wanted.enumerate().filter(|(index, _)| known[*index].is_none()).collect();
-        let pages = known.into_iter().map(Option::unwrap_or_default).collect();
-        let state = GatheringState { pages, left: missing.len(), from, len, failure: None, done: Some(done) };
-        let gathering = Arc::new(Gathering { state: Mutex::new(state) });
-        let fetch = |(index, block)| {
-            let gathering = Arc::clone(&gathering);
-            (block, Box::new(move |result| gathering.take(index, result)) as FetchDone)
-        };
-        missing.into_iter().map(fetch).collect()
     }
 
     /// Writes `data` at `offset`, all of it or nothing. `done` has the LSN at which it is durable.
@@ -246,20 +229,6 @@ impl PageFs {
         zeroes.written_end = zeroes.written_end.max(written_end);
     }
 
-    /// lseek(2) for `SEEK_DATA` and `SEEK_HOLE`: a file is data throughout, with a hole at its end.
-    ///
-    /// # Errors
-    /// [`FsError::NoSuchRange`] at or past the end of the file, [`FsError::Invalid`] for any other `whence`.
-    pub fn seek(&self, ino: u64, offset: i64, whence: i32) -> Result<i64, FsError> {
-        let size = self.attributes(ino)?.size as i64;
-        match whence {
-            libc::SEEK_DATA | libc::SEEK_HOLE if !(0..size).contains(&offset) => Err(FsError::NoSuchRange),
-            libc::SEEK_DATA => Ok(offset),
-            libc::SEEK_HOLE => Ok(size),
-            _ => Err(FsError::Invalid),
-        }
-    }
-
     /// Counts blocks that a file grows by.
     pub(super) fn reserve(&self, from: u64, to: u64) -> Result<(), FsError> {
         let grows = to.saturating_sub(from);
@@ -280,6 +249,28 @@ impl PageFs {
     pub fn used_blocks(&self) -> u64 {
         self.used_blocks.load(Relaxed)
     }
+}
+
+/// The fetches of what is not known of `wanted`; the last to end answers.
+pub(crate) fn gathering<F>(
+    wanted: Range<u64>,
+    known: Vec<Option<PageImage>>,
+    from: usize,
+    len: usize,
+    done: F,
+) -> Vec<(u64, FetchDone)>
+where
+    F: FnOnce(Result<ReadData, FsError>) + Send + 'static,
+{
+    let missing: Vec<(usize, u64)> = wanted.enumerate().filter(|(index, _)| known[*index].is_none()).collect();
+    let pages = known.into_iter().map(Option::unwrap_or_default).collect();
+    let state = GatheringState { pages, left: missing.len(), from, len, failure: None, done: Some(done) };
+    let gathering = Arc::new(Gathering { state: Mutex::new(state) });
+    let fetch = |(index, block)| {
+        let gathering = Arc::clone(&gathering);
+        (block, Box::new(move |result| gathering.take(index, result)) as FetchDone)
+    };
+    missing.into_iter().map(fetch).collect()
 }
 
 impl<F: FnOnce(Result<ReadData, FsError>)> Gathering<F> {

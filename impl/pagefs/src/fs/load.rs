@@ -10,7 +10,7 @@ use crate::layout::{
 };
 use auriga_page::PageImage;
 use auriga_protocol::{Lsn, PageId};
-use auriga_volume::{PageRead, Volume, VolumeError};
+use auriga_volume::{Callback, PageRead, Volume, VolumeError};
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ pub enum LoadError {
 /// When the volume has content, or fails within `deadline`.
 pub fn mkfs(volume: &dyn Volume, uid: u32, gid: u32, deadline: Duration) -> Result<(), LoadError> {
     let until = Instant::now() + deadline;
-    let superblock_page = read_pages(volume, std::iter::once(PageId { inode: TABLE, block: 0 }), until)?;
+    let superblock_page = read_newest(volume, std::iter::once(PageId { inode: TABLE, block: 0 }), until)?;
     // Whatever was ever durable on the volume may be needed: a page that reads as zeros is no proof that it is empty.
     if volume.vdl() > Lsn::ZERO || superblock_page.iter().any(|page| !page.is_zero()) {
         return Err(LoadError::NotEmpty);
@@ -91,7 +91,7 @@ impl PageFs {
     /// When there is none, it is not sound, or the volume fails.
     pub fn load(volume: Arc<dyn Volume>, options: FsOptions, on_lost: OnLost) -> Result<Arc<PageFs>, LoadError> {
         let until = Instant::now() + options.deadline;
-        let page = read_pages(&*volume, std::iter::once(PageId { inode: TABLE, block: 0 }), until)?;
+        let page = read_newest(&*volume, std::iter::once(PageId { inode: TABLE, block: 0 }), until)?;
         let superblock = Superblock::decode(&page[0])?.ok_or(LoadError::Empty)?;
         let fs = Arc::new(PageFs::new(volume, options, superblock, on_lost)?);
         let records = fs.load_table(superblock)?;
@@ -106,7 +106,7 @@ impl PageFs {
     /// Reads every inode slot; remembers which are free.
     fn load_table(&self, superblock: Superblock) -> Result<Vec<(u64, InodeRecord)>, LoadError> {
         let pages = (1..=superblock.table_pages).map(|block| PageId { inode: TABLE, block });
-        let pages = read_pages(&*self.volume, pages, self.deadline())?;
+        let pages = read_newest(&*self.volume, pages, self.deadline())?;
         let mut records = Vec::new();
         let mut free = Vec::new();
         for (page, first) in pages.iter().zip((0..).step_by(SLOTS_PER_PAGE as usize)) {
@@ -128,7 +128,7 @@ impl PageFs {
         let listed = records.iter().filter(|(_, record)| has_entries(record));
         let pages =
             listed.flat_map(|(_, record)| (0..blocks(record.size)).map(|block| PageId { inode: record.ino, block }));
-        let mut pages = read_pages(&*self.volume, pages, self.deadline())?.into_iter();
+        let mut pages = read_newest(&*self.volume, pages, self.deadline())?.into_iter();
         let mut parents = Vec::new();
         for (slot, record) in records {
             let mut directory = (record.kind == Kind::Directory).then(|| Directory::new(ROOT));
@@ -180,31 +180,39 @@ impl PageFs {
     }
 }
 
-/// Reads pages, several at a time, and answers them in the order asked for.
-fn read_pages(
-    volume: &dyn Volume,
+/// Reads pages through `read`, several at a time, and answers them in the order asked for.
+pub(crate) fn read_pages(
+    read: impl Fn(PageId, Callback<PageRead>),
     pages: impl Iterator<Item = PageId>,
-    deadline: Instant,
 ) -> Result<Vec<PageImage>, VolumeError> {
     type Numbered = (usize, Result<PageRead, VolumeError>);
     let (sender, receiver) = mpsc::channel::<Numbered>();
-    let mut read = Vec::new();
+    let mut images = Vec::new();
     let mut pages = pages.enumerate();
     let mut under_way = 0;
     loop {
         for (index, page) in pages.by_ref().take(READS_AT_A_TIME - under_way) {
             let sender = sender.clone();
-            volume.read(page, deadline, Box::new(move |answer| drop(sender.send((index, answer)))));
+            read(page, Box::new(move |answer| drop(sender.send((index, answer)))));
             under_way += 1;
         }
         if under_way == 0 {
-            return Ok(read);
+            return Ok(images);
         }
         let (index, answer) = receiver.recv().map_err(|_| VolumeError::Closed)?;
         under_way -= 1;
-        if read.len() <= index {
-            read.resize(index + 1, PageImage::default());
+        if images.len() <= index {
+            images.resize(index + 1, PageImage::default());
         }
-        read[index] = answer?.page;
+        images[index] = answer?.page;
     }
+}
+
+/// Reads pages as of VDL.
+fn read_newest(
+    volume: &dyn Volume,
+    pages: impl Iterator<Item = PageId>,
+    deadline: Instant,
+) -> Result<Vec<PageImage>, VolumeError> {
+    read_pages(|page, callback| volume.read(page, deadline, callback), pages)
 }

@@ -23,8 +23,11 @@ mod transaction;
 mod tree;
 
 pub use attempt::Answer;
+pub(crate) use attempt::FetchDone;
 pub use data::ReadData;
+pub(crate) use data::gathering;
 pub use durable::Figures;
+pub(crate) use load::read_pages;
 pub use load::{LoadError, mkfs};
 pub use rename::RenameMode;
 pub use tree::{Listed, NewInode, SetAttr};
@@ -225,7 +228,7 @@ impl Drop for PageFs {
 }
 
 /// Nanoseconds since 1970.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -276,20 +276,6 @@ impl PageFs {
         Ok(inode.lock_view().record.clone())
     }
 
-    /// Takes the set-user-id bit away, and the set-group-id bit where the group may execute, if there is one.
-    ///
-    /// # Errors
-    /// As [`PageFs::set_attributes`].
-    pub fn drop_privileges(&self, ino: u64) -> Result<(), FsError> {
-        let mode = self.attributes(ino)?.mode;
-        let group = if mode & libc::S_IXGRP as u16 != 0 { libc::S_ISGID as u16 } else { 0 };
-        let dropped = mode & !(libc::S_ISUID as u16 | group);
-        if dropped != mode {
-            self.set_attributes(ino, &SetAttr { mode: Some(dropped), ..SetAttr::default() })?;
-        }
-        Ok(())
-    }
-
     /// A symbolic link's target.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! Who answers, and what requests that change something share.
 
 use super::translate::{permissions, reply_entry};
-use crate::fs::{NewInode, PageFs};
+use crate::files::Files;
+use crate::fs::NewInode;
 use crate::layout::Kind;
 use crate::local::Local;
 use fuser::{INodeNo, ReplyEntry, Request};
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Answers the kernel for one file system.
-pub struct Adapter {
-    pub(super) fs: Arc<PageFs>,
+pub struct Adapter<F> {
+    pub(super) fs: Arc<F>,
     /// What need not last; `None`: that is on the volume, too.
     pub(super) local: Option<Arc<Local>>,
     /// Whether the kernel may read and write local files by itself.
@@ -21,15 +22,15 @@ pub struct Adapter {
     pub(super) absolute_links: bool,
 }
 
-impl Adapter {
+impl<F: Files> Adapter<F> {
     /// Answers from `fs`, and for what need not last from `local`.
-    pub(crate) fn new(fs: Arc<PageFs>, local: Option<Arc<Local>>, absolute_links: bool) -> Adapter {
+    pub(crate) fn new(fs: Arc<F>, local: Option<Arc<Local>>, absolute_links: bool) -> Adapter<F> {
         Adapter { fs, local, passthrough: AtomicBool::new(false), absolute_links }
     }
 
     /// Makes a change on this thread, or on one of the file system's own when the log is so far ahead of VDL that
     /// submitting may have to wait: these threads are for requests that can be answered, above all reads.
-    pub(super) fn change(&self, job: impl FnOnce(&Arc<PageFs>) + Send + 'static) {
+    pub(super) fn change(&self, job: impl FnOnce(&Arc<F>) + Send + 'static) {
         if self.fs.is_lagging() {
             self.fs.run_later(job);
         } else {
@@ -42,7 +43,7 @@ impl Adapter {
         self.change(move |fs| {
             let New { kind, mode, rdev, target } = &new;
             let new = NewInode { kind: *kind, mode: *mode, uid, gid, rdev: *rdev, target };
-            reply_entry(fs.create(parent.0, name.as_bytes(), &new, false), reply);
+            reply_entry::<F>(fs.create(parent.0, name.as_bytes(), &new, false), reply);
         });
     }
 }

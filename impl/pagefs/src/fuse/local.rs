@@ -1,8 +1,9 @@
 //! The kernel's requests for local files (see [`crate::local`]), answered at once.
 
+use super::GENERATION;
 use super::adapter::Adapter;
 use super::translate::{nanos, open_flags, permissions};
-use super::{GENERATION, TTL};
+use crate::files::Files;
 use crate::fs::RenameMode;
 use crate::local::{Attributes, Content, Local, Owner, is_local};
 use auriga_page::PAGE_SIZE;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// How long the kernel may trust what it knows of a local file: no one else changes it.
+const TTL: Duration = Duration::from_secs(3600);
 /// Names above a file that say whether it need not last.
 const NAMES_ABOVE: usize = 2;
 
@@ -51,7 +54,7 @@ fn attr(attributes: &Attributes) -> FileAttr {
     }
 }
 
-impl Adapter {
+impl<F: Files> Adapter<F> {
     /// The local files, for a request about an inode that is one of them.
     pub(super) fn local_of(&self, ino: INodeNo) -> Option<&Local> {
         self.local.as_deref().filter(|_| is_local(ino.0))

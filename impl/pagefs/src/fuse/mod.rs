@@ -1,4 +1,4 @@
-//! The kernel's requests, answered by a [`PageFs`].
+//! The kernel's requests, answered by a file system: [`PageFs`](crate::PageFs) or [`ReaderFs`](crate::ReaderFs).
 //!
 //! This module translates and decides nothing. What finds everything in memory is answered on the thread that read
 //! the request; what waits takes its reply object along and is answered from wherever it ends. Every request is
@@ -6,7 +6,7 @@
 //! unanswered fsync can't even be killed.
 //!
 //! Files are opened for direct I/O: the kernel keeps no copy of their content, so what a process was told is written
-//! has reached the log. Names and attributes are cached by the kernel for long, as no one else changes them.
+//! has reached the log. Names and attributes are cached by the kernel as long as [`Files::TTL`] says.
 
 mod adapter;
 mod local;
@@ -14,8 +14,9 @@ mod translate;
 
 pub use adapter::Adapter;
 
-use crate::fs::{NewInode, PageFs, RenameMode, SetAttr};
-use crate::layout::{FILE_MAX, Kind, NAME_MAX};
+use crate::files::{Files, Room};
+use crate::fs::{NewInode, RenameMode, SetAttr};
+use crate::layout::{Kind, NAME_MAX};
 use crate::local::is_local;
 use adapter::New;
 use auriga_page::PAGE_SIZE;
@@ -30,13 +31,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use translate::{
     attr, errno, file_type, kind_of_mode, nanos, open_flags, permissions, reply_attr, reply_empty, reply_entry,
 };
 
-/// How long the kernel may trust names and attributes. It is the only one who changes them.
-const TTL: Duration = Duration::from_secs(3600);
 /// Inode numbers are used once, so none has a second generation.
 const GENERATION: Generation = Generation(0);
 /// Largest write request, in bytes.
@@ -48,7 +47,7 @@ const STACK_DEPTH_MAX: u32 = 2;
 /// Requests in the background (asynchronous and direct reads) before the kernel throttles.
 const BACKGROUND_MAX: u16 = 128;
 
-impl Filesystem for Adapter {
+impl<F: Files> Filesystem for Adapter<F> {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         let wanted = [
             InitFlags::FUSE_PARALLEL_DIROPS,
@@ -78,14 +77,14 @@ impl Filesystem for Adapter {
         if let Some((files, ino)) = self.local_named(parent, name) {
             return local::lookup(files, ino, reply);
         }
-        reply_entry(self.fs.lookup(parent.0, name.as_bytes()), reply);
+        reply_entry::<F>(self.fs.lookup(parent.0, name.as_bytes()), reply);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         if let Some(files) = self.local_of(ino) {
             return local::getattr(files, ino, reply);
         }
-        reply_attr(self.fs.attributes(ino.0), reply);
+        reply_attr::<F>(self.fs.attributes(ino.0), reply);
     }
 
     fn setattr(
@@ -110,16 +109,16 @@ impl Filesystem for Adapter {
             return local::setattr(files, ino, &local::Set { mode, uid, gid, size, atime, mtime }, reply);
         }
         let set = SetAttr { mode: mode.map(permissions), uid, gid, atime: atime.map(nanos), mtime: mtime.map(nanos) };
-        let set_others = move |fs: &PageFs| match set == SetAttr::default() {
+        let set_others = move |fs: &F| match set == SetAttr::default() {
             true => fs.attributes(ino.0),
             false => fs.set_attributes(ino.0, &set),
         };
         match size {
-            None => self.change(move |fs| reply_attr(set_others(fs), reply)),
+            None => self.change(move |fs| reply_attr::<F>(set_others(fs), reply)),
             Some(size) => {
                 let fs = Arc::clone(&self.fs);
                 self.fs.truncate(ino.0, size, move |result| {
-                    reply_attr(result.and_then(|_| set_others(&fs)), reply);
+                    reply_attr::<F>(result.and_then(|_| set_others(&fs)), reply);
                 });
             }
         }
@@ -222,7 +221,7 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EPERM);
         }
         let name = newname.to_owned();
-        self.change(move |fs| reply_entry(fs.link(ino.0, newparent.0, name.as_bytes()), reply));
+        self.change(move |fs| reply_entry::<F>(fs.link(ino.0, newparent.0, name.as_bytes()), reply));
     }
 
     fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -363,7 +362,7 @@ impl Filesystem for Adapter {
                 let full = listed.iter().any(|line| match self.fs.attributes(line.ino) {
                     Ok(record) => {
                         let name = OsStr::from_bytes(&line.name);
-                        reply.add(INodeNo(line.ino), line.next, name, &TTL, &attr(&record), GENERATION)
+                        reply.add(INodeNo(line.ino), line.next, name, &F::TTL, &attr(&record), GENERATION)
                     }
                     Err(_) => false, // Gone since it was listed.
                 });
@@ -388,14 +387,10 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let options = self.fs.options();
-        let page = PAGE_SIZE as u64;
-        let used = self.fs.used_blocks();
-        let blocks = options.capacity.map_or(FILE_MAX / page, |capacity| capacity / page);
-        let free = blocks.saturating_sub(used);
-        let inodes = self.fs.figures().inodes;
-        let free_inodes = options.inodes_max.saturating_sub(inodes);
-        reply.statfs(blocks, free, free, options.inodes_max, free_inodes, page as u32, NAME_MAX as u32, page as u32);
+        let Room { blocks, used, inodes, used_inodes } = self.fs.room();
+        let (free, page) = (blocks.saturating_sub(used), PAGE_SIZE as u32);
+        let free_inodes = inodes.saturating_sub(used_inodes);
+        reply.statfs(blocks, free, free, inodes, free_inodes, page, NAME_MAX as u32, page);
     }
 
     fn create(
@@ -415,7 +410,7 @@ impl Filesystem for Adapter {
         self.change(move |fs| {
             let new = NewInode { kind: Kind::File, mode: permissions(mode), uid, gid, rdev: 0, target: b"" };
             match fs.create(parent.0, name.as_bytes(), &new, true) {
-                Ok(record) => reply.created(&TTL, &attr(&record), GENERATION, FileHandle(0), open_flags()),
+                Ok(record) => reply.created(&F::TTL, &attr(&record), GENERATION, FileHandle(0), open_flags()),
                 Err(error) => reply.error(errno(error)),
             }
         });

@@ -1,7 +1,8 @@
 //! The kernel's terms and the file system's: attributes, times, kinds, errors, and replies made of them.
 
-use super::{GENERATION, TTL};
+use super::GENERATION;
 use crate::error::FsError;
+use crate::files::Files;
 use crate::layout::{InodeRecord, Kind};
 use auriga_page::PAGE_SIZE;
 use fuser::{Errno, FileAttr, FileType, FopenFlags, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, TimeOrNow};
@@ -11,9 +12,9 @@ pub(super) fn permissions(mode: u32) -> u16 {
     (mode & 0o7777) as u16
 }
 
-pub(super) fn reply_entry(result: Result<InodeRecord, FsError>, reply: ReplyEntry) {
+pub(super) fn reply_entry<F: Files>(result: Result<InodeRecord, FsError>, reply: ReplyEntry) {
     match result {
-        Ok(record) => reply.entry(&TTL, &attr(&record), GENERATION),
+        Ok(record) => reply.entry(&F::TTL, &attr(&record), GENERATION),
         Err(error) => reply.error(errno(error)),
     }
 }
@@ -29,9 +30,9 @@ pub(super) fn reply_empty(result: Result<(), FsError>, reply: ReplyEmpty) {
     }
 }
 
-pub(super) fn reply_attr(result: Result<InodeRecord, FsError>, reply: ReplyAttr) {
+pub(super) fn reply_attr<F: Files>(result: Result<InodeRecord, FsError>, reply: ReplyAttr) {
     match result {
-        Ok(record) => reply.attr(&TTL, &attr(&record)),
+        Ok(record) => reply.attr(&F::TTL, &attr(&record)),
         Err(error) => reply.error(errno(error)),
     }
 }

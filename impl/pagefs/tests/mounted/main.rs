@@ -4,6 +4,7 @@
 mod kernel;
 mod local;
 mod postgres;
+mod standby;
 
 use auriga_pagefs::{FsOptions, Mount, MountOptions, enter_private_namespace, mkfs};
 use auriga_volume::VolumeError;

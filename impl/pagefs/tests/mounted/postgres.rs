@@ -11,15 +11,15 @@ use tempfile::TempDir;
 
 /// A PostgreSQL installation, and the user that it is to run as.
 #[derive(Clone)]
-struct Installation {
-    programs: PathBuf,
-    uid: u32,
-    gid: u32,
+pub(super) struct Installation {
+    pub(super) programs: PathBuf,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
 }
 
 impl Installation {
     /// The newest one on this machine; says what is missing.
-    fn find() -> Option<Installation> {
+    pub(super) fn find() -> Option<Installation> {
         let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         let programs =
             versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").exists()).max();
@@ -38,15 +38,19 @@ impl Installation {
         }
     }
 
-    fn command(&self, program: &str) -> Command {
+    pub(super) fn command(&self, program: &str) -> Command {
+        self.command_within(50, program)
+    }
+
+    pub(super) fn command_within(&self, seconds: u32, program: &str) -> Command {
         let mut command = Command::new("timeout");
-        command.arg("50").arg(self.programs.join(program));
+        command.arg(seconds.to_string()).arg(self.programs.join(program));
         command.uid(self.uid).gid(self.gid).stdin(Stdio::null()).current_dir("/");
         command
     }
 }
 
-fn succeed(command: &mut Command) -> String {
+pub(super) fn succeed(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().expect("started");
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(status.success(), "{command:?}: {status}\n{stdout}\n{stderr}");

@@ -73,13 +73,13 @@ impl State {
         if let Some((version, content)) = newest.filter(|(version, _)| *version <= at) {
             return (*version, content.clone());
         }
-        let kept = self.readers.versions.get(&page).into_iter().flatten();
-        let then = kept.filter(|kept| kept.version <= at && at < kept.until).next_back();
+        let mut kept = self.readers.versions.get(&page).into_iter().flatten();
+        let then = kept.rfind(|kept| kept.version <= at && at < kept.until);
         then.map_or_else(Default::default, |kept| (kept.version, kept.page.clone()))
     }
 
     fn changes(&self, from: Lsn, to: Lsn) -> Changes {
-        if self.floor > from {
+        if self.floor > from || from == Lsn::ZERO {
             return Changes::Unknown;
         }
         let first = self.log.partition_point(|logged| logged.lsn <= from);
@@ -98,14 +98,13 @@ impl State {
 }
 
 impl MemoryVolume {
-    /// A new reader of this volume, at its VDL.
+    /// A new reader of this volume. It can read once it has advanced to a point that was published.
     pub fn reader(&self) -> MemoryReader {
         let mut state = self.shared.lock();
-        let read_point = state.vdl;
         let readers = &mut state.readers;
         readers.last += 1;
         let id = readers.last;
-        readers.readers.insert(id, Reader { read_point, points: [(read_point, 0)].into() });
+        readers.readers.insert(id, Reader { read_point: Lsn::ZERO, points: BTreeMap::new() });
         drop(state);
         MemoryReader { shared: self.shared.clone(), id }
     }

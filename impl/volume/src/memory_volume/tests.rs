@@ -116,6 +116,9 @@ fn a_reader_sees_its_read_point_until_it_moves_on() {
     let submit = |changes| volume.submit(changes, soon()).expect("open");
     let first = submit(vec![fill(PAGE, 0, 1)]);
     let reader = volume.reader();
+    let published = volume.publish(|| Some(7)).expect("published");
+    assert_eq!((reader.read_point(), reader.published()), (Lsn::ZERO, vec![Published { read_point: first, wal: 7 }]));
+    assert!(matches!(reader.advance(published.read_point), Ok(Changes::Unknown)));
     submit(vec![fill(PAGE, 1, 2), fill(OTHER, 0, 2)]);
     // What becomes durable while the writer is asked for its position is above the point.
     let published = volume.publish(|| {
@@ -140,9 +143,12 @@ fn a_reader_that_is_far_behind_is_told_that_it_knows_nothing() {
     let config = MemoryVolumeConfig { history_weight_max: 1, ..Default::default() };
     let volume = MemoryVolume::new(config);
     let reader = volume.reader();
+    volume.submit(vec![fill(OTHER, 0, 1)], soon()).expect("open");
+    let from = volume.publish(|| Some(1)).expect("published").read_point;
+    reader.advance(from).expect("open");
     volume.submit(vec![fill(PAGE, 0, 1)], soon()).expect("open");
     let to = volume.publish(|| Some(1)).expect("published").read_point;
     assert!(matches!(reader.advance(to), Ok(Changes::Unknown)));
-    assert_eq!((seen_by(&reader, PAGE, Lsn(0)), seen_by(&reader, PAGE, to)), (0, 1));
+    assert_eq!((seen_by(&reader, PAGE, from), seen_by(&reader, PAGE, to)), (0, 1));
     assert!(volume.publish(|| None).is_none());
 }
