@@ -42,8 +42,14 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
     let install = Install { volume_epoch: epoch, truncations, vdl: Lsn(30) };
     let standing = Standing { incarnation: Incarnation(1), losses: BTreeMap::from([(MemberId(4), Incarnation(2))]) };
     let membership = Membership::initial(QuorumSet::aurora());
-    let report =
-        SealReport { install: install.clone(), scl: Lsn(40), vdl: Lsn(30), membership, standing: standing.clone() };
+    let report = SealReport {
+        install: install.clone(),
+        scl: Lsn(40),
+        vdl: Lsn(30),
+        floor: Lsn(20),
+        membership,
+        standing: standing.clone(),
+    };
     let image = PageImage::copy_from(&content);
     let base = BasePage { page, version: Lsn(28), content: image.clone() };
     let floor = Lsn(29);

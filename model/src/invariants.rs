@@ -102,7 +102,7 @@ fn chains_agree(world: &World, index: usize) -> Broken {
 fn copies_are_there(model: &Volume, world: &World) -> Broken {
     let history = &world.history;
     let (through, by) = history.durable;
-    let annulled = |lsn: Lsn| history.installs.get(&by).is_some_and(|list| list.annuls(lsn));
+    let annulled = |lsn: Lsn| history.annuls(by, lsn);
     let acknowledged = history.records.range(..=through);
     let mut in_force = acknowledged.filter(|(lsn, record)| record.volume_epoch <= by && !annulled(**lsn));
     in_force.find_map(|(lsn, record)| {

@@ -104,6 +104,17 @@ pub struct History {
     pub operations: Option<crate::linearizability::Operations>,
 }
 
+impl History {
+    /// Whether `lsn` is annulled for a reader of `volume_epoch`: by the list in force there, or by a range that this list
+    /// forgot. Such a range was in force when an earlier writer opened (R-TRUNCATE-6).
+    pub fn annuls(&self, volume_epoch: VolumeEpoch, lsn: Lsn) -> bool {
+        let Some(list) = self.installs.get(&volume_epoch) else { return false };
+        let by_earlier = |epoch: &VolumeEpoch| self.installs.get(epoch).is_some_and(|list| list.annuls(lsn));
+        let forgotten = || lsn <= list.forgotten() && self.opened.range(..volume_epoch).any(|(it, _)| by_earlier(it));
+        list.annuls(lsn) || forgotten()
+    }
+}
+
 /// A record as its user knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct Submitted {
@@ -239,9 +250,9 @@ impl World {
 
     /// Records of `page` at or below `read_point` that are in force for a reader of `volume_epoch`, in order.
     pub fn page_as_of(&self, volume_epoch: VolumeEpoch, page: PageId, read_point: Lsn) -> Vec<Mark> {
-        let none = TruncationList::default();
-        let annulled = self.history.installs.get(&volume_epoch).unwrap_or(&none);
-        let in_force = |lsn: Lsn, record: &Submitted| record.volume_epoch <= volume_epoch && !annulled.annuls(lsn);
+        let history = &self.history;
+        let in_force =
+            |lsn: Lsn, record: &Submitted| record.volume_epoch <= volume_epoch && !history.annuls(volume_epoch, lsn);
         let through = self.history.records.range(..=read_point).filter(|(_, record)| record.page == page);
         through.filter(|(lsn, record)| in_force(**lsn, record)).map(|(_, record)| record.mark).collect()
     }

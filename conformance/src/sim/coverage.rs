@@ -1,7 +1,7 @@
 //! Counters of what a run has exercised. A simulation that never met a recovery with a tail proves nothing about tails:
 //! [`Coverage::missing`] names what a campaign was supposed to meet at least once and did not.
 
-use auriga_protocol::{Message, Note, Payload, Refusal};
+use auriga_protocol::{Lsn, Message, Note, Payload, Refusal};
 
 macro_rules! counted {
     ($($(#[$doc:meta])* $name:ident = $slug:literal, $must:literal;)*) => {
@@ -77,6 +77,8 @@ counted! {
     Served = "note Served", true;
     /// A floor rose.
     Collected = "note Collected", true;
+    /// The same, with ranges that were forgotten.
+    Forgotten = "note Installed, of a recovery that forgot truncation ranges", true;
     /// A record was allocated.
     Allocated = "note Allocated", true;
     /// A writer opened.
@@ -195,6 +197,11 @@ impl Coverage {
 
     /// Counts a note by its kind.
     pub fn note(&mut self, note: &Note) {
+        if let Note::Installed { truncations, .. } = note
+            && truncations.forgotten() > Lsn::ZERO
+        {
+            self.count(Counted::Forgotten);
+        }
         self.count(match note {
             Note::Sealed { .. } => Counted::Sealed,
             Note::Installed { .. } => Counted::Installed,

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 pub const MAGIC: [u8; 6] = *b"AURIGA";
 
 /// Raised whenever a frame of one side could be misunderstood by the other.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 
 /// Most bytes of a node's name.
 pub const NAME_MAX: usize = 63;

@@ -55,6 +55,8 @@ defects! {
     InstallOnThree = "install-on-three", "R-RECOVER-3";
     /// A segment forgets its truncation ranges in a restart.
     TruncationForgotten = "truncation-forgotten", "R-TRUNCATE-2";
+    /// A recovery forgets truncation ranges below VDL, whatever records segments still hold there.
+    ForgetsAboveFloors = "forgets-above-floors", "R-TRUNCATE-6";
     /// A segment keeps annulled records when it installs.
     TruncationNotApplied = "truncation-not-applied", "R-TRUNCATE-1";
     /// A segment accepts annulled records by gossip.

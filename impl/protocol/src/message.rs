@@ -53,6 +53,8 @@ pub struct SealReport {
     pub scl: Lsn,
     /// The highest VDL that it was told.
     pub vdl: Lsn,
+    /// Its collection floor, durable: it holds no record at or below (R-TRUNCATE-6).
+    pub floor: Lsn,
     /// The membership that it knows.
     pub membership: Membership,
     /// The segment's incarnation, and the losses that it knows.

@@ -9,7 +9,7 @@
 //! A segment is `A` to `F` where the volume has one protection group, `pg1/A` where it has several. Records are given
 //! as runs of LSNs; a `*` marks a CPL.
 
-use crate::ids::{Party, SegmentId, VolumeEpoch};
+use crate::ids::{Lsn, Party, SegmentId, VolumeEpoch};
 use crate::message::{BasePage, Footing, Install, Message, Question, Refusal, SealReport};
 use crate::note::Note;
 use crate::record::{Payload, Record};
@@ -98,6 +98,9 @@ pub fn records<P: Payload>(records: &[Record<P>]) -> String {
 
 fn install(install: &Install) -> String {
     let mut text = format!("{} vdl={}", install.volume_epoch, install.vdl);
+    if install.truncations.forgotten() > Lsn::ZERO {
+        let _ = write!(text, " forgotten={}", install.truncations.forgotten());
+    }
     for range in install.truncations.ranges() {
         let _ = write!(text, " annul=({},{}]@{}", range.above, range.through, range.volume_epoch);
     }

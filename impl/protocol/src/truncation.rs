@@ -1,7 +1,11 @@
 //! Truncation ranges: LSNs that a recovery annulled, versioned by the volume epoch that did it (17 §4.3).
 //!
+//! Ranges are forgotten once no segment can hold a record that they annul (R-TRUNCATE-6). So a list stays short however
+//! often a volume is recovered.
+//!
 //! Invariants:
 //! - ranges are disjoint and ascending, in both LSN and volume epoch: each recovery keeps what earlier ones kept;
+//! - every range ends above all that was forgotten;
 //! - an annulled LSN never comes back: new LSNs start above the range.
 
 use crate::ids::{Lsn, VolumeEpoch};
@@ -29,13 +33,23 @@ impl TruncationRange {
 
 /// The truncations in force, oldest first. One that breaks the invariants in the module's header is not decoded.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
-#[serde(try_from = "Vec<TruncationRange>")]
-pub struct TruncationList(Vec<TruncationRange>);
+#[serde(try_from = "Unchecked")]
+pub struct TruncationList {
+    forgotten: Lsn,
+    ranges: Vec<TruncationRange>,
+}
 
-impl TryFrom<Vec<TruncationRange>> for TruncationList {
+/// A list as it arrives.
+#[derive(Deserialize)]
+struct Unchecked {
+    forgotten: Lsn,
+    ranges: Vec<TruncationRange>,
+}
+
+impl TryFrom<Unchecked> for TruncationList {
     type Error = &'static str;
 
-    fn try_from(ranges: Vec<TruncationRange>) -> Result<Self, Self::Error> {
+    fn try_from(Unchecked { forgotten, ranges }: Unchecked) -> Result<Self, Self::Error> {
         let ascend = |(one, next): (&TruncationRange, &TruncationRange)| {
             one.through <= next.above && one.volume_epoch <= next.volume_epoch
         };
@@ -48,7 +62,10 @@ impl TryFrom<Vec<TruncationRange>> for TruncationList {
         if !ranges.iter().zip(ranges.iter().skip(1)).all(ascend) {
             return Err("truncation ranges out of order");
         }
-        Ok(TruncationList(ranges))
+        if ranges.first().is_some_and(|first| first.through <= forgotten) {
+            return Err("a truncation range that was forgotten");
+        }
+        Ok(TruncationList { forgotten, ranges })
     }
 }
 
@@ -60,8 +77,8 @@ impl TruncationList {
 
     /// The range that annuls `lsn`.
     pub fn range_of(&self, lsn: Lsn) -> Option<&TruncationRange> {
-        let after = self.0.partition_point(|range| range.above < lsn);
-        self.0[..after].last().filter(|range| range.annuls(lsn))
+        let after = self.ranges.partition_point(|range| range.above < lsn);
+        self.ranges[..after].last().filter(|range| range.annuls(lsn))
     }
 
     /// Annuls, in `volume_epoch`, everything above the recovered `vdl` that an earlier writer can have allocated
@@ -72,26 +89,40 @@ impl TruncationList {
     /// either no commit followed it, or it is that of a recovery that never opened.
     pub fn annul_above(&mut self, volume_epoch: VolumeEpoch, vdl: Lsn, allocation_limit: u64) {
         let mut base = vdl;
-        while let Some(last) = self.0.pop_if(|last| vdl < last.through) {
+        while let Some(last) = self.ranges.pop_if(|last| vdl < last.through) {
             base = base.max(last.through);
         }
-        self.0.push(TruncationRange { volume_epoch, above: vdl, through: Lsn(base.0 + allocation_limit) });
+        self.ranges.push(TruncationRange { volume_epoch, above: vdl, through: Lsn(base.0 + allocation_limit) });
+    }
+
+    /// Forgets every range that ends at or below `floor`: the lowest floor of all segments of the volume (R-TRUNCATE-6).
+    pub fn forget_through(&mut self, floor: Lsn) {
+        let ended = self.ranges.partition_point(|range| range.through <= floor);
+        if let Some(last) = self.ranges.drain(..ended).next_back() {
+            self.forgotten = last.through;
+        }
+    }
+
+    /// The end of the last range that was forgotten; zero where none was. A segment whose floor is below it does not
+    /// know which of its records are annulled.
+    pub fn forgotten(&self) -> Lsn {
+        self.forgotten
     }
 
     /// The ranges, oldest first.
     pub fn ranges(&self) -> &[TruncationRange] {
-        &self.0
+        &self.ranges
     }
 
     /// Where a chain that was last truncated at `installed` ends to be valid: the start of the first range newer than
     /// that, or `None` where nothing newer was annulled.
     pub fn cut_after(&self, installed: VolumeEpoch) -> Option<Lsn> {
-        self.0.iter().find(|range| range.volume_epoch > installed).map(|range| range.above)
+        self.ranges.iter().find(|range| range.volume_epoch > installed).map(|range| range.above)
     }
 
     /// The last LSN annulled, below which no new LSN may be allocated; zero where nothing was.
     pub fn through(&self) -> Lsn {
-        self.0.last().map_or(Lsn::ZERO, |range| range.through)
+        self.ranges.last().map_or(self.forgotten, |range| range.through)
     }
 }
 
@@ -124,6 +155,21 @@ mod tests {
         list.annul_above(epoch(3), Lsn(17), 10);
         let ranges: Vec<_> = list.ranges().iter().map(|range| (range.above.0, range.through.0)).collect();
         assert_eq!(ranges, [(4, 14), (17, 40)]);
+    }
+
+    #[test]
+    fn ranges_below_every_floor_are_forgotten() {
+        let mut list = TruncationList::default();
+        list.annul_above(epoch(1), Lsn(4), 10);
+        list.annul_above(epoch(2), Lsn(20), 10);
+        list.forget_through(Lsn(13));
+        assert_eq!((list.ranges().len(), list.forgotten()), (2, Lsn(0)), "the first ends at 14");
+        list.forget_through(Lsn(29));
+        assert_eq!((list.ranges().len(), list.forgotten()), (1, Lsn(14)));
+        list.forget_through(Lsn(30));
+        assert_eq!((list.ranges().len(), list.forgotten(), list.through()), (0, Lsn(30), Lsn(30)));
+        list.annul_above(epoch(3), Lsn(35), 10);
+        assert_eq!((list.forgotten(), list.through()), (Lsn(30), Lsn(45)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Six segments and their writers in one process, messages in seeded random order: the machines' first proving ground.
 //! The thorough ones are `model/` and `conformance/`.
 
+use auriga_protocol::limits::TRUNCATION_RANGES_MAX;
 use auriga_protocol::segment::{Entry, Outcome, Survived, Task, Timer as SegmentTimer, bases_read};
 use auriga_protocol::writer::{Answer, Request, Role, Timer as WriterTimer, WriterIdentity};
 use auriga_protocol::{
@@ -224,6 +225,20 @@ impl Cluster {
         }
     }
 
+    /// Every message arrives, and everything appended becomes durable, until nothing is under way.
+    fn deliver_everything(&mut self) {
+        let ids: Vec<SegmentId> = self.disks.keys().copied().collect();
+        while !self.network.is_empty() || self.disks.values().any(|disk| !disk.pending.is_empty()) {
+            for (from, to, message) in core::mem::take(&mut self.network) {
+                match to {
+                    Party::Segment(id) => self.step_segment(id, Input::Message { from, message }),
+                    Party::Writer(_, id) => self.step_writer(id, Input::Message { from, message }),
+                }
+            }
+            ids.iter().for_each(|id| self.sync(*id));
+        }
+    }
+
     fn churn_until(&mut self, what: &str, mut done: impl FnMut(&Cluster) -> bool) {
         for _ in 0..400 {
             if done(self) {
@@ -378,4 +393,42 @@ fn a_segment_that_lost_its_log_rejoins() {
             }
         }
     }
+}
+
+/// R-TRUNCATE-6: more recoveries than a truncation list may have ranges, and one segment away for a while. Lists stay
+/// short while all segments are there.
+#[test]
+fn a_volume_is_recovered_more_often_than_it_may_have_ranges() {
+    let mut cluster = Cluster::new(0x9E37_79B9, 1);
+    let away = SegmentId { volume: VOLUME, pg: PgId(0), member: MemberId(5) };
+    let rounds = TRUNCATION_RANGES_MAX as u64 + 100;
+    let mut most = 0;
+    for round in 1..=rounds {
+        match round {
+            50 => drop(cluster.segments.remove(&away)),
+            60 => cluster.boot_segment(away),
+            _ => {}
+        }
+        cluster.writers.clear();
+        let writer = WriterId(round);
+        cluster.start_writer(writer);
+        cluster.deliver_everything();
+        assert_eq!(cluster.writers[&writer].role(), Role::Open, "round {round}");
+        let lsn = cluster.commit(writer, page(round % 7), round as u32);
+        cluster.step_writer(writer, Input::Timer(WriterTimer::Retry));
+        cluster.deliver_everything();
+        for timer in [SegmentTimer::Gossip, SegmentTimer::Coalesce] {
+            let ids: Vec<SegmentId> = cluster.segments.keys().copied().collect();
+            ids.into_iter().for_each(|id| cluster.step_segment(id, Input::Timer(timer)));
+            cluster.deliver_everything();
+        }
+        let ranges = |segment: &Segment<Push>| segment.install().truncations.ranges().len();
+        let longest = cluster.segments.values().map(ranges).max().unwrap();
+        if round > 65 {
+            assert!(longest <= 2, "round {round}: {longest} ranges");
+        }
+        most = most.max(longest);
+        assert_eq!(cluster.writers[&writer].vdl(), lsn, "round {round}");
+    }
+    assert!(most >= 10, "while a segment was away every range had to stay: {most}");
 }

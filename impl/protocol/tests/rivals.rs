@@ -52,7 +52,14 @@ fn recovered_vdl(keeper: u64, dropper: u64) -> Lsn {
     for (member, install, scl) in [(0, install(dropper, 0), 0), (1, install(dropper, 0), 0), (2, install(keeper, 1), 1)]
     {
         let membership = Membership::initial(QuorumSet::aurora());
-        let report = SealReport { install, scl: Lsn(scl), vdl: Lsn(0), membership, standing: Standing::default() };
+        let report = SealReport {
+            install,
+            scl: Lsn(scl),
+            vdl: Lsn(0),
+            floor: Lsn(0),
+            membership,
+            standing: Standing::default(),
+        };
         let effects = hear(&mut writer, member, Message::Sealed { volume_epoch, report });
         pulled = effects.into_iter().find_map(|effect| match effect {
             Effect::Send { to: Party::Segment(to), message: Message::TailPull { above, .. } } => {

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use std::io;
 
 const NAME: &str = "node";
-const MAGIC: [u8; 4] = *b"AUN2";
+const MAGIC: [u8; 4] = *b"AUN3";
 
-/// Of directories that earlier versions have written: their journals (`AUJ1`) name volume epochs by number alone.
-const OLD_MAGIC: [u8; 4] = *b"AUN1";
+/// Of directories that earlier versions have written. Journals of the first (`AUJ1`) name volume epochs by number alone;
+/// truncation lists of the second (`AUJ2`) don't say what they forgot.
+const OLD_MAGICS: [(&str, [u8; 4]); 2] = [("AUN1", *b"AUN1"), ("AUN2", *b"AUN2")];
 
 /// The content of the identity file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -29,8 +30,10 @@ pub(crate) fn verify(disk: &dyn Disk, cluster: u128, node: &str) -> Result<Optio
     let found = match disk.open(NAME) {
         Ok(file) => {
             let doing = || "read the identity file".into();
-            if twin::read(&*file, OLD_MAGIC).doing(doing)?.is_some() {
-                return Err(OpenError::OldFormat { found: "AUN1" });
+            for (found, magic) in OLD_MAGICS {
+                if twin::read(&*file, magic).doing(doing)?.is_some() {
+                    return Err(OpenError::OldFormat { found });
+                }
             }
             twin::read_and_repair(&*file, MAGIC).doing(doing)?
         }

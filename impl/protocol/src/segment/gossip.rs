@@ -3,7 +3,7 @@
 //! Records are exchanged only between segments that have installed the same volume epoch, and taken only while no newer
 //! one is promised: otherwise a record could reach a fourth copy after a recovery has counted it as lost.
 
-use super::{Entry, Out, Segment, Timer};
+use super::{Out, Segment, Timer};
 use crate::ids::{Lsn, MemberId, Party, SegmentId, VolumeEpoch};
 use crate::message::{Install, Message};
 use crate::record::{Payload, Record, take_weight, weight_of};
@@ -78,8 +78,7 @@ impl<P: Payload> Segment<P> {
         }
         let volume_epoch = install.volume_epoch;
         let to = Party::Writer(self.id.volume, volume_epoch.writer);
-        self.adopt_install(install.clone());
-        let append = self.append(Entry::Install(install), out);
+        let append = self.take_install(install, out);
         self.waiting.push((append, super::Reply::Installed { to, volume_epoch }));
     }
 

@@ -119,6 +119,11 @@ impl<P: Payload> HotLog<P> {
         self.scl = self.last_at_or_below(self.scl);
     }
 
+    /// Drops every record.
+    pub fn clear(&mut self) {
+        *self = HotLog::new(self.floor);
+    }
+
     /// Drops everything that the new floor covers.
     pub fn collect(&mut self, floor: Lsn) {
         if floor <= self.floor {

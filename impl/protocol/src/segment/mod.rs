@@ -11,6 +11,7 @@
 //! - the promise is at or above the installed volume epoch (R-FENCE-1);
 //! - floor ≤ the highest VDL known, so nothing that is coalesced can be annulled (R-COLLECT-1);
 //! - the chain starts at the floor: SCL ≥ `floor`;
+//! - a segment that counts has a floor at or above every truncation range that was forgotten (R-TRUNCATE-6);
 //! - each base page is as of a point from the floor to the ceiling (R-HYDRATE-1).
 //!
 //! Where to go next: `interface.rs` (what it asks of the disk), `log.rs` (the chain), `writes.rs` (seal, install,
@@ -151,7 +152,9 @@ impl<P: Payload> Machine for Segment<P> {
             segment.replay(entry);
         }
         segment.log.advance(AppendId(0));
-        if survived.damaged && !config.defects.has(Defect::AmnesiaCounts) {
+        segment.clear_log_below_forgotten();
+        let damaged = survived.damaged || (segment.counts() && !segment.knows_what_is_annulled());
+        if damaged && !config.defects.has(Defect::AmnesiaCounts) {
             segment.forget_what_was_promised(out);
         } else if blank {
             segment.begin_blank(out);
@@ -254,6 +257,8 @@ impl<P: Payload> Segment<P> {
         assert!(self.promised >= self.install.volume_epoch || planted, "R-FENCE-1 broken: {self:?}");
         assert!(floor <= self.vdl || planted, "R-COLLECT-1 broken: floor {floor:?} above VDL {}", self.vdl);
         assert!(self.log.scl() >= floor, "SCL {} below the floor {floor:?}", self.log.scl());
+        let knows = self.knows_what_is_annulled() || !self.counts();
+        assert!(knows || planted, "R-TRUNCATE-6 broken: floor {floor:?} under {:?}", self.install.truncations);
     }
 
     fn empty(config: SegmentConfig, id: SegmentId, floor: Lsn, ceiling: Lsn) -> Self {
@@ -448,6 +453,7 @@ impl<P: Payload> Segment<P> {
             install: self.install.clone(),
             scl: self.log.scl(),
             vdl: self.vdl,
+            floor: self.log.floor(),
             membership: self.membership.clone(),
             standing: self.standing.clone(),
         }

@@ -209,8 +209,7 @@ impl<P: Payload> Segment<P> {
             self.append(Entry::Promise { volume_epoch: promised }, out);
         }
         if install.volume_epoch > self.install.volume_epoch {
-            self.adopt_install(install.clone());
-            self.append(Entry::Install(install), out);
+            self.take_install(install, out);
         }
     }
 
@@ -226,7 +225,7 @@ impl<P: Payload> Segment<P> {
     pub(super) fn rejoin_if_caught_up(&mut self, out: &mut Out<P>) {
         let early = self.config.defects.has(Defect::RejoinBeforeCaughtUp);
         let Some(Rejoin::CatchingUp { target }) = self.rejoin else { return };
-        if self.log.scl() >= target || early {
+        if (self.log.scl() >= target && self.knows_what_is_annulled()) || early {
             self.rejoin = Some(Rejoin::Finishing);
             let append = self.append(Entry::Rejoined { incarnation: self.standing.incarnation }, out);
             self.waiting.push((append, Reply::Rejoined));

@@ -73,14 +73,38 @@ impl<P: Payload> Segment<P> {
         }
         let reply = Reply::Installed { to: from, volume_epoch };
         if self.is_newer(volume_epoch, self.install.volume_epoch) {
-            self.adopt_install(install.clone());
-            let append = self.append(Entry::Install(install), out);
+            let append = self.take_install(install, out);
             self.waiting.push((append, reply));
             if self.config.defects.has(Defect::InstallBeforeDurable) {
                 self.send_reply(reply, out);
             }
         } else {
             self.answer(reply, out);
+        }
+    }
+
+    /// Takes over what a recovery decided, and makes it durable. Where the recovery forgot ranges that this segment still
+    /// needs, its store went back in time: the recovery had its word that its floor was above them (R-TRUNCATE-6).
+    pub(super) fn take_install(&mut self, install: Install, out: &mut Out<P>) -> AppendId {
+        self.adopt_install(install.clone());
+        let append = self.append(Entry::Install(install), out);
+        self.clear_log_below_forgotten();
+        if self.counts() && !self.knows_what_is_annulled() {
+            self.forget_what_was_promised(out);
+        }
+        append
+    }
+
+    /// Whether every record that the log can hold is judged by the ranges that are not forgotten.
+    pub(super) fn knows_what_is_annulled(&self) -> bool {
+        let floor = self.log.floor();
+        floor >= self.install.truncations.forgotten() || self.config.defects.has(Defect::ForgetsAboveFloors)
+    }
+
+    /// Drops records of which it is not known whether they are annulled: they come again from a peer.
+    pub(super) fn clear_log_below_forgotten(&mut self) {
+        if !self.knows_what_is_annulled() {
+            self.log.clear();
         }
     }
 

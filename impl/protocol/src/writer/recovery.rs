@@ -14,12 +14,11 @@ use super::doubt::TAIL_WEIGHT_MAX;
 use super::{Out, Role, Writer};
 use crate::defect::Defect;
 use crate::ids::{Lsn, MemberId, PgId, SegmentId, VolumeEpoch};
-use crate::limits::TRUNCATION_RANGES_MAX;
 use crate::message::{Install, Message, SealReport};
 use crate::note::Note;
 use crate::quorum::MemberSet;
 use crate::record::{Payload, Record, are_in_order};
-use crate::truncation::TruncationList;
+use crate::truncation::{TruncationList, TruncationRange};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use serde::Serialize;
@@ -33,6 +32,9 @@ const SOURCE_PATIENCE_ROUNDS: u8 = 5;
 pub(super) struct Recovery<P: Payload> {
     reports: BTreeMap<(PgId, MemberId), SealReport>,
     tails: BTreeMap<PgId, Tail<P>>,
+    /// The floors of those that have coalesced beyond a truncation range, as reported; also by those whose report came
+    /// when enough others were there (R-TRUNCATE-6).
+    floors: BTreeMap<(PgId, MemberId), Lsn>,
     /// The highest VDL that any sealed segment was told: durable, so nothing below it needs to be looked at.
     known_vdl: Lsn,
     /// Who claims to have promised an implausible volume epoch.
@@ -64,8 +66,8 @@ pub(super) struct TailPart<P: Payload> {
 
 impl<P: Payload> Default for Recovery<P> {
     fn default() -> Self {
-        let (reports, tails) = (BTreeMap::new(), BTreeMap::new());
-        Recovery { reports, tails, known_vdl: Lsn::ZERO, doubted: BTreeSet::new(), target: Lsn::ZERO }
+        let (reports, tails, floors) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Recovery { reports, tails, floors, known_vdl: Lsn::ZERO, doubted: BTreeSet::new(), target: Lsn::ZERO }
     }
 }
 
@@ -111,8 +113,15 @@ impl<P: Payload> Writer<P> {
         out: &mut Out<P>,
     ) {
         let counts = self.hear_losses(from, &report.standing);
-        let is_answer = self.role == Role::Sealing && volume_epoch == self.volume_epoch;
+        let is_answer = matches!(self.role, Role::Sealing | Role::Collecting) && volume_epoch == self.volume_epoch;
         if !counts || !is_answer || !self.is_plausible_report(&report) {
+            return;
+        }
+        let ended = |range: &TruncationRange| range.through <= report.floor;
+        if report.install.truncations.ranges().first().is_some_and(ended) {
+            self.recovery.floors.insert((from.pg, from.member), report.floor);
+        }
+        if self.role == Role::Collecting {
             return;
         }
         self.group(from.pg).learn_membership(report.membership.clone());
@@ -234,10 +243,10 @@ impl<P: Payload> Writer<P> {
         let vdl = recovered_vdl(self.recovery.known_vdl, records.values().map(|(_, record)| record));
         let sound = !self.install.truncations.annuls(vdl) || self.config.defects.any();
         assert!(sound, "R-RECOVER-5 broken: VDL {vdl} under {:?}", self.install.truncations);
-        let bounded = self.install.truncations.ranges().len() < TRUNCATION_RANGES_MAX;
-        assert!(bounded, "this volume was recovered {TRUNCATION_RANGES_MAX} times: restore it from a backup");
+        let forgettable = self.lowest_floor();
 
         let mut truncations = core::mem::take(&mut self.install.truncations);
+        truncations.forget_through(forgettable);
         truncations.annul_above(self.volume_epoch, vdl, self.config.allocation_limit);
         let reuses = self.config.defects.has(Defect::LsnReused);
         self.allocated = if reuses { vdl } else { truncations.through() };
@@ -253,6 +262,20 @@ impl<P: Payload> Writer<P> {
             self.enqueue(pg, record);
         }
         self.send_installs(out);
+    }
+
+    /// R-TRUNCATE-6: the lowest floor of all segments of the volume; zero unless each has reported its own.
+    fn lowest_floor(&self) -> Lsn {
+        if self.config.defects.has(Defect::ForgetsAboveFloors) {
+            return self.recovery.known_vdl;
+        }
+        let floors = &self.recovery.floors;
+        let is_whole = |group: &super::Group<P>| {
+            let mut members = group.membership.quorum.members().iter();
+            members.all(|member| floors.contains_key(&(group.pg, member)))
+        };
+        let lowest = floors.values().min().copied().unwrap_or_default();
+        if self.groups.iter().all(is_whole) { lowest } else { Lsn::ZERO }
     }
 
     /// To every segment that has not acknowledged it.

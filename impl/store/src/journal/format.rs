@@ -9,7 +9,7 @@ use auriga_protocol::segment::{Entry, EntryKind};
 use auriga_protocol::{AppendId, Lsn, MemberId, PgId, SegmentId, VolumeId};
 use std::collections::HashMap;
 
-const MAGIC: [u8; 4] = *b"AUJ2";
+const MAGIC: [u8; 4] = *b"AUJ3";
 
 /// Bytes before a batch's first frame.
 pub(super) const BATCH_HEADER: usize = 40;
