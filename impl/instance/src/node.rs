@@ -7,6 +7,7 @@
 
 mod opening;
 mod shown;
+pub mod standby;
 
 pub use shown::{InstanceStatus, MountStatus};
 
@@ -104,6 +105,9 @@ pub enum NodeError {
     /// It can't be mounted.
     #[error("mounting the volume: {0}")]
     Mount(#[from] MountError),
+    /// A reader can't go on.
+    #[error("following the volume: {0}")]
+    Reader(auriga_pagefs::reader::FollowError),
     /// Something local.
     #[error("{what}: {source}")]
     Io {
@@ -189,6 +193,7 @@ fn serve(
             listen: config.listen,
             password_file: config.password_file.as_deref().map(absolute).transpose()?,
             locale: config.locale.clone(),
+            standby: false,
         },
         &shown.health,
         &receiver,
@@ -196,7 +201,7 @@ fn serve(
     );
     let ended = match prepared.map_err(io_error("preparing the database cluster"))? {
         Err(ended) => ended,
-        Ok(Prepared { installation, created_ms }) => {
+        Ok(Prepared { installation, created_ms, .. }) => {
             if let Some(took_ms) = created_ms {
                 tracing::info!(took_ms, "the database cluster was created");
             }

@@ -3,6 +3,7 @@
 use super::{Helper, Job, listen, say};
 use crate::health::{Health, Phase};
 use crate::postgres::cluster::{Authentication, Cluster};
+use crate::postgres::control;
 use crate::postgres::find::{self, Installation};
 use crate::postgres::user::RunAs;
 use crate::supervise::{Ended, Event, end_fenced};
@@ -35,6 +36,8 @@ pub struct Prepare {
     pub password_file: Option<PathBuf>,
     /// The locale of a new cluster; see [`Cluster::create`].
     pub locale: Option<String>,
+    /// For a hot standby: the cluster is there, and some of it is asked for.
+    pub standby: bool,
 }
 
 /// What it found.
@@ -44,6 +47,10 @@ pub struct Prepared {
     pub installation: Installation,
     /// How long the creation of the cluster took, in milliseconds, where it was created.
     pub created_ms: Option<u64>,
+    /// For a standby: settings that it must have, and their least values.
+    pub least: Vec<(String, u64)>,
+    /// For a standby: the cluster's `pg_hba.conf`.
+    pub hba: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,6 +74,9 @@ impl Prepare {
         let installation = find::choose(&self.installations, major).map_err(|error| error.to_string())?.clone();
         let mut created_ms = None;
         if major.is_none() {
+            if self.standby {
+                return Err("the volume has no database cluster to be read".to_owned());
+            }
             let authentication = self.authentication()?;
             say(&Said::Creating);
             let begun = Instant::now();
@@ -76,7 +86,14 @@ impl Prepare {
             created_ms = Some(begun.elapsed().as_millis() as u64);
         }
         cluster.prepare(&self.user).map_err(|error| error.to_string())?;
-        Ok(Prepared { installation, created_ms })
+        let (mut least, mut hba) = (Vec::new(), String::new());
+        if self.standby {
+            let data = cluster.data();
+            least = control::least_settings(&installation, &self.user, &data).map_err(|error| error.to_string())?;
+            let path = data.join("pg_hba.conf");
+            hba = std::fs::read_to_string(&path).map_err(|error| format!("reading {}: {error}", path.display()))?;
+        }
+        Ok(Prepared { installation, created_ms, least, hba })
     }
 
     /// Who may connect to a new cluster.

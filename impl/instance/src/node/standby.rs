@@ -1,0 +1,261 @@
+//! A reader: a stock hot standby on a reader's mount of a volume.
+//!
+//! ```text
+//! begin at a published point ─► mount ─► supervise postgres ─► follow its replay ─► let clients in
+//! ```
+//!
+//! Before replay has passed where the reader began, no client from the network is let in (R-READER-FS-3): PostgreSQL is
+//! given a `pg_hba.conf` on the local disk that has only the lines for Unix sockets, and the whole file afterwards.
+//! Whatever goes wrong for good, the reader ends, and another is started from a fresh point: it has stored nothing.
+
+use super::{Local, NodeError, absolute, io_error};
+use crate::health::Health;
+use crate::on_mount::Helper;
+use crate::on_mount::prepare::{Prepare, Prepared, prepare};
+use crate::postgres::cluster::Cluster;
+use crate::postgres::control::at_least;
+use crate::postgres::find;
+use crate::postgres::server::ServerSpec;
+use crate::postgres::session::Session;
+use crate::postgres::settings;
+use crate::postgres::user::RunAs;
+use crate::supervise::{Ended, Event, supervise};
+use auriga_pagefs::{Mount, MountError, MountOptions, ReaderFs, ReaderOptions};
+use auriga_volume::ReaderVolume;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often the reader looks whether it can advance.
+const STEP_EVERY: Duration = Duration::from_millis(5);
+/// How long it waits before it asks a server again that did not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What a reader needs to know.
+#[derive(Clone, Debug)]
+pub struct StandbyConfig {
+    /// Local directory: mount point, sockets, logs, and the overlay. It can be lost.
+    pub directory: PathBuf,
+    /// Address that PostgreSQL listens on.
+    pub listen: IpAddr,
+    /// PostgreSQL's port.
+    pub port: u16,
+    /// How to reach the writer, as `primary_conninfo` has it.
+    pub writer: String,
+    /// Directory of PostgreSQL's programs, where it isn't to be searched for.
+    pub pg_bin: Option<PathBuf>,
+    /// Whom PostgreSQL runs as.
+    pub user: Option<String>,
+    /// PostgreSQL's settings.
+    pub settings: Vec<(String, String)>,
+    /// How to start what uses the mount.
+    pub helper: Helper,
+    /// Limit of the volume's pages in memory, in bytes.
+    pub cache_bytes: usize,
+    /// Limit of the overlay in memory, in bytes.
+    pub overlay_bytes: usize,
+    /// Limit of the overlay on the local disk, in bytes.
+    pub spill_bytes: u64,
+    /// How long a read may wait for storage before PostgreSQL sees an I/O error.
+    pub deadline: Duration,
+}
+
+/// Runs a reader until it is told to stop, or can't go on. To be called on a thread that lives as long, in a private mount
+/// namespace.
+///
+/// # Errors
+/// Something is missing, or the reader can't begin or go on.
+pub fn run(
+    config: &StandbyConfig,
+    volume: Arc<dyn ReaderVolume>,
+    health: &Arc<Health>,
+    sender: &SyncSender<Event>,
+    receiver: Receiver<Event>,
+) -> Result<Ended, NodeError> {
+    let installations = find::find(config.pg_bin.as_deref())?;
+    let user = RunAs::resolve(config.user.as_deref())?;
+    settings::check(&installations[0], &user, &config.settings)?;
+    let local = Local::make(&config.directory, &user)?;
+    let (fs, mount) = begin(config, volume, &local)?;
+    let prepared = prepare(
+        &config.helper,
+        Prepare {
+            root: local.mount.clone(),
+            installations,
+            user: user.clone(),
+            listen: config.listen,
+            password_file: None,
+            locale: None,
+            standby: true,
+        },
+        health,
+        &receiver,
+        || None,
+    );
+    let prepared = match prepared.map_err(io_error("looking at the database cluster"))? {
+        Ok(prepared) => prepared,
+        Err(ended) => return Ok(ended),
+    };
+    let gate = Gate { path: absolute(&config.directory.join("pg_hba.conf"))?, all: prepared.hba.clone(), user };
+    gate.close().map_err(io_error("writing pg_hba.conf"))?;
+    let spec = server(config, prepared, &gate, &local)?;
+    let lost = Arc::new(Mutex::new(None));
+    let follower = {
+        let (lost, sender, mut asking) = (lost.clone(), sender.clone(), Asking::new(&spec, gate, fs.clone()));
+        fs.follow(
+            STEP_EVERY,
+            move || asking.replayed(),
+            move |error| {
+                tracing::error!(%error, "this reader can't go on: start another");
+                *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                let _ = sender.send(Event::Stop);
+            },
+        )
+    };
+    let follower = follower.map_err(io_error("starting a thread"))?;
+    let ended = supervise(&spec, health, sender, receiver, || None);
+    drop(follower);
+    if let Err(error) = mount.detach() {
+        tracing::warn!(%error, "the mount was in use when it was given up");
+    }
+    let lost = lost.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match lost {
+        Some(error) => Err(NodeError::Reader(error)),
+        None => ended.map_err(io_error(format!("running {}", spec.installation.bin.display()))),
+    }
+}
+
+/// Begins at the newest published point, and mounts.
+fn begin(
+    config: &StandbyConfig,
+    volume: Arc<dyn ReaderVolume>,
+    local: &Local,
+) -> Result<(Arc<ReaderFs>, Mount<ReaderFs>), NodeError> {
+    let options = ReaderOptions {
+        own: vec![("standby.signal".to_owned(), Vec::new())],
+        cache_bytes: config.cache_bytes,
+        overlay_bytes: config.overlay_bytes,
+        spill: Some(config.directory.join("overlay")),
+        spill_bytes: config.spill_bytes,
+        deadline: config.deadline,
+        ..ReaderOptions::default()
+    };
+    let fs = ReaderFs::start(volume, options).map_err(MountError::from)?;
+    let options = MountOptions {
+        // The whole process is in a private mount namespace already: see `enter_private_namespace`.
+        private: false,
+        absolute_links: false,
+        local: Some(local.temporary.clone()),
+        ..MountOptions::default()
+    };
+    let mount = Mount::reader(fs.clone(), &local.mount, &options)?;
+    let figures = fs.figures();
+    tracing::info!(read_point = %figures.read_point, wal = figures.wal, "READER: begun at a published point");
+    Ok((fs, mount))
+}
+
+fn server(config: &StandbyConfig, prepared: Prepared, gate: &Gate, local: &Local) -> Result<ServerSpec, NodeError> {
+    let mut settings = at_least(&config.settings, &prepared.least);
+    let hba = gate.path.to_str().ok_or_else(|| io_error("naming pg_hba.conf")(io::ErrorKind::InvalidInput.into()))?;
+    let ours = [("hot_standby", "on"), ("primary_conninfo", &config.writer), ("hba_file", hba)];
+    settings.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    Ok(ServerSpec {
+        installation: prepared.installation,
+        user: gate.user.clone(),
+        data: Cluster::in_root(&local.mount).data(),
+        sockets: local.sockets.clone(),
+        log: absolute(&config.directory.join("postgres.log"))?,
+        listen: config.listen.to_string(),
+        port: config.port,
+        settings,
+        helper: config.helper.clone(),
+    })
+}
+
+/// Who is let in.
+struct Gate {
+    path: PathBuf,
+    /// The cluster's own `pg_hba.conf`.
+    all: String,
+    user: RunAs,
+}
+
+impl Gate {
+    /// Nobody from the network.
+    fn close(&self) -> io::Result<()> {
+        write(&self.path, &sockets_only(&self.all), &self.user)
+    }
+
+    fn open(&self) -> io::Result<()> {
+        write(&self.path, &self.all, &self.user)
+    }
+}
+
+/// The lines of a `pg_hba.conf` that are about Unix sockets.
+fn sockets_only(all: &str) -> String {
+    all.lines().filter(|line| line.trim_start().starts_with("local")).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Replaces the file at once, as the server may be reading it.
+fn write(path: &Path, text: &str, user: &RunAs) -> io::Result<()> {
+    let making = path.with_extension("new");
+    let _ = std::fs::remove_file(&making);
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&making)?;
+    io::Write::write_all(&mut &file, text.as_bytes())?;
+    user.own(&making)?;
+    std::fs::rename(&making, path)
+}
+
+/// Asks the standby how far its replay is, and opens the gate when it may.
+struct Asking {
+    spec: ServerSpec,
+    session: Option<Session>,
+    gate: Option<Gate>,
+    fs: Arc<ReaderFs>,
+}
+
+impl Asking {
+    fn new(spec: &ServerSpec, gate: Gate, fs: Arc<ReaderFs>) -> Asking {
+        Asking { spec: spec.clone(), session: None, gate: Some(gate), fs }
+    }
+
+    /// `pg_last_wal_replay_lsn()`; `None`: the server does not answer.
+    fn replayed(&mut self) -> Option<u64> {
+        let asked = self.ask();
+        if asked.is_err() {
+            // It has just been started, or restarted.
+            self.session = None;
+            std::thread::sleep(ASK_AGAIN);
+        }
+        asked.ok().flatten()
+    }
+
+    fn ask(&mut self) -> io::Result<Option<u64>> {
+        let session = match &mut self.session {
+            Some(session) => session,
+            None => self.session.insert(Session::begin(&self.spec)?),
+        };
+        if let Some(gate) = self.gate.as_ref().filter(|_| self.fs.figures().is_ready) {
+            gate.open()?;
+            session.ask("SELECT pg_reload_conf()")?;
+            self.gate = None;
+            tracing::info!("replay has passed where the reader began: clients are let in");
+        }
+        session.ask_position("SELECT pg_last_wal_replay_lsn()")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sockets_only;
+
+    #[test]
+    fn the_gate_lets_nobody_in_from_the_network() {
+        let all = "# comment\nlocal   all all peer\nhost all all 127.0.0.1/32 trust\n  local replication all peer\nhostssl all all all md5\n";
+        assert_eq!(sockets_only(all), "local   all all peer\n  local replication all peer\n");
+    }
+}
