@@ -161,7 +161,13 @@ fn begin(
 fn server(config: &StandbyConfig, prepared: Prepared, gate: &Gate, local: &Local) -> Result<ServerSpec, NodeError> {
     let mut settings = at_least(&config.settings, &prepared.least);
     let hba = gate.path.to_str().ok_or_else(|| io_error("naming pg_hba.conf")(io::ErrorKind::InvalidInput.into()))?;
-    let ours = [("hot_standby", "on"), ("primary_conninfo", &config.writer), ("hba_file", hba)];
+    // A server that starts again must find the gate closed: only a new postmaster reads it.
+    let ours = [
+        ("hot_standby", "on"),
+        ("primary_conninfo", &config.writer),
+        ("hba_file", hba),
+        ("restart_after_crash", "off"),
+    ];
     settings.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
     Ok(ServerSpec {
         installation: prepared.installation,
@@ -210,28 +216,36 @@ fn write(path: &Path, text: &str, user: &RunAs) -> io::Result<()> {
     std::fs::rename(&making, path)
 }
 
-/// Asks the standby how far its replay is, and opens the gate when it may.
+/// Asks the standby how far its replay is, and lets clients in when they may come.
 struct Asking {
     spec: ServerSpec,
     session: Option<Session>,
-    gate: Option<Gate>,
+    /// What this session has answered last.
+    replayed: Option<u64>,
+    gate: Gate,
+    is_open: bool,
     fs: Arc<ReaderFs>,
 }
 
 impl Asking {
     fn new(spec: &ServerSpec, gate: Gate, fs: Arc<ReaderFs>) -> Asking {
-        Asking { spec: spec.clone(), session: None, gate: Some(gate), fs }
+        Asking { spec: spec.clone(), session: None, replayed: None, gate, is_open: false, fs }
     }
 
     /// `pg_last_wal_replay_lsn()`; `None`: the server does not answer.
     fn replayed(&mut self) -> Option<u64> {
-        let asked = self.ask();
-        if asked.is_err() {
-            // It has just been started, or restarted.
-            self.session = None;
-            std::thread::sleep(ASK_AGAIN);
+        match self.ask() {
+            Ok(replayed) => self.replayed = replayed,
+            Err(_) => {
+                // It has just been started, or has ended.
+                (self.session, self.replayed) = (None, None);
+                if let Err(error) = self.close() {
+                    tracing::warn!(%error, "pg_hba.conf could not be written");
+                }
+                std::thread::sleep(ASK_AGAIN);
+            }
         }
-        asked.ok().flatten()
+        self.replayed
     }
 
     fn ask(&mut self) -> io::Result<Option<u64>> {
@@ -239,13 +253,20 @@ impl Asking {
             Some(session) => session,
             None => self.session.insert(Session::begin(&self.spec)?),
         };
-        if let Some(gate) = self.gate.as_ref().filter(|_| self.fs.figures().is_ready) {
-            gate.open()?;
+        if !self.is_open
+            && let Some(replayed) = self.replayed
+            && self.fs.is_ready_at(replayed)
+        {
+            self.gate.open()?;
+            self.is_open = true;
             session.ask("SELECT pg_reload_conf()")?;
-            self.gate = None;
             tracing::info!("replay has passed where the reader began: clients are let in");
         }
         session.ask_position("SELECT pg_last_wal_replay_lsn()")
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.is_open) { self.gate.close() } else { Ok(()) }
     }
 }
 

@@ -36,7 +36,7 @@ pub enum FollowError {
 pub enum Step {
     /// It is not known how far replay is.
     Unknown,
-    /// Replay has not passed where the reader began.
+    /// Replay has not passed the read point's WAL position.
     Waiting,
     /// Nothing newer was published that replay has passed.
     Still,
@@ -58,10 +58,12 @@ impl ReaderFs {
         let Some(replayed) = replayed() else { return Ok(Step::Unknown) };
         let mut state = self.lock();
         state.date(dropped, cuts, replayed);
+        if replayed < state.point.wal {
+            // It has just begun, or was started again and replays what it had replayed before.
+            state.is_ready = false;
+            return Ok(Step::Waiting);
+        }
         if !state.is_ready {
-            if replayed < state.point.wal {
-                return Ok(Step::Waiting);
-            }
             state.is_ready = true;
             state.note_all();
         }

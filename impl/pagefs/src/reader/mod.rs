@@ -101,12 +101,17 @@ pub struct ReaderFigures {
     pub read_point: Lsn,
     /// The writer's WAL position that was published with it.
     pub wal: u64,
-    /// Whether replay has passed where the reader began: only now may clients come (R-READER-FS-3).
+    /// Whether replay has passed the read point's WAL position, since the reader began or the standby was started again:
+    /// only now may clients come (R-READER-FS-3).
     pub is_ready: bool,
     /// Advances.
     pub advances: u64,
     /// Pages in the overlay, those of the reader's own files included.
     pub overlay_pages: u64,
+    /// Of those, pages of files that follow the volume.
+    pub following_pages: u64,
+    /// Of those, pages where a truncation was.
+    pub tagged_pages: u64,
     /// Bytes of the overlay in memory.
     pub overlay_bytes: usize,
     /// Bytes of the overlay, and of the reader's own files, on the local disk.
@@ -174,15 +179,25 @@ impl ReaderFs {
         &self.options
     }
 
+    /// Whether clients may come, replay being at least here (R-READER-FS-3).
+    pub fn is_ready_at(&self, replayed: u64) -> bool {
+        let state = self.lock();
+        state.is_ready && replayed >= state.point.wal
+    }
+
     /// Figures.
     pub fn figures(&self) -> ReaderFigures {
         let state = self.lock();
         let (overlay_bytes, spilled_bytes) = state.store.bytes();
+        let following = || state.nodes.values().filter(|node| node.class.follows());
+        let tagged = |node: &Node| node.pages.values().filter(|ours| ours.is_tagged).count() as u64;
         ReaderFigures {
             read_point: state.point.read_point,
             wal: state.point.wal,
             is_ready: state.is_ready,
             overlay_pages: state.nodes.values().map(|node| node.pages.len() as u64).sum(),
+            following_pages: following().map(|node| node.pages.len() as u64).sum(),
+            tagged_pages: following().map(tagged).sum(),
             overlay_bytes,
             spilled_bytes,
             kept_files: state.kept.len() as u64,

@@ -213,6 +213,20 @@ fn nothing_moves_before_replay_has_passed_where_it_began() {
 }
 
 #[test]
+fn a_standby_that_is_started_again_has_to_pass_the_read_point_again() {
+    let (mut writer, reader) = started(Defects::default());
+    writer.write(TABLE, 0, &page(2, 2));
+    let at = writer.publish();
+    reader.replay(at);
+    reader.write(TABLE, 0, &page(1, 1));
+    assert_eq!(reader.fs.step(|| Some(at - 1)).expect("it goes on"), Step::Waiting);
+    assert!(!reader.fs.figures().is_ready);
+    assert_eq!(reader.fills(TABLE), [1], "it is not taken away while it is replayed again");
+    reader.replay(at);
+    assert_eq!((reader.fs.figures().is_ready, reader.fills(TABLE)), (true, vec![2]));
+}
+
+#[test]
 fn what_it_writes_stays_here_until_the_volume_has_caught_up() {
     let (mut writer, reader) = started(Defects::default());
     let records = writer.volume.allocated();

@@ -18,6 +18,9 @@ fn a_standby_on_a_shared_volume_has_what_a_plain_one_has() {
     let rounds = std::env::var("AURIGA_STANDBY_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
     let world = World::start(&installation, Defects::default(), workload::prepare);
     for round in 0..rounds {
+        if round % 2 == 1 {
+            world.reader.crash();
+        }
         let differences = compare::round(&world, round);
         assert!(differences.is_empty(), "round {round}:\n{}", differences.join("\n"));
     }

@@ -47,6 +47,13 @@ impl Server {
         assert!(status.success(), "{command:?}:\n{}", self.log_text());
     }
 
+    /// Ends it at once, and starts it again.
+    pub fn crash(&self) {
+        let mut stop = self.command("pg_ctl");
+        succeed(stop.args(["stop", "--mode=immediate", "--silent", "--wait", "--pgdata"]).arg(&self.data));
+        self.start();
+    }
+
     fn log(&self) -> PathBuf {
         self.directory.path().join("log")
     }
@@ -77,10 +84,12 @@ impl Server {
         output
     }
 
+    /// A session that is opened again when it is over.
     pub fn session(&self) -> Session {
         let mut psql = self.installation.command_within(7200, "psql");
         psql.arg("--host").arg(self.directory.path()).arg("--username=postgres");
-        Session::open(psql.args(["--no-psqlrc", "-AtXq", "postgres"]))
+        psql.args(["--no-psqlrc", "-AtXq", "postgres"]);
+        Session::new(psql)
     }
 }
 
