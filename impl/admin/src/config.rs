@@ -22,6 +22,13 @@ pub struct StorageConfig {
     pub listen: SocketAddr,
     /// Where each member's storage process listens, its own included: A first. Segments find their peers by it.
     pub members: Vec<SocketAddr>,
+    /// Listens on an address that is not loopback although there is no `[tls]`. Everybody who reaches the port can then read,
+    /// change and stop everything.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub insecure: bool,
+    /// Whether it misbehaves when `auriga inject` asks it to: for rehearsals.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_fault_injection: bool,
     /// How often to verify a complete journal file against its checksums, in seconds; 0: never.
     #[serde(default = "scrub_journal_s")]
     pub scrub_journal_s: u64,
@@ -32,6 +39,9 @@ pub struct StorageConfig {
     /// this many MiB for all recordings there; none where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_inputs_mib: Option<u64>,
+    /// Its certificate: it then speaks only with those who have one of the same authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
 }
 
 /// The usual [`StorageConfig::scrub_journal_s`].
@@ -68,12 +78,18 @@ pub struct InstanceConfig {
     pub port: u16,
     /// Where the instance answers questions about itself. No authentication: keep it on a private address.
     pub admin: SocketAddr,
+    /// Reaches storage at addresses that are not loopback although there is no `[tls]`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub insecure: bool,
     /// See [`StorageConfig::trace`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<PathBuf>,
     /// See [`StorageConfig::trace_inputs_mib`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_inputs_mib: Option<u64>,
+    /// Its certificate, which names the volume. Storage that has certificates speaks with no other instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
     /// PostgreSQL's own settings.
     #[serde(default)]
     pub postgres: PostgresConfig,
@@ -82,6 +98,18 @@ pub struct InstanceConfig {
     pub mount: MountConfig,
     /// The six storage processes, in the order of the volume's members A to F.
     pub storage: Vec<StorageAddress>,
+}
+
+/// The files of a process's certificate, as `auriga certs` writes them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate of the cluster's authority.
+    pub ca: PathBuf,
+    /// The process's own certificate.
+    pub cert: PathBuf,
+    /// The certificate's key.
+    pub key: PathBuf,
 }
 
 /// Where a storage process is.
@@ -145,6 +173,10 @@ pub fn members(addresses: impl IntoIterator<Item = SocketAddr>) -> BTreeMap<auri
         .enumerate()
         .map(|(index, address)| (auriga_protocol::MemberId(index as u8), address))
         .collect()
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn one() -> u16 {

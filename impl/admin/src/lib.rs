@@ -4,7 +4,7 @@
 //!
 //! **What it never does.** It decides nothing that safety rests on: the processes that it asks may refuse.
 //!
-//! **Where to go next.** [`config`] (the TOML files), [`storage`] (questions to storage processes), [`instance`]
+//! **Where to go next.** [`config`] (the TOML files), [`trust`] (certificates, and what may go without), [`storage`] (questions to storage processes), [`instance`]
 //! (questions to instances), [`postgres`] (connections to the database), [`member`] (how a member is shown),
 //! [`terminal`] (how wide what is shown may be).
 
@@ -14,3 +14,4 @@ pub mod member;
 pub mod postgres;
 pub mod storage;
 pub mod terminal;
+pub mod trust;

@@ -1,8 +1,10 @@
 //! Asking storage processes: their numbers, faults, and the creation of a volume's segments.
 
 use crate::config::InstanceConfig;
+use crate::trust;
 use auriga_net::ClusterId;
-use auriga_net::admin::{self, AdminReply, AdminRequest, NodeStatus};
+use auriga_net::admin::{self, Access, AdminReply, AdminRequest, NodeStatus};
+use auriga_net::tls::CredentialError;
 use auriga_protocol::VolumeId;
 use auriga_volume::{CreateError, VolumeConfig};
 use std::hash::{BuildHasher, RandomState};
@@ -52,8 +54,8 @@ pub fn cluster_id(name: &str) -> ClusterId {
 ///
 /// # Errors
 /// Not reached within two seconds, or refused.
-pub async fn ask(address: SocketAddr, cluster: &str, request: AdminRequest) -> Result<AdminReply, AskError> {
-    match admin::ask(address, cluster_id(cluster), &request, PATIENCE).await {
+pub async fn ask(address: SocketAddr, access: &Access, request: AdminRequest) -> Result<AdminReply, AskError> {
+    match admin::ask(address, access, &request, PATIENCE).await {
         Ok(AdminReply::Refused(why)) => Err(AskError::Refused { address, why }),
         Ok(reply) => Ok(reply),
         Err(source) => Err(AskError::Unreachable { address, source }),
@@ -64,33 +66,48 @@ pub async fn ask(address: SocketAddr, cluster: &str, request: AdminRequest) -> R
 ///
 /// # Errors
 /// Not reached.
-pub async fn status(address: SocketAddr, cluster: &str) -> Result<NodeStatus, AskError> {
-    match ask(address, cluster, AdminRequest::Status).await? {
+pub async fn status(address: SocketAddr, access: &Access) -> Result<NodeStatus, AskError> {
+    match ask(address, access, AdminRequest::Status).await? {
         AdminReply::Status(status) => Ok(*status),
         _ => Err(AskError::Nonsense { address }),
     }
 }
 
 /// The volume of an instance, and where its storage is.
-pub fn volume_config(config: &InstanceConfig) -> VolumeConfig {
+///
+/// # Errors
+/// Its certificate can't be loaded.
+pub fn volume_config(config: &InstanceConfig) -> Result<VolumeConfig, CredentialError> {
     let members = crate::config::members(config.storage.iter().map(|storage| storage.address));
     let mut volume = VolumeConfig::new(&config.name, cluster_id(&config.cluster), VolumeId(config.volume), members);
+    volume.credentials = trust::credentials(config.tls.as_ref())?;
     // Its identity is found out when it is opened.
     volume.label = config.volume;
     volume.writer.geometry.groups = config.groups;
     if let Some(limit) = config.allocation_limit {
         volume.writer.allocation_limit = limit;
     }
-    volume
+    Ok(volume)
+}
+
+/// Why a volume is not made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// The certificate of its instance.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// Storage.
+    #[error(transparent)]
+    Create(#[from] CreateError),
 }
 
 /// Creates the segments of a volume, six for each protection group; answers the volume's identity.
 ///
 /// # Errors
 /// Every storage process must answer, and none may hold anything of a volume of that number.
-pub async fn create_volume(config: &InstanceConfig) -> Result<VolumeId, CreateError> {
-    let volume = VolumeConfig { volume: fresh_volume_id(), ..volume_config(config) };
-    auriga_volume::create_volume(&volume, Instant::now() + CREATE_LIMIT).await
+pub async fn create_volume(config: &InstanceConfig) -> Result<VolumeId, MakeError> {
+    let volume = VolumeConfig { volume: fresh_volume_id(), ..volume_config(config)? };
+    Ok(auriga_volume::create_volume(&volume, Instant::now() + CREATE_LIMIT).await?)
 }
 
 /// Random: volumes of two clusters must never share an identity. The hasher's keys come from the operating system's

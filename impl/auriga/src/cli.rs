@@ -3,9 +3,9 @@
 #[cfg(feature = "rehearsal")]
 use crate::signals;
 use crate::status::gather::Where;
-use crate::{roles, set_aside, status};
-use auriga_admin::config::{self, InstanceConfig};
-use auriga_admin::storage;
+use crate::{certs, roles, set_aside, status};
+use auriga_admin::config::{self, InstanceConfig, StorageConfig};
+use auriga_admin::{storage, trust};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +47,9 @@ enum Command {
         /// Its configuration (see examples/storage.toml)
         #[arg(long)]
         config: PathBuf,
+        /// Misbehave when `auriga inject` asks for it
+        #[arg(long)]
+        allow_fault_injection: bool,
     },
     /// Run one instance: PostgreSQL on a volume
     Instance {
@@ -67,6 +70,9 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Make the certificates by which the processes of a cluster know each other
+    #[command(subcommand)]
+    Certs(certs::Command),
     #[command(hide = true)]
     OnMount { job: String },
 }
@@ -86,11 +92,17 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
             };
             Ok(verdict(status::run(&place, watch, json)?))
         }
-        Command::Storage { config } => roles::storage(&config::read(&config)?, &config),
+        Command::Storage { config: file, allow_fault_injection } => {
+            let mut config: StorageConfig = config::read(&file)?;
+            config.allow_fault_injection |= allow_fault_injection;
+            roles::storage(&config, &file)
+        }
+        Command::Certs(command) => certs::run(command),
         Command::SetAside { config } => set_aside::run(&config::read(&config)?),
         Command::Instance { config } => roles::instance(config::read(&config)?),
         Command::CreateVolume { config } => {
             let config: InstanceConfig = config::read(&config)?;
+            trust::of_instance(&config)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let identity = storage::identity_text(runtime.block_on(storage::create_volume(&config))?);
             println!("volume {} has its segments on all six storage processes", config.volume);

@@ -5,6 +5,7 @@
 //! | `demo` | a whole region on this machine, until Ctrl-C; `--tour` breaks it on purpose and checks the outcome |
 //! | `status`, `inject` | look at a running demo, and break it |
 //! | `storage`, `instance`, `create-volume` | the same roles by hand, on several machines |
+//! | `certs` | the certificates by which the processes of a cluster know each other |
 //! | `rehearse` | long runs of crashes, with every acknowledged commit checked |
 //!
 //! `roles` is what a storage process and an instance are, `status` the table. The demo and the rehearsals are in
@@ -19,6 +20,7 @@ macro_rules! println {
     }};
 }
 
+mod certs;
 mod cli;
 mod log;
 mod planted;

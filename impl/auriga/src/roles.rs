@@ -4,10 +4,13 @@ use crate::{log, planted, signals};
 use auriga_admin::config::members;
 use auriga_admin::config::{InstanceConfig, StorageConfig};
 use auriga_admin::storage::{cluster_id, identity_of, volume_config};
+use auriga_admin::trust;
 use auriga_audit::trace::Trace;
 use auriga_instance::node::{self, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
 use auriga_instance::on_mount::{self, Helper};
 use auriga_instance::supervise::{Ended, Event, events};
+use auriga_net::Credentials;
+use auriga_net::admin::Access;
 use auriga_net::listener::ListenLimits;
 use auriga_pagefs::enter_private_namespace;
 use auriga_storage::disk::Opened;
@@ -39,6 +42,9 @@ pub fn storage(config: &StorageConfig, file: &Path) -> Result<ExitCode, Box<dyn 
     let mut node =
         auriga_storage::StorageConfig::new(&config.name, &config.az, cluster_id(&config.cluster), config.listen);
     node.members = members(config.members.iter().copied());
+    node.credentials = trust::of_storage(config)?;
+    node.allow_fault_injection = config.allow_fault_injection;
+    let credentials = node.credentials.clone();
     node.segment.defects = planted::defects()?;
     node.trace = trace(&config.name, config.trace.as_deref(), config.trace_inputs_mib)?;
     // One worker: it only moves bytes and steps segments, and six of these processes may share two cores. A second one
@@ -47,7 +53,7 @@ pub fn storage(config: &StorageConfig, file: &Path) -> Result<ExitCode, Box<dyn 
     runtime.block_on(async {
         let mut options = auriga_store::Options::new(cluster_id(&config.cluster).0, &config.name);
         options.scrub_journal_every = Duration::from_secs(config.scrub_journal_s);
-        let Some(opened) = open_patiently(config, file, options, &mut asked).await? else {
+        let Some(opened) = open_patiently(config, file, options, credentials, &mut asked).await? else {
             return Ok(ExitCode::SUCCESS);
         };
         let node = StorageNode::start(node, || Ok(opened)).await?;
@@ -76,6 +82,7 @@ async fn open_patiently(
     config: &StorageConfig,
     file: &Path,
     options: auriga_store::Options,
+    credentials: Option<Credentials>,
     asked: &mut Receiver<()>,
 ) -> Result<Option<Opened>, Box<dyn Error>> {
     let mut refusing: Option<(String, RefusedNode)> = None;
@@ -103,8 +110,9 @@ async fn open_patiently(
                 node.end().await;
             }
             let refusal = Refusal { name: config.name.clone(), az: config.az.clone(), found: found.clone(), advice };
-            let (limits, cluster) = (ListenLimits::default(), cluster_id(&config.cluster));
-            refusing = Some((found, RefusedNode::start(config.listen, cluster, limits, refusal).await?));
+            let access = Access { cluster: cluster_id(&config.cluster), credentials: credentials.clone() };
+            let limits = ListenLimits::default();
+            refusing = Some((found, RefusedNode::start(config.listen, access, limits, refusal).await?));
         }
         let Some((_, node)) = &refusing else { continue };
         tokio::select! {
@@ -149,7 +157,8 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     signals::on_stop(move || {
         let _ = stop.try_send(Event::Stop);
     })?;
-    let mut volume = volume_config(&config);
+    trust::of_instance(&config)?;
+    let mut volume = volume_config(&config)?;
     volume.writer.defects = planted::defects()?;
     volume.trace = trace(&config.name, config.trace.as_deref(), config.trace_inputs_mib)?;
     let config = NodeConfig {

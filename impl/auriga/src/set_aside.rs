@@ -5,6 +5,7 @@
 
 use auriga_admin::config::{StorageConfig, members};
 use auriga_admin::storage::cluster_id;
+use auriga_admin::trust;
 use auriga_net::admin::holdings;
 use auriga_protocol::identity::{Answers, Stranger, strangers};
 use auriga_protocol::segment::{Entry, Survived};
@@ -55,11 +56,12 @@ fn look(config: &StorageConfig) -> Result<String, Box<dyn Error>> {
     let addresses = members(config.members.iter().copied());
     let me = addresses.iter().find(|(_, address)| **address == config.listen).map(|(member, _)| *member);
     let me = me.ok_or("its own address is not among `members`")?;
+    let access = trust::access(&config.cluster, config.tls.as_ref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ask = async {
         let mut answers = Answers::new();
         for (member, address) in addresses.iter().filter(|(member, _)| **member != me) {
-            answers.insert(*member, holdings(*address, cluster_id(&config.cluster)).await.ok());
+            answers.insert(*member, holdings(*address, &access).await.ok());
         }
         answers
     };

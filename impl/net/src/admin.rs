@@ -6,6 +6,7 @@ use crate::connection::{ConnectionError, Receiver};
 use crate::dialler::dial;
 use crate::frame::{Encoded, Frame, FrameError};
 use crate::handshake::{ClusterId, HandshakeError, Hello, Role};
+use crate::tls::Credentials;
 use crate::traffic::MessageTraffic;
 use crate::{connection, outbox};
 use auriga_protocol::segment::SegmentStatus;
@@ -140,6 +141,28 @@ pub struct DiskStatus {
     pub append_micros_max: u64,
 }
 
+/// What one who asks must have: the cluster's identity, and credentials where its processes ask for certificates.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// Who asks.
+    pub credentials: Option<Credentials>,
+}
+
+/// In the clear.
+impl From<ClusterId> for Access {
+    fn from(cluster: ClusterId) -> Access {
+        Access { cluster, credentials: None }
+    }
+}
+
+impl From<&Access> for Access {
+    fn from(access: &Access) -> Access {
+        access.clone()
+    }
+}
+
 /// Why an admin request has no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -163,11 +186,11 @@ pub enum AdminError {
 /// When there is no reply within `patience`, and why.
 pub async fn ask(
     address: SocketAddr,
-    cluster: ClusterId,
+    access: impl Into<Access>,
     request: &AdminRequest,
     patience: Duration,
 ) -> Result<AdminReply, AdminError> {
-    let asking = ask_patiently(address, cluster, request);
+    let asking = ask_patiently(address, access.into(), request);
     timeout(patience, asking).await.unwrap_or(Err(AdminError::TimedOut(patience)))
 }
 
@@ -178,8 +201,8 @@ const HOLDINGS_PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// It does not answer, or refuses, and why, for a person to read.
-pub async fn holdings(address: SocketAddr, cluster: ClusterId) -> Result<Vec<Held>, String> {
-    match ask(address, cluster, &AdminRequest::Holdings, HOLDINGS_PATIENCE).await {
+pub async fn holdings(address: SocketAddr, access: impl Into<Access>) -> Result<Vec<Held>, String> {
+    match ask(address, access, &AdminRequest::Holdings, HOLDINGS_PATIENCE).await {
         Ok(AdminReply::Holdings(held)) => Ok(held),
         Ok(AdminReply::Refused(why)) => Err(why),
         Ok(other) => Err(format!("it answered something else: {other:?}")),
@@ -187,14 +210,12 @@ pub async fn holdings(address: SocketAddr, cluster: ClusterId) -> Result<Vec<Hel
     }
 }
 
-async fn ask_patiently(
-    address: SocketAddr,
-    cluster: ClusterId,
-    request: &AdminRequest,
-) -> Result<AdminReply, AdminError> {
-    let own = Hello { cluster, role: Role::Admin, name: "admin".to_owned() };
+async fn ask_patiently(address: SocketAddr, access: Access, request: &AdminRequest) -> Result<AdminReply, AdminError> {
+    let credentials = access.credentials.as_ref();
+    let name = credentials.map_or("admin", |credentials| &credentials.own().name).to_owned();
+    let own = Hello { cluster: access.cluster, role: Role::Admin, name };
     let request = Encoded::request(Token(0), request)?;
-    let (stream, peer) = dial(address, &own).await?;
+    let (stream, peer) = dial(address, &own, credentials).await?;
     let outbox = outbox::Outbox::new(Arc::default(), outbox::OUTBOX_BYTES_MAX);
     let (replied, reply) = oneshot::channel();
     let mut receiver = ReplyReceiver(Some(replied));

@@ -1,8 +1,10 @@
 //! Keeps one connection to a peer: dials, and dials again.
 
 use crate::connection::{self, Receiver};
-use crate::handshake::{self, HandshakeError, Hello};
+use crate::handshake::{HandshakeError, Hello};
 use crate::outbox::Outbox;
+use crate::session::Session;
+use crate::tls::{self, Credentials};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,12 +21,18 @@ const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// Dials `address` again and again, and connects `outbox` whenever that succeeds. What the peer sends goes to
-/// `receiver`.
-pub async fn keep_connected(address: SocketAddr, own: Hello, outbox: Arc<Outbox>, mut receiver: impl Receiver) {
+/// `receiver`. With `credentials`, the connection is under TLS.
+pub async fn keep_connected(
+    address: SocketAddr,
+    own: Hello,
+    credentials: Option<Credentials>,
+    outbox: Arc<Outbox>,
+    mut receiver: impl Receiver,
+) {
     let mut backoff = BACKOFF_MIN;
     let mut said_unreachable = false;
     loop {
-        let dialled = timeout(DIAL_TIMEOUT, dial(address, &own)).await;
+        let dialled = timeout(DIAL_TIMEOUT, dial(address, &own, credentials.as_ref())).await;
         match dialled.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())) {
             Ok((stream, peer)) => {
                 tracing::info!(%address, peer = peer.name, role = ?own.role, "connected");
@@ -51,9 +59,12 @@ pub async fn keep_connected(address: SocketAddr, own: Hello, outbox: Arc<Outbox>
 ///
 /// # Errors
 /// When there is no connection, and why. Takes as long as the kernel and the peer take: give it a timeout.
-pub async fn dial(address: SocketAddr, own: &Hello) -> Result<(TcpStream, Hello), HandshakeError> {
-    let mut stream = TcpStream::connect(address).await?;
+pub async fn dial(
+    address: SocketAddr,
+    own: &Hello,
+    credentials: Option<&Credentials>,
+) -> Result<(Session, Hello), HandshakeError> {
+    let stream = TcpStream::connect(address).await?;
     connection::prepare(&stream)?;
-    let peer = handshake::dial(&mut stream, own).await?;
-    Ok((stream, peer))
+    tls::dial(stream, own, credentials).await
 }

@@ -45,6 +45,8 @@ pub enum Frame {
     Request(Token, AdminRequest),
     /// The node's reply.
     Reply(Token, Box<AdminReply>),
+    /// Something that a later build sends, and that a build which does not know it may skip.
+    Skipped(u8),
 }
 
 impl Frame {
@@ -54,6 +56,7 @@ impl Frame {
             Frame::Protocol(envelope) => envelope.message.name(),
             Frame::Request(..) => "AdminRequest",
             Frame::Reply(..) => "AdminReply",
+            Frame::Skipped(_) => "Skipped",
         }
     }
 }
@@ -63,6 +66,10 @@ const KIND_REQUEST: u8 = 1;
 const KIND_REPLY: u8 = 2;
 /// What would be a [`KIND_PROTOCOL`], compressed except for its receiver.
 const KIND_COMPRESSED: u8 = 3;
+
+/// From this kind on, a frame of an unknown kind is skipped. Below it, an unknown kind ends the connection: what it says
+/// may not be passed over.
+pub const KIND_SKIPPABLE: u8 = 128;
 
 /// Why bytes are no frame. The connection they came from is closed, because nothing after them can be understood.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +89,7 @@ pub enum FrameError {
         found: u32,
     },
     /// An unknown kind.
-    #[error("frame kind {0} is unknown")]
+    #[error("frame kind {0} is unknown: the other side is a later build")]
     Kind(u8),
     /// The payload is empty, or doesn't decode, or has bytes left over.
     #[error("the payload is malformed: {0}")]
@@ -205,6 +212,7 @@ fn decode(payload: &[u8]) -> Result<Frame, FrameError> {
         }
         KIND_REQUEST => decode_all(content).map(|(token, request)| Frame::Request(token, request)),
         KIND_REPLY => decode_all(content).map(|(token, reply)| Frame::Reply(token, Box::new(reply))),
+        kind if kind >= KIND_SKIPPABLE => Ok(Frame::Skipped(kind)),
         kind => Err(FrameError::Kind(kind)),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`frame`]: what a message looks like as bytes.
 //! - [`handshake`]: who may speak at all.
+//! - [`tls`]: what a certificate says of who speaks, and encryption; [`session`]: a connection with or without it.
 //! - [`outbox`]: what waits to be sent to one peer; full or disconnected, it drops. The protocol tolerates loss (the
 //!   writer sends again, segments gossip), so nothing here retries, and one slow peer never makes another one slow.
 //! - [`connection`]: one connection's life: read many frames per system call, write many frames per system call.
@@ -21,11 +22,15 @@ pub mod handshake;
 pub mod listener;
 pub mod outbox;
 pub mod places;
+pub mod session;
+pub mod tls;
 pub mod traffic;
 
 pub use frame::{Encoded, Frame, FrameError};
 pub use handshake::{ClusterId, Hello, Role};
 pub use outbox::Outbox;
+pub use session::Session;
+pub use tls::Credentials;
 pub use traffic::Traffic;
 
 use auriga_page::Delta;

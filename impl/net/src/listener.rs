@@ -1,11 +1,13 @@
 //! Accepts connections, up to a fixed number.
 
-use crate::connection::{self, Receiver};
-use crate::handshake::{self, HandshakeError, Hello};
+use crate::connection::{self, ConnectionError, Receiver};
+use crate::handshake::{HandshakeError, Hello};
 use crate::outbox::{OUTBOX_BYTES_MAX, Outbox};
 use crate::places::{Place, Places};
+use crate::session::Session;
+use crate::tls::{self, Certified, Credentials};
 use crate::traffic::Traffic;
-use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,8 +19,17 @@ pub trait Acceptor: Send + Sync + 'static {
     /// What receives one connection's frames.
     type Receiver: Receiver;
 
-    /// A connection from `peer`; `outbox` leads back to it for as long as it lasts.
-    fn accept(&self, peer: Hello, outbox: &Arc<Outbox>) -> Self::Receiver;
+    /// A connection from `peer`, whose certificate says what `certified` is, where this process asks for certificates;
+    /// `outbox` leads back to it for as long as it lasts.
+    ///
+    /// # Errors
+    /// The peer may not connect, and why: then the connection is closed.
+    fn accept(
+        &self,
+        peer: Hello,
+        certified: Option<Certified>,
+        outbox: &Arc<Outbox>,
+    ) -> Result<Self::Receiver, ConnectionError>;
 }
 
 /// Limits on what strangers can make a node hold.
@@ -45,10 +56,12 @@ impl Default for ListenLimits {
     }
 }
 
-/// Accepts connections until the future is dropped, which closes every connection that it accepted.
+/// Accepts connections until the future is dropped, which closes every connection that it accepted. With `credentials`,
+/// each is under TLS, and its peer must show a certificate.
 pub async fn listen(
     listener: TcpListener,
     own: Hello,
+    credentials: Option<Credentials>,
     limits: ListenLimits,
     traffic: Arc<Traffic>,
     acceptor: Arc<impl Acceptor>,
@@ -75,39 +88,57 @@ pub async fn listen(
             }
             continue;
         };
-        let (own, traffic, acceptor) = (own.clone(), traffic.clone(), acceptor.clone());
+        let (traffic, acceptor) = (traffic.clone(), acceptor.clone());
         let place = Arc::new(place);
-        let serving = serve(stream, place.clone(), own, limits.handshake_timeout, traffic, acceptor);
-        place.is_of(connections.spawn(serving));
+        let held = place.clone();
+        let (own, credentials) = (own.clone(), credentials.clone());
+        let serving = async move {
+            let limit = limits.handshake_timeout;
+            match timeout(limit, greet(stream, own, credentials)).await {
+                Ok(Ok((session, peer))) => serve(session, address, peer, &place, traffic, acceptor).await,
+                Ok(Err((reason, tcp))) => {
+                    tracing::warn!(%address, %reason, "refused a connection");
+                    if let Some(tcp) = tcp {
+                        let _ = timeout(limit, tls::farewell(tcp)).await;
+                    }
+                }
+                Err(_) => {
+                    tracing::warn!(%address, reason = "no complete handshake in time", "refused a connection");
+                }
+            }
+        };
+        held.is_of(connections.spawn(serving));
     }
+}
+
+/// Both handshakes. A connection holds its place from before the first of them.
+async fn greet(
+    stream: TcpStream,
+    own: Hello,
+    credentials: Option<Credentials>,
+) -> Result<(Session, Hello), (HandshakeError, Option<TcpStream>)> {
+    connection::prepare(&stream).map_err(|error| (error.into(), None))?;
+    tls::accept(stream, &own, credentials.as_ref()).await
 }
 
 async fn serve(
-    mut stream: TcpStream,
-    place: Arc<Place>,
-    own: Hello,
-    handshake_timeout: Duration,
+    session: Session,
+    address: SocketAddr,
+    peer: Hello,
+    place: &Place,
     traffic: Arc<Traffic>,
     acceptor: Arc<impl Acceptor>,
 ) {
-    let address = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |address| address.to_string());
-    let greeted = timeout(handshake_timeout, greet(&mut stream, &own)).await;
-    match greeted
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no complete handshake in time").into()))
-    {
-        Ok(peer) => {
-            let name = peer.name.clone();
-            tracing::info!(%address, peer = name, role = ?peer.role, "accepted");
-            let outbox = Outbox::new(traffic, OUTBOX_BYTES_MAX);
-            let mut receiver = acceptor.accept(peer, &outbox);
-            let reason = connection::run(stream, &name, Some(&place), &outbox, &mut receiver).await;
-            tracing::info!(%address, peer = name, %reason, "closed");
-        }
-        Err(reason) => tracing::warn!(%address, %reason, "refused a connection"),
+    let (name, certified) = (peer.name.clone(), session.certified().cloned());
+    let certificate = certified.as_ref().map(|certified| certified.role.name());
+    tracing::info!(%address, peer = name, role = ?peer.role, certificate, "accepted");
+    let outbox = Outbox::new(traffic, OUTBOX_BYTES_MAX);
+    let reason = match acceptor.accept(peer, certified, &outbox) {
+        Ok(mut receiver) => connection::run(session, &name, Some(place), &outbox, &mut receiver).await,
+        Err(reason) => reason,
+    };
+    match reason {
+        ConnectionError::NotAllowed(_) => tracing::warn!(%address, peer = name, %reason, "closed"),
+        _ => tracing::info!(%address, peer = name, %reason, "closed"),
     }
-}
-
-async fn greet(stream: &mut TcpStream, own: &Hello) -> Result<Hello, HandshakeError> {
-    connection::prepare(stream)?;
-    handshake::accept(stream, own).await
 }

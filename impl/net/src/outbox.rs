@@ -4,17 +4,19 @@
 //! system call for all that has gathered, and never blocks: what the kernel does not take at once is left to the
 //! connection's own task. So in the normal case no other thread has to wake up for a message to leave.
 //!
+//! Under TLS, the buffer is encrypted when it is written, all of it at once.
+//!
 //! The buffer is bounded. A frame that does not fit, or that finds no connection, is dropped and counted.
 
 use crate::frame::Encoded;
+use crate::session::WriteHalf;
 use crate::traffic::Traffic;
 use auriga_driver::lock;
 use auriga_protocol::Party;
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use std::io::{self, ErrorKind};
 use std::mem::take;
 use std::sync::{Arc, Mutex};
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 /// Bytes that may wait for one peer.
@@ -34,7 +36,7 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct State {
-    stream: Option<Arc<OwnedWriteHalf>>,
+    stream: Option<Arc<WriteHalf>>,
     peer: Arc<str>,
     /// Frames, whole.
     queued: BytesMut,
@@ -72,9 +74,9 @@ impl Outbox {
         while !state.writing && !state.queued.is_empty() {
             let Some(stream) = state.stream.clone() else { return };
             state.writing = true;
-            let mut chunk = take(&mut state.queued);
+            let chunk = take(&mut state.queued);
             drop(state);
-            let written = write_now(&stream, &mut chunk);
+            let (written, chunk, spare) = write(&stream, chunk);
             state = lock(&self.state);
             if !state.stream.as_ref().is_some_and(|current| Arc::ptr_eq(current, &stream)) {
                 return; // Another connection has begun meanwhile: what is left of this chunk is lost with the old one.
@@ -82,7 +84,7 @@ impl Outbox {
             match written {
                 Ok(()) => {
                     state.writing = false;
-                    state.reuse(chunk);
+                    state.reuse(if spare.capacity() > 0 { spare } else { chunk });
                 }
                 Err(error) => {
                     state.unsent = chunk;
@@ -96,7 +98,7 @@ impl Outbox {
     }
 
     /// Sends through `stream`, to the node named `peer`, from now on.
-    pub(super) fn connect(&self, stream: Arc<OwnedWriteHalf>, peer: &str) {
+    pub(super) fn connect(&self, stream: Arc<WriteHalf>, peer: &str) {
         *lock(&self.state) = State { stream: Some(stream), peer: peer.into(), ..State::default() };
     }
 
@@ -116,7 +118,7 @@ impl Outbox {
     }
 
     /// The connection's task: writes what [`Outbox::flush`] could not. Ends with the error that breaks the connection.
-    pub(super) async fn write_the_rest(&self, stream: &OwnedWriteHalf) -> io::Error {
+    pub(super) async fn write_the_rest(&self, stream: &WriteHalf) -> io::Error {
         loop {
             self.attention.notified().await;
             let mut rest = {
@@ -133,7 +135,7 @@ impl Outbox {
                 if let Err(error) = stream.writable().await {
                     return error;
                 }
-                match write_now(stream, &mut rest) {
+                match stream.write_now(&mut rest) {
                     Ok(()) => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) => return error,
@@ -155,17 +157,12 @@ impl State {
     }
 }
 
-/// Writes until `chunk` is empty or the kernel takes no more.
-fn write_now(stream: &OwnedWriteHalf, chunk: &mut BytesMut) -> io::Result<()> {
-    while !chunk.is_empty() {
-        match stream.try_write(chunk) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => chunk.advance(written),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+/// Encrypts where that is agreed, and writes what the kernel takes. Returns what it did not take, and a free buffer.
+fn write(stream: &WriteHalf, plain: BytesMut) -> (io::Result<()>, BytesMut, BytesMut) {
+    match stream.seal(plain) {
+        Ok((mut chunk, spare)) => (stream.write_now(&mut chunk), chunk, spare),
+        Err(error) => (Err(error), BytesMut::new(), BytesMut::new()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -173,14 +170,15 @@ mod tests {
     use super::*;
     use crate::admin::AdminReply;
     use crate::frame::{Frame, take_frame};
+    use crate::session::Session;
     use auriga_protocol::Token;
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
-    async fn pair() -> (Arc<OwnedWriteHalf>, TcpStream) {
+    async fn pair() -> (Arc<WriteHalf>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let here = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
-        (Arc::new(here.into_split().1), listener.accept().await.expect("connected").0)
+        (Arc::new(Session::plain(here).into_split().1), listener.accept().await.expect("connected").0)
     }
 
     fn frame(index: u64, bytes: usize) -> Encoded {

@@ -120,6 +120,9 @@ pub struct PlaceArguments {
     /// LAL of the volume, the LSNs that may be allocated above VDL
     #[arg(long, hide = true, value_parser = clap::value_parser!(u64).range(64..))]
     allocation_limit: Option<u64>,
+    /// Let the processes speak in the clear, without certificates
+    #[arg(long)]
+    plaintext: bool,
     /// Limit of the mount's page cache, in MiB
     #[arg(long, default_value_t = 256)]
     cache_mib: usize,
@@ -260,6 +263,7 @@ impl PlaceArguments {
             allocation_limit: self.allocation_limit,
             volatile: None,
             scrub_journal_s: config::scrub_journal_s(),
+            plaintext: self.plaintext,
         }
     }
 }

@@ -302,7 +302,7 @@ impl Rehearsal<'_> {
         let layout = self.demo.layout();
         let mut scls = Vec::new();
         for index in 0..STORAGE.len() {
-            let asked = auriga_admin::storage::status(layout.storage_address(index), &layout.cluster);
+            let asked = auriga_admin::storage::status(layout.storage_address(index), self.demo.access());
             for (_, segment) in self.demo.runtime().block_on(asked).ok()?.segments {
                 if segment.hydrating || segment.rejoining {
                     return None;

@@ -1,7 +1,7 @@
 //! How fast is the volume itself, without PostgreSQL? 256-byte commits against six storage processes on this machine.
 //!
 //! ```text
-//! raw_volume [--seconds 5] [--writers 1,32] [--bytes 256] [--dir DIR] [--memory]
+//! raw_volume [--seconds 5] [--writers 1,32] [--bytes 256] [--dir DIR] [--memory] [--tls]
 //! ```
 //! Each writer submits one record of random bytes, waits until it is durable, and goes on. All share one thread,
 //! as the load generator's goroutines on the other side of `bench/raw-volume.sh` share threads, and as a mount has no
@@ -10,9 +10,12 @@
 //! round trip over loopback. The figure is median commit ÷ (fdatasync + round trip).
 //!
 //! `--memory` replaces each store by memory: what is left is the network and the processors.
+//! `--tls` gives every process a certificate, and lets them speak under TLS.
 //! The storage processes are this binary with the argument `storage`; they die with their parent.
 
-use auriga_net::ClusterId;
+use auriga_certs::{AUTHORITY_CERTIFICATE, Authority, Certified, CertifiedRole, Validity};
+use auriga_net::tls::CredentialFiles;
+use auriga_net::{ClusterId, Credentials};
 use auriga_page::{Delta, PAGE_SIZE};
 use auriga_protocol::{Change, MemberId, PageId, VolumeId};
 use auriga_storage::disk::Opened;
@@ -40,6 +43,7 @@ struct Options {
     bytes: usize,
     dir: PathBuf,
     memory: bool,
+    tls: bool,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -54,7 +58,7 @@ fn main() -> Result<(), Failure> {
 
 fn options(arguments: &[String]) -> Result<Options, Failure> {
     let mut options =
-        Options { seconds: 5, writers: vec![1, 32], bytes: 256, dir: std::env::temp_dir(), memory: false };
+        Options { seconds: 5, writers: vec![1, 32], bytes: 256, dir: std::env::temp_dir(), memory: false, tls: false };
     let mut arguments = arguments.iter();
     while let Some(name) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{name} needs a value"));
@@ -64,20 +68,41 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
             "--bytes" => options.bytes = value()?.parse()?,
             "--dir" => options.dir = value()?.into(),
             "--memory" => options.memory = true,
+            "--tls" => options.tls = true,
             _ => return Err(format!("unknown argument {name}").into()),
         }
     }
     Ok(options)
 }
 
-/// One storage process: `storage INDEX DIR|memory ADDRESS…`.
+/// Makes the certificates of all processes.
+fn certify(dir: &Path) -> Result<(), Failure> {
+    let (authority, _) = Authority::init(dir)?;
+    let storage = (0..6).map(|index| (format!("storage-{index}"), CertifiedRole::Storage, [].into()));
+    for (name, role, volumes) in storage.chain([("bench".to_owned(), CertifiedRole::Instance, [1].into())]) {
+        authority.issue(dir, &Certified { name, role, volumes }, Validity::days(1))?;
+    }
+    Ok(())
+}
+
+fn credentials(dir: &Path, name: &str) -> Result<Credentials, Failure> {
+    let [cert, key] = ["crt", "key"].map(|ext| dir.join(format!("{name}.{ext}")));
+    Ok(Credentials::load(&CredentialFiles { ca: dir.join(AUTHORITY_CERTIFICATE), cert, key })?)
+}
+
+/// One storage process: `storage INDEX DIR|memory CERTIFICATES|clear ADDRESS…`.
 fn storage(arguments: &[String]) -> Result<(), Failure> {
-    let [index, dir, addresses @ ..] = arguments else { return Err("storage INDEX DIR ADDRESS…".into()) };
+    let [index, dir, certificates, addresses @ ..] = arguments else {
+        return Err("storage INDEX DIR CERTIFICATES ADDRESS…".into());
+    };
     let index: usize = index.parse()?;
     let members = addresses.iter().zip(0..).map(|(address, member)| Ok((MemberId(member), address.parse()?)));
     let members: BTreeMap<MemberId, SocketAddr> = members.collect::<Result<_, std::net::AddrParseError>>()?;
     let mut config = StorageConfig::new(&format!("storage-{index}"), "az", CLUSTER, addresses[index].parse()?);
     config.members = members;
+    if certificates != "clear" {
+        config.credentials = Some(credentials(Path::new(certificates), &config.name)?);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let node = StorageNode::start(config, || open(dir, &format!("storage-{index}"))).await?;
@@ -119,7 +144,8 @@ impl Storage {
         for index in 0..6 {
             let own = if options.memory { "memory".into() } else { dir.join(index.to_string()) };
             let mut command = Command::new(std::env::current_exe()?);
-            command.arg("storage").arg(index.to_string()).arg(own);
+            let certificates = if options.tls { dir.join("certificates") } else { "clear".into() };
+            command.arg("storage").arg(index.to_string()).arg(own).arg(certificates);
             command.args(addresses.iter().map(SocketAddr::to_string));
             die_with_parent(&mut command);
             storage.0.push(command.spawn()?);
@@ -154,8 +180,15 @@ fn bench(options: &Options) -> Result<(), Failure> {
     println!("fdatasync: {:.0} us", micros(sync));
     println!("round_trip: {:.0} us", micros(round_trip));
 
+    let certificates = dir.path().join("certificates");
+    if options.tls {
+        certify(&certificates)?;
+    }
     let (storage, members) = Storage::start(options, dir.path())?;
-    let config = VolumeConfig::new("bench", CLUSTER, VolumeId(1), members);
+    let mut config = VolumeConfig::new("bench", CLUSTER, VolumeId(1), members);
+    if options.tls {
+        config.credentials = Some(credentials(&certificates, &config.name)?);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let volume = runtime.block_on(async {
         create_volume(&config, Instant::now() + PATIENCE).await?;

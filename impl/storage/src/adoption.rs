@@ -63,10 +63,9 @@ pub(super) async fn adopt(node: Arc<Node>, me: MemberId) {
 
 async fn ask(node: &Node, me: MemberId) -> Answers {
     let mut asking = JoinSet::new();
-    let cluster = node.config.cluster;
     for (member, address) in node.config.members.iter().filter(|(member, _)| **member != me) {
-        let (member, address) = (*member, *address);
-        asking.spawn(async move { (member, holdings(address, cluster).await.ok()) });
+        let (member, address, access) = (*member, *address, node.config.access());
+        asking.spawn(async move { (member, holdings(address, access).await.ok()) });
     }
     asking.join_all().await.into_iter().collect()
 }

@@ -1,8 +1,9 @@
 //! What a storage node is told when it starts.
 
 use auriga_audit::trace::Trace;
-use auriga_net::ClusterId;
+use auriga_net::admin::Access;
 use auriga_net::listener::ListenLimits;
+use auriga_net::{ClusterId, Credentials};
 use auriga_protocol::{MemberId, SegmentConfig};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,6 +28,10 @@ pub struct StorageConfig {
     pub segment: SegmentConfig,
     /// Segments that it hosts at most.
     pub segments_max: usize,
+    /// What it shows to others; they must show the same authority's. In the clear where absent.
+    pub credentials: Option<Credentials>,
+    /// Whether it misbehaves when it is asked to ([`auriga_net::admin::AdminRequest::Inject`]).
+    pub allow_fault_injection: bool,
     /// Limits on connections.
     pub limits: ListenLimits,
     /// Where notes go.
@@ -34,6 +39,11 @@ pub struct StorageConfig {
 }
 
 impl StorageConfig {
+    /// What it needs to ask its peers.
+    pub(crate) fn access(&self) -> Access {
+        Access { cluster: self.cluster, credentials: self.credentials.clone() }
+    }
+
     /// A node with the usual limits, without a trace.
     pub fn new(name: &str, az: &str, cluster: ClusterId, listen: SocketAddr) -> StorageConfig {
         StorageConfig {
@@ -44,6 +54,8 @@ impl StorageConfig {
             members: BTreeMap::new(),
             segment: SegmentConfig::default(),
             segments_max: SEGMENTS_MAX,
+            credentials: None,
+            allow_fault_injection: false,
             limits: ListenLimits::default(),
             trace: Trace::off(),
         }

@@ -1,16 +1,20 @@
 //! What a connection to a storage node may say, and where it goes.
 
+use super::allowed;
 use super::node::Node;
 use super::requests;
 use super::routes::Known;
+use auriga_net::admin::{AdminReply, AdminRequest};
 use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::frame::{Encoded, Frame};
 use auriga_net::handshake::{Hello, Role};
 use auriga_net::listener::Acceptor;
 use auriga_net::outbox::Outbox;
+use auriga_net::tls::{Certified, CertifiedRole};
 use auriga_page::Delta;
 use auriga_protocol::message::Envelope;
 use auriga_protocol::{Party, Token, VolumeId, WriterId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Writers that may speak through one connection; an instance needs one.
@@ -22,8 +26,17 @@ pub(super) struct Inbound(pub Arc<Node>);
 impl Acceptor for Inbound {
     type Receiver = InboundReceiver;
 
-    fn accept(&self, peer: Hello, outbox: &Arc<Outbox>) -> InboundReceiver {
-        InboundReceiver { node: self.0.clone(), peer, outbox: outbox.clone(), writers: Vec::new() }
+    fn accept(
+        &self,
+        peer: Hello,
+        certified: Option<Certified>,
+        outbox: &Arc<Outbox>,
+    ) -> Result<InboundReceiver, ConnectionError> {
+        if let Some(certified) = &certified {
+            allowed::connect(certified, peer.role).map_err(ConnectionError::NotAllowed)?;
+        }
+        let (node, outbox) = (self.0.clone(), outbox.clone());
+        Ok(InboundReceiver { node, peer, certified, outbox, writers: Vec::new(), labels: BTreeMap::new() })
     }
 }
 
@@ -31,9 +44,13 @@ impl Acceptor for Inbound {
 pub(super) struct InboundReceiver {
     node: Arc<Node>,
     peer: Hello,
+    /// What its certificate says; `None`: this node asks for none.
+    certified: Option<Certified>,
     outbox: Arc<Outbox>,
     /// Who has spoken here.
     writers: Vec<((VolumeId, WriterId), Known)>,
+    /// The numbers of volumes that are hosted here and were spoken to. A volume keeps its number.
+    labels: BTreeMap<VolumeId, u64>,
 }
 
 impl Receiver for InboundReceiver {
@@ -41,22 +58,53 @@ impl Receiver for InboundReceiver {
         self.node.traffic.count_received(frame.name(), size);
         match (frame, self.peer.role) {
             (Frame::Protocol(envelope), Role::Storage | Role::WriterLog | Role::WriterReads) => {
-                self.learn_sender(envelope.from)?;
-                self.deliver(envelope);
+                if self.may_send(&envelope)? {
+                    self.learn_sender(envelope.from)?;
+                    self.deliver(envelope);
+                }
                 Ok(())
             }
             (Frame::Request(token, request), Role::Admin) => {
-                let reply = requests::handle(&self.node, request).await;
+                let reply = match self.may_ask(&request) {
+                    Ok(()) => requests::handle(&self.node, request).await,
+                    Err(why) => AdminReply::Refused(why),
+                };
                 self.reply(token, reply)
             }
             (Frame::Protocol(_), Role::Admin) => Err(ConnectionError::OutOfPlace("a message on an admin connection")),
             (Frame::Request(..), _) => Err(ConnectionError::OutOfPlace("a request on a protocol connection")),
+            (Frame::Skipped(_), _) => Ok(()),
             (Frame::Reply(..), _) => Err(ConnectionError::OutOfPlace("a reply to nothing")),
         }
     }
 }
 
 impl InboundReceiver {
+    /// Returns whether a message goes on; an error is for one that the peer may not send at all.
+    fn may_send(&mut self, envelope: &Envelope<Delta>) -> Result<bool, ConnectionError> {
+        let (Some(certified), Party::Segment(to)) = (&self.certified, envelope.to) else { return Ok(true) };
+        let mut label = self.labels.get(&to.volume).copied();
+        if label.is_none() {
+            label = match self.node.label_of(to.volume) {
+                Some(Some(label)) => {
+                    self.labels.insert(to.volume, label);
+                    Some(label)
+                }
+                // A segment that has lost what its volume was made as. Whether this writer may speak to it can't be
+                // told, so the message is lost; the writer sends again.
+                Some(None) if certified.role == CertifiedRole::Instance => return Ok(false),
+                Some(None) | None => None,
+            };
+        }
+        let allowed = allowed::send(certified, envelope.from, envelope.to, &envelope.message, label);
+        allowed.map(|()| true).map_err(ConnectionError::NotAllowed)
+    }
+
+    fn may_ask(&self, request: &AdminRequest) -> Result<(), String> {
+        let allowed = allowed::ask(self.certified.as_ref(), request, self.node.config.allow_fault_injection);
+        allowed.inspect_err(|why| tracing::warn!(peer = self.peer.name, why, "refused a request"))
+    }
+
     /// From the first time that a writer speaks here, replies to it take this way.
     fn learn_sender(&mut self, from: Party) -> Result<(), ConnectionError> {
         let Party::Writer(volume, writer) = from else { return Ok(()) };
@@ -87,7 +135,7 @@ impl InboundReceiver {
         }
     }
 
-    fn reply(&self, token: Token, reply: auriga_net::admin::AdminReply) -> Result<(), ConnectionError> {
+    fn reply(&self, token: Token, reply: AdminReply) -> Result<(), ConnectionError> {
         let encoded = Encoded::reply(token, &reply)?;
         self.outbox.push(&encoded, None);
         self.outbox.flush();

@@ -15,6 +15,7 @@
 //! (`adoption.rs`). A store that can't be opened is told of by a [`RefusedNode`] in its place. A disk that fails stops the node: [`StorageNode::stopped`] says so and the process must end.
 
 mod adoption;
+mod allowed;
 mod config;
 pub mod disk;
 mod faults;
@@ -118,17 +119,24 @@ impl StorageNode {
         node.disk().begin(Arc::new(NodeEvents(Arc::downgrade(&node))));
 
         let own = Hello { cluster: node.config.cluster, role: Role::Storage, name: node.config.name.clone() };
+        let credentials = node.config.credentials.clone();
         let mut tasks = JoinSet::new();
         for (member, outbox) in outboxes {
             if node.config.members[&member] != address {
-                tasks.spawn(keep_connected(node.config.members[&member], own.clone(), outbox, Silent));
+                tasks.spawn(keep_connected(
+                    node.config.members[&member],
+                    own.clone(),
+                    credentials.clone(),
+                    outbox,
+                    Silent,
+                ));
             }
         }
         if let Some((me, _)) = node.config.members.iter().find(|(_, listens)| **listens == address) {
             tasks.spawn(adoption::adopt(node.clone(), *me));
         }
         let acceptor = Arc::new(Inbound(node.clone()));
-        tasks.spawn(listen(listener, own, node.config.limits, traffic, acceptor));
+        tasks.spawn(listen(listener, own, credentials, node.config.limits, traffic, acceptor));
         tracing::info!(node = node.config.name, %address, "storage node started");
         Ok(StorageNode { node, address, tasks })
     }

@@ -13,7 +13,7 @@ use auriga_net::{Encoded, Outbox, Traffic, is_page_traffic};
 use auriga_page::Delta;
 use auriga_protocol::message::Envelope;
 use auriga_protocol::segment::{Outcome, Survived};
-use auriga_protocol::{AppendId, Input, Message, Note, Party, Segment, SegmentId};
+use auriga_protocol::{AppendId, Input, MemberId, Message, Note, Party, PgId, Segment, SegmentId, VolumeId};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -78,6 +78,16 @@ impl Node {
 
     pub fn hosted(&self, id: SegmentId) -> Option<Arc<Hosted>> {
         self.segments.read().expect("no holder panics").get(&id).cloned()
+    }
+
+    /// The number by which people call a volume, from a segment of it here that knows it. `None`: none is here;
+    /// `Some(None)`: none of those here knows.
+    pub fn label_of(&self, volume: VolumeId) -> Option<Option<u64>> {
+        let first = SegmentId { volume, pg: PgId(0), member: MemberId(0) };
+        let segments = self.segments.read().expect("no holder panics");
+        let mut of_volume = segments.range(first..).take_while(|(id, _)| id.volume == volume).peekable();
+        of_volume.peek()?;
+        Some(of_volume.find_map(|(_, segment)| segment.look(|segment| segment.held()).map(|held| held.charter.label)))
     }
 
     /// Boots a segment, makes it reachable, and lets it begin.

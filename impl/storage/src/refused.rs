@@ -2,13 +2,14 @@
 //!
 //! So `auriga status` can name it, and its silence is not taken for a crash.
 
-use crate::StartError;
-use auriga_net::admin::{AdminReply, AdminRequest, Condition, NodeStatus};
+use crate::{StartError, allowed};
+use auriga_net::admin::{Access, AdminReply, AdminRequest, Condition, NodeStatus};
 use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::frame::{Encoded, Frame};
-use auriga_net::handshake::{ClusterId, Hello, Role};
+use auriga_net::handshake::{Hello, Role};
 use auriga_net::listener::{Acceptor, ListenLimits, listen};
 use auriga_net::outbox::Outbox;
+use auriga_net::tls::Certified;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,16 +48,16 @@ impl RefusedNode {
     /// It can't listen.
     pub async fn start(
         address: SocketAddr,
-        cluster: ClusterId,
+        access: Access,
         limits: ListenLimits,
         refusal: Refusal,
     ) -> Result<RefusedNode, StartError> {
         let listener = TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
-        let own = Hello { cluster, role: Role::Storage, name: refusal.name.clone() };
+        let own = Hello { cluster: access.cluster, role: Role::Storage, name: refusal.name.clone() };
         let (stop, stopped) = watch::channel(false);
         let acceptor = Arc::new(Refuser(Arc::new(Inner { refusal, started: Instant::now(), stop })));
         let mut tasks = JoinSet::new();
-        tasks.spawn(listen(listener, own, limits, Arc::default(), acceptor));
+        tasks.spawn(listen(listener, own, access.credentials, limits, Arc::default(), acceptor));
         Ok(RefusedNode { stopped, tasks })
     }
 
@@ -79,13 +80,22 @@ struct Refuser(Arc<Inner>);
 impl Acceptor for Refuser {
     type Receiver = RefusingReceiver;
 
-    fn accept(&self, _: Hello, outbox: &Arc<Outbox>) -> RefusingReceiver {
-        RefusingReceiver { inner: self.0.clone(), outbox: outbox.clone() }
+    fn accept(
+        &self,
+        peer: Hello,
+        certified: Option<Certified>,
+        outbox: &Arc<Outbox>,
+    ) -> Result<RefusingReceiver, ConnectionError> {
+        let certified =
+            certified.map_or(Ok(None), |certified| allowed::connect(&certified, peer.role).map(|()| Some(certified)));
+        let certified = certified.map_err(ConnectionError::NotAllowed)?;
+        Ok(RefusingReceiver { inner: self.0.clone(), certified, outbox: outbox.clone() })
     }
 }
 
 struct RefusingReceiver {
     inner: Arc<Inner>,
+    certified: Option<Certified>,
     outbox: Arc<Outbox>,
 }
 
@@ -93,7 +103,11 @@ impl Receiver for RefusingReceiver {
     async fn receive(&mut self, frame: Frame, _: usize) -> Result<(), ConnectionError> {
         // What is not a request is for segments that are not open: lost, as messages may be.
         if let Frame::Request(token, request) = frame {
-            let reply = Encoded::reply(token, &self.inner.reply(&request))?;
+            let reply = match allowed::ask(self.certified.as_ref(), &request, false) {
+                Ok(()) => self.inner.reply(&request),
+                Err(why) => AdminReply::Refused(why),
+            };
+            let reply = Encoded::reply(token, &reply)?;
             self.outbox.push(&reply, None);
             self.outbox.flush();
         }

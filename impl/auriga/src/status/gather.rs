@@ -3,7 +3,7 @@
 use auriga_admin::config::InstanceConfig;
 use auriga_admin::member::{Described, Role, State};
 use auriga_admin::postgres::connect;
-use auriga_admin::{instance, storage};
+use auriga_admin::{instance, storage, trust};
 use auriga_instance::node::InstanceStatus;
 use auriga_net::admin::NodeStatus;
 #[cfg(feature = "rehearsal")]
@@ -74,21 +74,22 @@ pub struct Rates {
 /// # Errors
 /// The demo can't be asked. That a process is down is no error: it is what is shown.
 pub async fn gather(place: &Where) -> std::io::Result<Report> {
-    let (cluster, members) = match place {
+    let (access, members) = match place {
         #[cfg(feature = "rehearsal")]
         Where::Demo(dir) => match control::ask(dir, &Ask::Describe)? {
-            Reply::Described { layout, members } => (layout.cluster, members),
+            Reply::Described { layout, members } => (layout.access(), members),
             other => return Err(std::io::Error::other(format!("the demo answered {other:?}"))),
         },
-        Where::Config(config) => (config.cluster.clone(), members_of(config)),
+        Where::Config(config) => (trust::access(&config.cluster, config.tls.as_ref()), members_of(config)),
     };
+    let access = access.map_err(std::io::Error::other)?;
     let mut report = Report { storage: Vec::new(), instances: Vec::new(), rates: None, at: Some(Instant::now()) };
     for member in members {
         let up = member.state == State::Up;
         match member.role {
             Role::Storage => {
                 let status = match up {
-                    true => storage::status(member.address, &cluster).await.ok(),
+                    true => storage::status(member.address, &access).await.ok(),
                     false => None,
                 };
                 report.storage.push(Storage { member, status });

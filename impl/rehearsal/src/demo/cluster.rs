@@ -1,5 +1,6 @@
 //! The processes of a demo, and what can be done to them.
 
+use super::certificates;
 use super::layout::{Layout, STORAGE};
 use crate::process::Process;
 use auriga_admin::config;
@@ -53,6 +54,9 @@ pub enum ClusterError {
     /// A file of the demo.
     #[error(transparent)]
     Config(#[from] config::ConfigError),
+    /// A certificate of the demo.
+    #[error("the demo's certificates: {0}")]
+    Certificates(#[from] auriga_certs::CertsError),
     /// A directory of the demo.
     #[error("{}: {source}", path.display())]
     Io {
@@ -174,6 +178,9 @@ impl Cluster {
             Role::Instance => {
                 self.forget_directory(name)?;
                 let path = self.fresh_directory(name)?;
+                if let Some(dir) = &self.layout.certificates {
+                    certificates::of_instance(dir, name)?;
+                }
                 config::write(&file, &self.layout.instance_config(name, number as u8, &path))?;
                 directory = Some(path);
             }

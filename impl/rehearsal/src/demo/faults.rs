@@ -150,7 +150,7 @@ impl Faults {
 
     /// A member that is not running has nothing to be told.
     fn tell(&self, cluster: &mut Cluster, runtime: &Handle, name: &str, fault: Fault) -> Result<(), ClusterError> {
-        let cluster_name = cluster.layout().cluster.clone();
+        let access = cluster.layout().access().map_err(|error| ClusterError::Admin(error.to_string()))?;
         let Some(member) = cluster.describe().into_iter().find(|m| m.name == name) else { return Ok(()) };
         match member.state {
             State::Up => {}
@@ -158,7 +158,7 @@ impl Faults {
             State::Frozen => return Err(ClusterError::Admin(format!("{name} is frozen: resume it first"))),
         }
         runtime
-            .block_on(storage::ask(member.address, &cluster_name, AdminRequest::Inject(fault)))
+            .block_on(storage::ask(member.address, &access, AdminRequest::Inject(fault)))
             .map(|_| ())
             .map_err(|error| ClusterError::Admin(format!("{name}: {error}")))
     }

@@ -1,7 +1,11 @@
 //! Who is where in a demo: six storage processes over three Availability Zones, and instances, each on its own loopback
 //! address (drivers tell instances apart by host, and expect one port for all).
 
-use auriga_admin::config::{InstanceConfig, MountConfig, PostgresConfig, StorageAddress, StorageConfig};
+use super::certificates;
+use auriga_admin::config::{InstanceConfig, MountConfig, PostgresConfig, StorageAddress, StorageConfig, TlsConfig};
+use auriga_admin::trust;
+use auriga_net::admin::Access;
+use auriga_net::tls::CredentialError;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -40,6 +44,8 @@ pub struct Layout {
     pub allocation_limit: Option<u64>,
     /// See [`StorageConfig::scrub_journal_s`].
     pub scrub_journal_s: u64,
+    /// Where the certificates of the processes are; they speak in the clear where absent.
+    pub certificates: Option<PathBuf>,
 }
 
 impl Layout {
@@ -73,9 +79,12 @@ impl Layout {
             directory: self.storage().join(name),
             listen: self.storage_address(index),
             members: (0..STORAGE.len()).map(|index| self.storage_address(index)).collect(),
+            insecure: false,
+            allow_fault_injection: true,
             scrub_journal_s: self.scrub_journal_s,
             trace: self.trace_file(name),
             trace_inputs_mib: self.trace_inputs_mib,
+            tls: self.tls(name),
         }
     }
 
@@ -95,6 +104,8 @@ impl Layout {
             admin: SocketAddr::new(host, ADMIN_PORT),
             trace: self.trace_file(name),
             trace_inputs_mib: self.trace_inputs_mib,
+            insecure: false,
+            tls: self.tls(name),
             // Its log outlives the instance's directory.
             postgres: PostgresConfig { log: Some(self.postgres_log(name)), ..self.postgres.clone() },
             mount: self.mount.clone(),
@@ -106,6 +117,19 @@ impl Layout {
                 })
                 .collect(),
         }
+    }
+
+    /// The certificate of a process, where the demo has certificates.
+    fn tls(&self, name: &str) -> Option<TlsConfig> {
+        self.certificates.as_ref().map(|dir| certificates::files(dir, name))
+    }
+
+    /// What is needed to ask the storage processes, as one who may look at everything and break it.
+    ///
+    /// # Errors
+    /// The demo's certificates can't be read.
+    pub fn access(&self) -> Result<Access, CredentialError> {
+        trust::access(&self.cluster, self.tls(certificates::ADMIN).as_ref())
     }
 
     /// The file that keeps the volume's identity, from its making on.

@@ -3,12 +3,14 @@
 //!
 //! - [`layout`]: who is where.
 //! - [`preflight`]: what is missing on this machine.
+//! - [`certificates`]: by which its processes know each other.
 //! - [`cluster`]: the processes, and what can be done to them.
 //! - [`waiting`](self): until a member is ready, as long as it gets on.
 //! - [`faults`], [`control`]: what `auriga inject` asks for.
 //! - [`state`]: how it finds us.
 //! - [`janitor`]: how nothing is left behind.
 
+pub mod certificates;
 pub mod cluster;
 pub mod control;
 mod directory;
@@ -25,7 +27,7 @@ use auriga_admin::config::{MountConfig, PostgresConfig};
 use auriga_admin::{storage, terminal};
 use auriga_audit::trace_check::{Coverage, TraceError, check_folder};
 use auriga_instance::node::{EXIT_FENCED, EXIT_GAVE_UP};
-use auriga_net::admin::Condition;
+use auriga_net::admin::{Access, Condition};
 use cluster::{Cluster, ClusterError};
 use control::{Ask, Reply};
 use faults::Faults;
@@ -82,6 +84,8 @@ pub struct Options {
     pub volatile: Option<u64>,
     /// See [`StorageConfig::scrub_journal_s`](auriga_admin::config::StorageConfig::scrub_journal_s).
     pub scrub_journal_s: u64,
+    /// Whether the processes speak in the clear, without certificates.
+    pub plaintext: bool,
 }
 
 /// Why there is no demo.
@@ -117,7 +121,13 @@ pub enum DemoError {
     Interrupted,
     /// The volume could not be created.
     #[error("creating the volume: {0}")]
-    Volume(#[from] auriga_volume::CreateError),
+    Volume(#[from] auriga_admin::storage::MakeError),
+    /// The demo's own certificates.
+    #[error("the demo's certificates: {0}")]
+    Certificates(#[from] auriga_certs::CertsError),
+    /// The same, when they are used.
+    #[error("the demo's certificates: {0}")]
+    Credentials(#[from] auriga_net::tls::CredentialError),
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DemoError {
@@ -130,6 +140,7 @@ pub struct Demo {
     members: Arc<Mutex<(Cluster, Faults)>>,
     runtime: Runtime,
     layout: Layout,
+    access: Access,
     disk: Option<VolatileDisk>,
     janitor: Option<Janitor>,
     /// Held as long as the demo runs.
@@ -154,7 +165,8 @@ impl Demo {
         let mut cluster = Cluster::new(layout.clone())?;
         cluster.add_instance(WRITER, 0);
         let members = Arc::new(Mutex::new((cluster, Faults::default())));
-        let demo = Demo { members, runtime, layout, disk, janitor: Some(janitor), _lock: lock };
+        let access = layout.access()?;
+        let demo = Demo { members, runtime, layout, access, disk, janitor: Some(janitor), _lock: lock };
         demo.listen()?;
         match demo.begin(stop) {
             Ok(()) => Ok(demo),
@@ -216,7 +228,7 @@ impl Demo {
     /// enough.
     fn show_refused(&self) {
         for (name, index) in layout::STORAGE.iter().zip(0..) {
-            let asked = storage::status(self.layout.storage_address(index), &self.layout.cluster);
+            let asked = storage::status(self.layout.storage_address(index), &self.access);
             let Ok(status) = self.runtime.block_on(asked) else { continue };
             if let Condition::Refused { found, advice } = status.condition {
                 println!("{name} refuses its store, so the demo starts without it: {found}. {advice}");
@@ -266,6 +278,11 @@ impl Demo {
     /// The demo's fixed facts.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// What is needed to ask the storage processes.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The disk of the storage processes, where it is one that forgets.
@@ -384,6 +401,7 @@ fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError
         groups: options.groups,
         allocation_limit: options.allocation_limit,
         scrub_journal_s: options.scrub_journal_s,
+        certificates: (!options.plaintext).then(|| dir.join("certificates")),
     };
     let problems = preflight::problems(&layout);
     if !problems.is_empty() {
@@ -396,6 +414,9 @@ fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError
     let Ok(lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
         return Err(DemoError::InUse(dir));
     };
+    if let Some(dir) = &layout.certificates {
+        certificates::prepare(dir, WRITER)?;
+    }
     let state = state::announce(&state::Running { pid, dir: dir.clone() }).map_err(io_error(&dir))?;
     let socket = control::socket(&dir);
     let to_delete: &[&Path] = if options.dir.is_some() { &[&state, &socket] } else { &[&state, &dir] };

@@ -20,7 +20,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 impl Demo {
     pub(super) fn wait_for_storage(&self, name: &str, stop: Option<&Receiver<()>>) -> Result<(), DemoError> {
         self.wait_for(name, STORAGE_READY, stop, |address| {
-            match self.runtime.block_on(storage::status(address, &self.layout.cluster)) {
+            match self.runtime.block_on(storage::status(address, &self.access)) {
                 Ok(_) => Seen::Ready,
                 Err(_) => Seen::Nothing,
             }

@@ -123,7 +123,7 @@ impl Rehearsal<'_> {
 
     fn status(&self, index: usize) -> Option<NodeStatus> {
         let layout = self.demo.layout();
-        let asked = auriga_admin::storage::status(layout.storage_address(index), &layout.cluster);
+        let asked = auriga_admin::storage::status(layout.storage_address(index), self.demo.access());
         self.demo.runtime().block_on(asked).ok()
     }
 

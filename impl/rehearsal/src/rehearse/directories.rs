@@ -95,7 +95,7 @@ pub(super) fn another_clusters(demo: &Demo) -> Result<PathBuf, TourError> {
     }
     let deadline = Instant::now() + READY;
     let answers = |index| {
-        let asked = auriga_admin::storage::status(theirs.storage_address(index), &theirs.cluster);
+        let asked = auriga_admin::storage::status(theirs.storage_address(index), demo.access());
         demo.runtime().block_on(asked).is_ok()
     };
     while !(0..STORAGE.len()).all(answers) {

@@ -83,7 +83,7 @@ impl Rehearsal<'_> {
         let deadline = Instant::now() + NOTICE_LIMIT;
         for (index, name) in STORAGE.iter().enumerate().filter(|(_, name)| names.contains(name)) {
             loop {
-                let asked = auriga_admin::storage::status(layout.storage_address(index), &layout.cluster);
+                let asked = auriga_admin::storage::status(layout.storage_address(index), self.demo.access());
                 let status = self.demo.runtime().block_on(asked);
                 if status.is_ok_and(|status| status.segments.iter().all(|(_, segment)| segment.disk_full == full)) {
                     break;

@@ -206,7 +206,7 @@ impl Rehearsal<'_> {
     fn status_of(&self, name: &str) -> Option<NodeStatus> {
         let layout = self.demo.layout();
         let index = STORAGE.iter().position(|known| *known == name)?;
-        let asked = auriga_admin::storage::status(layout.storage_address(index), &layout.cluster);
+        let asked = auriga_admin::storage::status(layout.storage_address(index), self.demo.access());
         self.demo.runtime().block_on(asked).ok()
     }
 

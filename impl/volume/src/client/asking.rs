@@ -38,8 +38,8 @@ pub(super) async fn ask_all(config: &VolumeConfig, deadline: Instant, enough: im
     let mut heard = Heard::default();
     let mut asking = JoinSet::new();
     for (member, address) in &config.members {
-        let (member, address, cluster) = (*member, *address, config.cluster);
-        asking.spawn(async move { (member, holdings(address, cluster).await) });
+        let (member, address, access) = (*member, *address, config.access());
+        asking.spawn(async move { (member, holdings(address, access).await) });
     }
     while let Ok(Some(Ok((member, said)))) = tokio::time::timeout_at(deadline.into(), asking.join_next()).await {
         match said {
@@ -49,10 +49,10 @@ pub(super) async fn ask_all(config: &VolumeConfig, deadline: Instant, enough: im
             }
             Err(why) => {
                 heard.silence.insert(member, why);
-                let (address, cluster) = (config.members[&member], config.cluster);
+                let (address, access) = (config.members[&member], config.access());
                 asking.spawn(async move {
                     tokio::time::sleep(AGAIN_AFTER).await;
-                    (member, holdings(address, cluster).await)
+                    (member, holdings(address, access).await)
                 });
             }
         }

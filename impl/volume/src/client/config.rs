@@ -1,7 +1,8 @@
 //! What a volume's user says to open it.
 
 use auriga_audit::trace::Trace;
-use auriga_net::ClusterId;
+use auriga_net::admin::Access;
+use auriga_net::{ClusterId, Credentials};
 use auriga_protocol::{Charter, MemberId, VolumeId, WriterConfig};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,6 +14,8 @@ pub struct VolumeConfig {
     pub name: String,
     /// Which cluster the storage belongs to.
     pub cluster: ClusterId,
+    /// What it shows to storage; both must have certificates of one authority. In the clear where absent.
+    pub credentials: Option<Credentials>,
     /// Which volume: its identity, which is chosen at random when it is made.
     pub volume: VolumeId,
     /// The number by which people name it.
@@ -26,6 +29,11 @@ pub struct VolumeConfig {
 }
 
 impl VolumeConfig {
+    /// What is needed to ask storage processes.
+    pub(super) fn access(&self) -> Access {
+        Access { cluster: self.cluster, credentials: self.credentials.clone() }
+    }
+
     /// What the volume is made as, or must have been made as.
     pub fn charter(&self) -> Charter {
         Charter { label: self.label, shape: self.writer.shape() }
@@ -35,6 +43,6 @@ impl VolumeConfig {
     pub fn new(name: &str, cluster: ClusterId, volume: VolumeId, members: BTreeMap<MemberId, SocketAddr>) -> Self {
         let (writer, trace) = (WriterConfig::default(), Trace::off());
         let (name, label) = (name.to_owned(), volume.0);
-        VolumeConfig { name, cluster, volume, label, members, writer, trace }
+        VolumeConfig { name, cluster, credentials: None, volume, label, members, writer, trace }
     }
 }

@@ -117,7 +117,7 @@ async fn until_founded(
     deadline: Instant,
 ) -> Result<(), CreateError> {
     loop {
-        let answer = ask(config.members[&member], config.cluster, &AdminRequest::Status, PATIENCE).await;
+        let answer = ask(config.members[&member], config.access(), &AdminRequest::Status, PATIENCE).await;
         let waiting = match &answer {
             Ok(AdminReply::Status(status)) => {
                 let waits = |(id, status): &&(SegmentId, SegmentStatus)| id.volume == volume && status.rejoining;
@@ -137,7 +137,7 @@ async fn create_segment(config: &VolumeConfig, segment: SegmentId, deadline: Ins
     let (membership, charter) = (config.writer.membership.clone(), config.charter());
     let request = AdminRequest::CreateSegment { id: segment, membership, charter };
     loop {
-        match ask(config.members[&segment.member], config.cluster, &request, PATIENCE).await {
+        match ask(config.members[&segment.member], config.access(), &request, PATIENCE).await {
             Ok(AdminReply::Refused(reason)) => return Err(CreateError::Refused { segment, reason }),
             Ok(_) => return Ok(()),
             Err(error) if Instant::now() >= deadline => return Err(CreateError::Unanswered { segment, error }),

@@ -129,7 +129,8 @@ impl RemoteVolume {
             for (outbox, role) in [(&ways.log, ConnectionRole::WriterLog), (&ways.pages, ConnectionRole::WriterReads)] {
                 let own = Hello { cluster: config.cluster, role, name: config.name.clone() };
                 let receiver = WriterReceiver(client.clone());
-                tasks.spawn(keep_connected(config.members[member], own, outbox.clone(), receiver));
+                let (address, credentials) = (config.members[member], config.credentials.clone());
+                tasks.spawn(keep_connected(address, own, credentials, outbox.clone(), receiver));
             }
         }
         tasks.spawn(run_timers(client.clone()));

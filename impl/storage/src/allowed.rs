@@ -1,0 +1,126 @@
+//! Who may do what, by what its certificate says. Whether a certificate is sound is decided before ([`auriga_net::tls`]).
+//!
+//! Three pure decisions: which connections a role may open ([`connect`]), which messages it may send ([`send`]), which
+//! requests it may make ([`ask`]). Without certificates, everybody who reaches the port may do everything but inject faults.
+//!
+//! **What it never does.** It decides nothing of the protocol: what is allowed here may still be refused there.
+
+use auriga_net::admin::AdminRequest;
+use auriga_net::handshake::Role;
+use auriga_net::tls::{Certified, CertifiedRole};
+use auriga_protocol::{Message, Party, Payload, VolumeId};
+
+/// Whether the holder of this certificate may open a connection for this purpose.
+///
+/// # Errors
+/// It may not, and why, for a person to read.
+pub(super) fn connect(certified: &Certified, purpose: Role) -> Result<(), String> {
+    let allowed = match purpose {
+        Role::Storage => certified.role == CertifiedRole::Storage,
+        Role::WriterLog | Role::WriterReads => certified.role == CertifiedRole::Instance,
+        // Each request is looked at by itself.
+        Role::Admin => true,
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(format!("{} (role {}) may not open a connection for {purpose:?}", certified.name, certified.role))
+}
+
+/// Whether it may send this message from one party to another. `label`: the number of the volume that the receiver belongs
+/// to, where it is hosted here.
+///
+/// # Errors
+/// It may not, and why, for a person to read.
+pub(super) fn send<P: Payload>(
+    certified: &Certified,
+    from: Party,
+    to: Party,
+    message: &Message<P>,
+    label: Option<u64>,
+) -> Result<(), String> {
+    let Certified { name, role, volumes } = certified;
+    let said_by_writers = is_said_by_writers(message);
+    let why = match (role, from) {
+        (CertifiedRole::Storage, Party::Segment(_)) if !said_by_writers => return Ok(()),
+        (CertifiedRole::Instance, Party::Writer(volume, _)) if said_by_writers => match label {
+            _ if Some(volume) != volume_of(to) => "from a writer of another volume".to_owned(),
+            Some(label) if !volumes.contains(&label) => {
+                format!("to volume {label}, which its certificate does not name")
+            }
+            // Not hosted here: it goes nowhere.
+            _ => return Ok(()),
+        },
+        (_, Party::Segment(_)) => "as a segment".to_owned(),
+        (_, Party::Writer(..)) => "as a writer".to_owned(),
+    };
+    Err(format!("{name} (role {role}) may not send {} {why}", message.name()))
+}
+
+fn volume_of(party: Party) -> Option<VolumeId> {
+    match party {
+        Party::Segment(id) => Some(id.volume),
+        Party::Writer(volume, _) => Some(volume),
+    }
+}
+
+/// Whether writers send such messages to segments; all others go from segment to segment, or back to a writer.
+fn is_said_by_writers<P: Payload>(message: &Message<P>) -> bool {
+    match message {
+        Message::Seal { .. }
+        | Message::TailPull { .. }
+        | Message::Install(_)
+        | Message::Write { .. }
+        | Message::ReadPage { .. } => true,
+        Message::Sealed { .. }
+        | Message::Tail { .. }
+        | Message::Acknowledge { .. }
+        | Message::Refused(_)
+        | Message::Page { .. }
+        | Message::ReadRefused { .. }
+        | Message::GossipPull { .. }
+        | Message::GossipPush { .. }
+        | Message::GossipInstall(_)
+        | Message::GossipTooFar { .. }
+        | Message::HydratePull { .. }
+        | Message::HydratePush { .. }
+        | Message::HealPull { .. }
+        | Message::HealPush { .. }
+        | Message::RejoinPull { .. }
+        | Message::RejoinKnown { .. }
+        | Message::RejoinPush { .. }
+        | Message::FoundPull { .. }
+        | Message::FoundPush { .. } => false,
+    }
+}
+
+/// Whether it may make this request; without a certificate, everybody may that reaches the port. `faults`: whether this
+/// process was started to misbehave when it is asked to.
+///
+/// # Errors
+/// It may not, and why, for a person to read.
+pub(super) fn ask(certified: Option<&Certified>, request: &AdminRequest, faults: bool) -> Result<(), String> {
+    if matches!(request, AdminRequest::Inject(_)) && !faults {
+        return Err("faults are injected only into a process that was started with allow_fault_injection".to_owned());
+    }
+    let Some(Certified { name, role, volumes }) = certified else { return Ok(()) };
+    use CertifiedRole::{Admin, Control, Instance, Replication, Storage};
+    let (what, allowed) = match (request, role) {
+        (AdminRequest::Status, Admin | Control | Instance) => ("", true),
+        (AdminRequest::Holdings, Admin | Control | Instance | Storage) => ("", true),
+        (AdminRequest::CreateSegment { .. }, Admin | Control) => ("", true),
+        (AdminRequest::CreateSegment { charter, .. }, Instance) => {
+            ("create a segment of a volume that its certificate does not name", volumes.contains(&charter.label))
+        }
+        (AdminRequest::Inject(_), Admin) | (AdminRequest::Stop, Admin | Control) => ("", true),
+        (AdminRequest::Status, Storage | Replication) => ("ask for the status", false),
+        (AdminRequest::Holdings, Replication) => ("ask what is held", false),
+        (AdminRequest::CreateSegment { .. }, Storage | Replication) => ("create segments", false),
+        (AdminRequest::Inject(_), Storage | Instance | Control | Replication) => ("inject faults", false),
+        (AdminRequest::Stop, Storage | Instance | Replication) => ("stop this process", false),
+    };
+    if allowed { Ok(()) } else { Err(format!("{name} (role {role}) may not {what}")) }
+}
+
+#[cfg(test)]
+mod tests;
