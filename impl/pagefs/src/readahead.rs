@@ -14,8 +14,8 @@ const STREAMS: usize = 8;
 const GAP_MAX: u64 = 4;
 /// Blocks fetched ahead of a reader at first.
 const FIRST: u64 = 8;
-/// Most blocks fetched ahead of a reader.
-pub(crate) const AHEAD_MAX: u64 = 64;
+/// Most blocks fetched ahead of a reader: 2 MiB, so that several segments are busy with them.
+pub(crate) const AHEAD_MAX: u64 = 256;
 
 /// The readers of one file.
 #[derive(Default)]
@@ -87,10 +87,10 @@ mod tests {
 
     #[test]
     fn a_sequential_reader_is_led_further_and_further_up_to_the_limit() {
-        let lead = lead(&mut ReadAhead::default(), 100..1000, 1);
+        let lead = lead(&mut ReadAhead::default(), 100..3000, 1);
         assert_eq!(lead[0], 0, "one read is no sequence");
         assert_eq!(lead[1], FIRST);
-        assert!(lead[100..].iter().all(|lead| (AHEAD_MAX / 2 - 1..=AHEAD_MAX).contains(lead)), "{lead:?}");
+        assert!(lead[800..].iter().all(|lead| (AHEAD_MAX / 2 - 1..=AHEAD_MAX).contains(lead)), "{lead:?}");
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub(crate) struct PageFile {
     pub(super) segment: SegmentId,
     pub(super) name: String,
     pub(super) file: Arc<dyn File>,
+    /// The same file, for reading headers: contents that are read in order look like that to the operating system,
+    /// which then reads ahead.
+    pub(super) headers: Arc<dyn File>,
     pub(super) space: Arc<Space>,
     pub(super) index: RwLock<Index>,
     pub(super) writer: Mutex<Writer>,
@@ -111,7 +114,7 @@ impl PageFile {
         let Some(place) = index.get(&page) else { return Ok(None) };
         let doing = || format!("read page {page:?} of {}", self.name);
         let mut header = [0; SLOT_HEADER];
-        let header_length = self.file.read_at(&mut header, header_at(place.slot)).doing(doing)?;
+        let header_length = self.headers.read_at(&mut header, header_at(place.slot)).doing(doing)?;
         let mut content = BytesMut::zeroed(PAGE_SIZE);
         let content_length = self.file.read_at(&mut content, content_at(place.slot)).doing(doing)?;
         let damaged = || ReadFailure::Damaged(page);

@@ -22,6 +22,7 @@ pub(crate) struct FoundFile {
     pub segment: SegmentId,
     name: String,
     file: Arc<dyn File>,
+    headers: Arc<dyn File>,
     superblock: Option<Superblock>,
 }
 
@@ -69,10 +70,10 @@ pub(crate) fn create(
         write_superblock(&*file, &superblock)?;
         disk.rename(&new, &name)?;
         disk.sync_dir(DIR)?;
-        Ok(file)
+        Ok((file, disk.open(&name)?))
     };
-    let file = made().inspect_err(|_| space.give(GROUPS_AT)).doing(|| format!("make {name}"))?;
-    Ok(page_file(name, file, space, superblock, Index::new(), Slots::default()))
+    let files = made().inspect_err(|_| space.give(GROUPS_AT)).doing(|| format!("make {name}"))?;
+    Ok(page_file(name, files, space, superblock, Index::new(), Slots::default()))
 }
 
 /// The page files that there are, with what their superblocks say. Removes those whose making was cut short.
@@ -90,11 +91,12 @@ pub(crate) fn find(disk: &dyn Disk) -> Result<Vec<FoundFile>, IoFailure> {
             }
             continue;
         };
-        let file = disk.open(&path).doing(|| format!("open {path}"))?;
+        let open = || disk.open(&path).doing(|| format!("open {path}"));
+        let (file, headers) = (open()?, open()?);
         let value = twin::read(&*file, SUPERBLOCK_MAGIC).doing(|| format!("read {path}"))?;
         let superblock = value.and_then(|(_, value)| postcard::from_bytes::<Superblock>(&value).ok());
         let superblock = superblock.filter(|superblock| superblock.segment == segment);
-        found.push(FoundFile { segment, name: path, file, superblock });
+        found.push(FoundFile { segment, name: path, file, headers, superblock });
     }
     Ok(found)
 }
@@ -176,13 +178,13 @@ impl FoundFile {
         self.file.sync().doing(doing)?;
         space.found(GROUPS_AT + u64::from(headers.groups) * GROUP_BYTES);
         space.add_reusable(u64::from(slots.warm()) * PAGE_SIZE as u64);
-        Ok(page_file(name, self.file, space, superblock, index, slots))
+        Ok(page_file(name, (self.file, self.headers), space, superblock, index, slots))
     }
 }
 
 fn page_file(
     name: String,
-    file: Arc<dyn File>,
+    (file, headers): (Arc<dyn File>, Arc<dyn File>),
     space: &Arc<Space>,
     superblock: Superblock,
     index: Index,
@@ -192,6 +194,7 @@ fn page_file(
         segment: superblock.segment,
         name,
         file,
+        headers,
         space: space.clone(),
         index: RwLock::new(index),
         writer: Mutex::new(Writer { superblock, slots }),
