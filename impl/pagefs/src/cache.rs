@@ -28,6 +28,11 @@ pub(crate) const ENTRY_COST: usize = 160;
 /// Shards are not smaller than this, so that chance does not fill one while the others are empty.
 const SHARD_BYTES_MIN: usize = 8 << 20;
 const SHARDS_MAX: usize = 16;
+/// Pages that are not durable may take one part in so many of the cache. Each has a record that is as large where a whole
+/// page is new, and that is kept and sent until it is durable: the process must not need its limit several times.
+const PINNED_SHARE: usize = 4;
+/// But so much they may take in any case: the largest write, twice.
+const PINNED_MIN: usize = 2 << 20;
 
 /// Pages by identity. Every method may be called from any thread; none waits.
 pub(crate) struct Cache {
@@ -186,9 +191,10 @@ impl Cache {
         }
     }
 
-    /// Whether pages of `bytes` can be pinned without going above the limit, given what is durable.
+    /// Whether pages of `bytes` can be pinned without going above their share of the limit, given what is durable.
     pub fn has_room_for(&self, bytes: usize, vdl: impl FnOnce() -> Lsn) -> bool {
         let limit = self.shard_limit * self.shards.len();
+        let limit = (limit / PINNED_SHARE).max(limit.min(PINNED_MIN));
         if self.pinned_bytes.load(Relaxed) + bytes <= limit {
             return true;
         }
