@@ -23,7 +23,7 @@ QUORUM=$((PORT + 1))
 sent() {
     case $1 in
     auriga) "$AURIGA" status --json --dir "$WORK/demo" | grep -o '"log_bytes_sent":[0-9]*' | head -1 | cut -d: -f2 ;;
-    quorum) ss -Htin state established "( sport = :$QUORUM )" | grep -o 'bytes_sent:[0-9]*' | awk -F: '{n += $2} END {printf "%d\n", n}' ;;
+    quorum) ss -Htin state established "( sport = :$QUORUM )" | grep -o 'bytes_sent:[0-9]*' | awk -F: '{n += $2} END {printf "%.0f\n", n}' ;;
     esac
 }
 cell() { # SERVER CLIENTS ARGUMENTS...: leaves TPS and TRANSACTIONS

@@ -125,7 +125,7 @@ fn only_the_binary_links_rehearsals() {
 
 #[test]
 fn pages_and_deltas_know_no_disk_and_no_network() {
-    let allowed = ["auriga-protocol", "bytes", "postcard", "serde", "thiserror"].map(str::to_owned);
+    let allowed = ["auriga-protocol", "bytes", "lz4_flex", "serde", "thiserror"].map(str::to_owned);
     let page = &packages()["auriga-page"];
     assert!(page.normal.is_subset(&BTreeSet::from(allowed)), "{:?}", page.normal);
     let source = fs::read_to_string(root().join("impl/page/src/lib.rs")).expect("readable");

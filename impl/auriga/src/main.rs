@@ -23,6 +23,7 @@ macro_rules! println {
 mod certs;
 mod cli;
 mod log;
+mod memory;
 mod planted;
 mod roles;
 mod set_aside;

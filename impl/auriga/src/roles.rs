@@ -1,6 +1,6 @@
 //! What the processes are: a storage node, or an instance, until SIGTERM.
 
-use crate::{log, planted, signals};
+use crate::{log, memory, planted, signals};
 use auriga_admin::config::members;
 use auriga_admin::config::{InstanceConfig, StorageConfig};
 use auriga_admin::storage::{cluster_id, identity_of, volume_config};
@@ -145,6 +145,7 @@ fn start_again(why: &str) -> Result<ExitCode, Box<dyn Error>> {
 /// Something is missing, or the volume can't be opened.
 pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     log::to_stderr();
+    memory::use_one_heap();
     // Before any other thread exists, so that all of them are in it: the mount ends with the last of our processes.
     enter_private_namespace().map_err(|error| {
         format!(

@@ -82,6 +82,17 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
         });
     }
 
+    /// Gives the machine several inputs, one after the other, and hands over all their effects together: what is sent
+    /// leaves in as few writes as possible.
+    pub fn inputs(&self, inputs: impl IntoIterator<Item = Input<M>>) {
+        self.step(|machine, now, effects| {
+            for input in inputs {
+                self.ports.took(now, &input);
+                machine.step(now, input, effects);
+            }
+        });
+    }
+
     /// Lets `act` step the machine, then hands over the effects.
     pub fn step<R>(&self, act: impl FnOnce(&mut M, Micros, &mut Effects<M>) -> R) -> R {
         let guard = StopOnPanic(self.id);

@@ -108,13 +108,15 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// A message of the protocol; compressed where that makes it shorter, unless it is a page that a reader waits for.
+    /// A message of the protocol; compressed where that makes it shorter, unless it is a page that a reader waits
+    /// for, or most of it is packed already.
     ///
     /// # Errors
     /// When it is too large to send.
     pub fn protocol(from: Party, message: &Message<Delta>) -> Result<Encoded, FrameError> {
         let plain = encode(KIND_PROTOCOL, &(message, from))?;
-        let compressed = if is_page_traffic(message) { None } else { compression::compress(&plain[1..]) };
+        let as_it_is = is_page_traffic(message) || 2 * packed_bytes(message) > plain.len();
+        let compressed = if as_it_is { None } else { compression::compress(&plain[1..]) };
         let body = compressed.map_or(Ok(plain), |compressed| encode(KIND_COMPRESSED, &compressed))?;
         Ok(Encoded::of(message.name(), body))
     }
@@ -159,6 +161,15 @@ impl Encoded {
         out.extend_from_slice(receiver);
         FRAME_HEADER + self.body.len() + receiver.len()
     }
+}
+
+/// Bytes of deltas that are packed already.
+fn packed_bytes(message: &Message<Delta>) -> usize {
+    let records = match message {
+        Message::Write { records, .. } | Message::GossipPush { records, .. } | Message::Tail { records, .. } => records,
+        _ => return 0,
+    };
+    records.iter().filter(|record| record.payload.is_packed()).map(|record| record.payload.len()).sum()
 }
 
 /// A payload without its receiver.

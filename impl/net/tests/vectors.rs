@@ -89,14 +89,14 @@ async fn handshake() {
     });
     let mut said = [0; 32];
     there.read_exact(&mut said).await.expect("said");
-    assert_eq!(hex(&said), "4155524947410600060014000201000000000000000000000000000001026931");
+    assert_eq!(hex(&said), "4155524947410700070014000201000000000000000000000000000001026931");
     let (mut acceptor, mut relay) = duplex(256);
     acceptor.write_all(&said).await.expect("fits");
     let theirs = accept(&mut relay, &hello(Role::Storage, "s1")).await.expect("welcome");
     assert_eq!(theirs, hello(Role::WriterLog, "i1"));
     let mut answer = [0; 33];
     acceptor.read_exact(&mut answer).await.expect("answered");
-    assert_eq!(hex(&answer), "004155524947410600060014000201000000000000000000000000000000027331");
+    assert_eq!(hex(&answer), "004155524947410700070014000201000000000000000000000000000000027331");
     there.write_all(&answer).await.expect("fits");
     let (result, _) = dialled.await.expect("ran");
     assert_eq!(result.expect("welcome"), hello(Role::Storage, "s1"));

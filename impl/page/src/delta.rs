@@ -1,13 +1,14 @@
 //! What production records carry: byte deltas of 8 KiB pages.
 //!
 //! A [`Delta`] is bytes in one of three shapes (`specs/formats.md`, "Delta"): patches over the page as it was, patches
-//! over zeros, or a full image. [`Delta::between`] picks the smallest. A page is a [`PageImage`]: 8192 bytes, or
+//! over zeros, or a full image. [`Delta::between`] picks the smallest, and packs it if it is long. A page is a [`PageImage`]: 8192 bytes, or
 //! nothing at all when every byte is zero, so that pages that were never written cost nothing.
 //!
 //! Both types check their bytes when they are made, also when they come from the network or a disk. So applying a
 //! delta to a page always works, and needs no error path.
 
 use crate::image::is_zero;
+use crate::packed::{pack, unpack};
 use crate::{MalformedPage, PAGE_SIZE, PageImage, ZERO_PAGE};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -20,6 +21,8 @@ const PATCHES: u8 = 0;
 const OVER_ZERO: u8 = 1;
 /// The whole page, literally.
 const FULL: u8 = 2;
+/// Any of the others that sets a byte which is not zero, packed.
+const PACKED: u8 = 3;
 
 /// A patch's offset and length, 16 bits each.
 const PATCH_HEADER: usize = 4;
@@ -40,15 +43,27 @@ impl Delta {
     /// # Panics
     /// When a slice is neither empty nor [`PAGE_SIZE`] long.
     pub fn between(old: &[u8], new: &[u8]) -> Option<Delta> {
+        // Over a page that was never written both shapes are the same patches: one pass finds them.
+        if old.is_empty() {
+            return (!is_zero(new)).then(|| Delta::full(new));
+        }
         let (old, new) = (whole(old), whole(new));
         let patches = patches(PATCHES, old, new);
         match patches.len() {
             1 => None,
             small if small <= SMALL => Some(Delta(patches.into())),
             _ => {
-                let full = Delta::full(new);
-                Some(if full.len() < patches.len() { full } else { Delta(patches.into()) })
+                let full = whole_page(new);
+                Some(Delta::pack(if full.len() < patches.len() { full } else { patches }))
             }
+        }
+    }
+
+    /// The delta of these bytes, packed if that makes them much shorter.
+    fn pack(bytes: Vec<u8>) -> Delta {
+        match pack(PACKED, &bytes) {
+            Some(packed) if !may_clear(&bytes) => Delta(packed.into()),
+            _ => Delta(bytes.into()),
         }
     }
 
@@ -80,14 +95,7 @@ impl Delta {
     /// # Panics
     /// When the slice is neither empty nor [`PAGE_SIZE`] long.
     pub fn full(new: &[u8]) -> Delta {
-        let new = whole(new);
-        let mut bytes = patches(OVER_ZERO, &ZERO_PAGE, new);
-        if bytes.len() > DELTA_MAX {
-            bytes.clear();
-            bytes.push(FULL);
-            bytes.extend_from_slice(new);
-        }
-        Delta(bytes.into())
+        Delta::pack(whole_page(whole(new)))
     }
 
     /// The delta that makes any page all zeros. Storage forgets such a page when it coalesces.
@@ -104,6 +112,11 @@ impl Delta {
         Ok(Delta(bytes.into()))
     }
 
+    /// Whether its bytes are packed: to compress them once more gains nothing.
+    pub fn is_packed(&self) -> bool {
+        self.0[0] == PACKED
+    }
+
     /// Size as sent, in bytes: 1 to [`DELTA_MAX`].
     #[expect(clippy::len_without_is_empty, reason = "a delta always has its tag")]
     pub fn len(&self) -> usize {
@@ -115,26 +128,9 @@ impl Payload for Delta {
     type Page = PageImage;
 
     fn apply(&self, page: &mut PageImage) {
-        let (tag, body) = (self.0[0], &self.0[1..]);
-        match tag {
-            FULL => {
-                let content = Bytes::copy_from_slice(body);
-                *page = PageImage::new(content).expect("the length was checked when this delta was made");
-            }
-            OVER_ZERO if body.is_empty() => *page = PageImage::default(),
-            _ => {
-                if tag == OVER_ZERO {
-                    *page = PageImage::default();
-                }
-                let mut bytes = page.take_mut();
-                let mut may_be_zero = true;
-                for (offset, patch) in patches_of(body) {
-                    bytes[offset..offset + patch.len()].copy_from_slice(patch);
-                    may_be_zero &= is_zero(patch);
-                }
-                // To look at what was written takes less than to look at the whole page.
-                *page = PageImage::changed(bytes, may_be_zero);
-            }
+        match self.0[0] {
+            PACKED => apply(unpack(&self.0).expect("unpacked when this delta was made").bytes(), page),
+            _ => apply(&self.0, page),
         }
     }
 
@@ -144,17 +140,58 @@ impl Payload for Delta {
 
     /// Every byte that it sets is zero.
     fn may_clear(&self) -> bool {
-        let (tag, body) = (self.0[0], &self.0[1..]);
-        match tag {
-            FULL => is_zero(body),
-            _ => patches_of(body).all(|(_, patch)| is_zero(patch)),
+        self.0[0] != PACKED && may_clear(&self.0)
+    }
+}
+
+/// Applies a delta that is not packed.
+fn apply(bytes: &[u8], page: &mut PageImage) {
+    let (tag, body) = (bytes[0], &bytes[1..]);
+    match tag {
+        FULL => {
+            let content = Bytes::copy_from_slice(body);
+            *page = PageImage::new(content).expect("the length was checked when this delta was made");
         }
+        OVER_ZERO if body.is_empty() => *page = PageImage::default(),
+        _ => {
+            if tag == OVER_ZERO {
+                *page = PageImage::default();
+            }
+            let mut bytes = page.take_mut();
+            let mut may_be_zero = true;
+            for (offset, patch) in patches_of(body) {
+                bytes[offset..offset + patch.len()].copy_from_slice(patch);
+                may_be_zero &= is_zero(patch);
+            }
+            // To look at what was written takes less than to look at the whole page.
+            *page = PageImage::changed(bytes, may_be_zero);
+        }
+    }
+}
+
+/// Whether every byte that a delta sets, which is not packed, is zero.
+fn may_clear(bytes: &[u8]) -> bool {
+    let (tag, body) = (bytes[0], &bytes[1..]);
+    match tag {
+        FULL => is_zero(body),
+        _ => patches_of(body).all(|(_, patch)| is_zero(patch)),
     }
 }
 
 fn whole(page: &[u8]) -> &[u8] {
     assert!(page.is_empty() || page.len() == PAGE_SIZE, "a page of {} bytes", page.len());
     if page.is_empty() { &ZERO_PAGE } else { page }
+}
+
+/// What makes any page `new`, [`PAGE_SIZE`] long.
+fn whole_page(new: &[u8]) -> Vec<u8> {
+    let mut bytes = patches(OVER_ZERO, &ZERO_PAGE, new);
+    if bytes.len() > DELTA_MAX {
+        bytes.clear();
+        bytes.push(FULL);
+        bytes.extend_from_slice(new);
+    }
+    bytes
 }
 
 /// `tag` and the patches that turn `old` into `new`, both [`PAGE_SIZE`] long.
@@ -217,6 +254,15 @@ fn check(bytes: &[u8]) -> Result<(), MalformedPage> {
     let Some((tag, mut body)) = bytes.split_first() else { return shape };
     match *tag {
         FULL if body.len() == PAGE_SIZE => return Ok(()),
+        PACKED if bytes.len() <= DELTA_MAX => {
+            let malformed = Err(MalformedPage::Packed(bytes.len()));
+            let Some(unpacked) = unpack(bytes) else { return malformed };
+            let is_plain = unpacked.bytes().first().is_some_and(|tag| *tag != PACKED);
+            return match is_plain && check(unpacked.bytes()).is_ok() && !may_clear(unpacked.bytes()) {
+                true => Ok(()),
+                false => malformed,
+            };
+        }
         PATCHES if body.is_empty() => return shape,
         PATCHES | OVER_ZERO if bytes.len() <= DELTA_MAX => {}
         _ => return shape,
@@ -236,123 +282,4 @@ fn check(bytes: &[u8]) -> Result<(), MalformedPage> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::vec;
-    use proptest::prelude::*;
-
-    fn image(bytes: &[u8]) -> PageImage {
-        PageImage::new(Bytes::copy_from_slice(bytes)).expect("a page")
-    }
-
-    fn applied(delta: &Delta, old: &[u8]) -> PageImage {
-        let mut page = image(old);
-        delta.apply(&mut page);
-        page
-    }
-
-    /// Pages like PostgreSQL's: mostly zeros, some runs of data.
-    fn page() -> impl Strategy<Value = Vec<u8>> {
-        let run = (0..PAGE_SIZE, proptest::collection::vec(any::<u8>(), 0..600));
-        proptest::collection::vec(run, 0..24).prop_map(|runs| {
-            let mut page = vec![0; PAGE_SIZE];
-            for (at, run) in runs {
-                let end = (at + run.len()).min(PAGE_SIZE);
-                page[at..end].copy_from_slice(&run[..end - at]);
-            }
-            page
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn applying_the_difference_makes_the_new_page(old in page(), new in page(), edits in proptest::collection::vec((0..PAGE_SIZE, any::<u8>()), 0..40)) {
-            let mut edited = old.clone();
-            edits.iter().for_each(|(at, byte)| edited[*at] = *byte);
-            for new in [&new, &edited] {
-                match Delta::between(&old, new) {
-                    None => prop_assert_eq!(&old, new),
-                    Some(delta) => {
-                        prop_assert!(delta.len() <= DELTA_MAX);
-                        prop_assert_eq!(applied(&delta, &old), image(new));
-                        prop_assert!(delta.may_clear() || !is_zero(new));
-                        prop_assert_eq!(Delta::from_bytes(&delta.0), Ok(delta));
-                    }
-                }
-                let full = Delta::full(new);
-                prop_assert_eq!(full.may_clear(), is_zero(new));
-                prop_assert_eq!(applied(&full, &old), image(new));
-                prop_assert_eq!(Delta::from_bytes(&full.0), Ok(full));
-            }
-        }
-
-        #[test]
-        fn malformed_bytes_are_refused_or_apply(tag in 0..4u8, body in proptest::collection::vec(0..6u8, 0..64), old in page()) {
-            let mut bytes = vec![tag];
-            bytes.extend(body);
-            if let Ok(delta) = Delta::from_bytes(&bytes) {
-                applied(&delta, &old);
-            }
-        }
-
-        #[test]
-        fn serialised_deltas_are_checked_too(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let encoded = postcard::to_allocvec(&Bytes::from(bytes.clone())).expect("encodes");
-            let decoded = postcard::from_bytes::<Delta>(&encoded).ok();
-            prop_assert_eq!(decoded, Delta::from_bytes(&bytes).ok());
-        }
-    }
-
-    #[test]
-    fn random_noise_becomes_one_full_image() {
-        let (old, new): (Vec<u8>, Vec<u8>) =
-            (0..PAGE_SIZE).map(|i| ((i * 7 % 251) as u8, (i * 13 % 241 + 1) as u8)).unzip();
-        let delta = Delta::between(&old, &new).expect("differs");
-        assert_eq!(delta.len(), DELTA_MAX);
-        assert_eq!(applied(&delta, &old), image(&new));
-    }
-
-    #[test]
-    fn a_page_reset_to_little_content_costs_that_content() {
-        let old = vec![0xAB; PAGE_SIZE];
-        let mut new = vec![0; PAGE_SIZE];
-        new[..24].fill(0x11);
-        let delta = Delta::between(&old, &new).expect("differs");
-        assert_eq!(delta.len(), 1 + PATCH_HEADER + 24);
-        assert_eq!(applied(&delta, &old), image(&new));
-        assert_eq!(Delta::between(&old, &[]), Some(Delta::zero()));
-        assert!(applied(&Delta::zero(), &old).is_zero());
-        assert!(Delta::zero().may_clear());
-    }
-
-    #[test]
-    fn a_delta_within_touches_nothing_else() {
-        let (old, mut new) = ([3; 40], [3; 40]);
-        assert_eq!(Delta::within(8152, &old, &new), None);
-        new[10] = 4;
-        new[39] = 5;
-        let delta = Delta::within(8152, &old, &new).expect("differs");
-        assert_eq!(delta.len(), 1 + PATCH_HEADER + 30);
-        let page = applied(&delta, &[9; PAGE_SIZE]);
-        assert_eq!(page.content()[..8162], [9; 8162]);
-        assert_eq!(page.content()[8162..], new[10..]);
-    }
-
-    #[test]
-    fn pages_of_a_wrong_length_are_refused() {
-        assert_eq!(PageImage::new(Bytes::from_static(&[1])), Err(MalformedPage::PageLength(1)));
-        let encoded = postcard::to_allocvec(&Bytes::from(vec![1; PAGE_SIZE - 1])).expect("encodes");
-        assert!(postcard::from_bytes::<PageImage>(&encoded).is_err());
-        assert!(image(&[0; PAGE_SIZE]).is_zero());
-    }
-
-    #[test]
-    fn a_shared_page_is_copied_not_changed() {
-        let old = image(&[7; PAGE_SIZE]);
-        let mut new = old.clone();
-        Delta::full(&[8; PAGE_SIZE]).apply(&mut new);
-        Delta::between(&[8; PAGE_SIZE], &[9; PAGE_SIZE]).expect("differs").apply(&mut new);
-        assert_eq!(old.content(), [7; PAGE_SIZE]);
-        assert_eq!(new.content(), [9; PAGE_SIZE]);
-    }
-}
+mod tests;

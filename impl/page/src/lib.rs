@@ -5,7 +5,8 @@
 //!
 //! **What it never does.** It knows no disk, no network, and no operating system: the crate is `no_std`.
 //!
-//! **Where to go next.** `delta.rs` (the three shapes, and which one is chosen), `image.rs` (a page that costs nothing
+//! **Where to go next.** `delta.rs` (the shapes, and which one is chosen), `packed.rs` (the longer ones,
+//! packed), `image.rs` (a page that costs nothing
 //! while it is all zeros), `serial.rs` (bytes are checked when they are read). The bytes are specified in
 //! `specs/formats.md`, "Delta".
 
@@ -15,6 +16,7 @@ extern crate alloc;
 
 mod delta;
 mod image;
+mod packed;
 mod serial;
 
 pub use delta::{DELTA_MAX, Delta};
@@ -34,6 +36,9 @@ pub enum MalformedPage {
     /// The shape is unknown, or the length does not fit it.
     #[error("a delta of unknown shape ({0} bytes)")]
     DeltaShape(usize),
+    /// A packed delta does not unpack to one that is worth packing.
+    #[error("a packed delta that is none ({0} bytes)")]
+    Packed(usize),
     /// A patch is empty, leaves the page, or begins before the last one ended.
     #[error("a delta with a patch out of place (at byte {0})")]
     Patch(usize),

@@ -13,6 +13,10 @@ pub trait DiskEvents: Send + Sync + 'static {
     fn durable(&self, segment: SegmentId, append: AppendId);
     /// A task ended (or the disk has something to say of its own accord).
     fn done(&self, segment: SegmentId, outcome: Outcome<Delta>);
+    /// Several tasks ended, in this order.
+    fn all_done(&self, segment: SegmentId, outcomes: Vec<Outcome<Delta>>) {
+        outcomes.into_iter().for_each(|outcome| self.done(segment, outcome));
+    }
     /// The disk can't be relied on any more: the node must stop, for this reason.
     fn failed(&self, reason: Stopped);
 }

@@ -254,6 +254,12 @@ impl DiskEvents for NodeEvents {
         }
     }
 
+    fn all_done(&self, segment: SegmentId, outcomes: Vec<Outcome<Delta>>) {
+        if let Some(hosted) = self.0.upgrade().and_then(|node| node.hosted(segment)) {
+            hosted.inputs(outcomes.into_iter().map(Input::Done));
+        }
+    }
+
     fn failed(&self, reason: Stopped) {
         tracing::error!(?reason, "the disk failed: this node stops");
         if let Some(node) = self.0.upgrade() {

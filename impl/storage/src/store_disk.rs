@@ -71,6 +71,10 @@ impl Owner for Teller {
         self.events.done(segment, outcome);
     }
 
+    fn outcomes(&self, segment: SegmentId, outcomes: Vec<Outcome<Delta>>) {
+        self.events.all_done(segment, outcomes);
+    }
+
     fn fatal(&self, failure: &Failure) {
         let text = failure.to_string();
         self.events.failed(match failure {

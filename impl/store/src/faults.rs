@@ -4,7 +4,7 @@ use crate::testing::*;
 use crate::{Delta, Options, PAGE_SIZE, PageImage};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::{Entry, Outcome, Task};
-use auriga_protocol::{AppendId, Lsn, SegmentId, Token};
+use auriga_protocol::{AppendId, Lsn, PageId, SegmentId, Token};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -375,5 +375,29 @@ fn a_directory_of_an_earlier_version_is_refused_by_name() {
     for (magic, name) in [(*b"AUN1", "AUN1"), (*b"AUN2", "AUN2")] {
         crate::twin::write_both(&*file, magic, 1, b"an earlier version's").expect("written");
         assert!(matches!(open(), Err(crate::OpenError::OldFormat { found }) if found == name));
+    }
+}
+
+/// Neighbours are read at once: that answers what reading one by one answers, also next to a page that is damaged.
+#[test]
+fn pages_that_are_read_together_are_as_if_they_were_read_one_by_one() {
+    let disk = MemoryDisk::default();
+    work(&disk, segment(1), 23);
+    let (name, length) = disk.files().into_iter().find(|(name, _)| name.starts_with("pages/")).expect("one");
+    for damaged in [None, Some(8192 + 4096 + 9000), Some(8192 + 2 * 64 + 9), Some(length - 1)] {
+        let disk = disk.copy();
+        let running = Running::open(&disk, options());
+        damaged.into_iter().for_each(|at| disk.flip(&name, at, 4));
+        let read = |wanted: &[(Token, PageId)]| {
+            let mut read = Vec::new();
+            let answered = running.store.page_file(segment(1)).read_bases(wanted, |outcomes| read = outcomes);
+            answered.expect("the disk works");
+            read
+        };
+        let wanted: Vec<(Token, PageId)> = (0..12).rev().map(|block| (Token(block), page(block))).collect();
+        let one_by_one: Vec<_> = wanted.iter().flat_map(|one| read(&[*one])).collect();
+        assert_eq!(read(&wanted), one_by_one, "{damaged:?}");
+        let found = one_by_one.iter().filter(|one| matches!(one, Outcome::Base { base: Some(_), .. })).count();
+        assert!(found >= 5 && found < wanted.len(), "{found} of them are there");
     }
 }

@@ -24,6 +24,11 @@ pub trait Owner: Send + Sync + 'static {
     /// A task has ended, or the store reports something on its own (`DiskFull`, `PagesLost`).
     fn outcome(&self, segment: SegmentId, outcome: Outcome<Delta>);
 
+    /// Several tasks of `segment` have ended, in this order.
+    fn outcomes(&self, segment: SegmentId, outcomes: Vec<Outcome<Delta>>) {
+        outcomes.into_iter().for_each(|outcome| self.outcome(segment, outcome));
+    }
+
     /// The store can't go on. What was not reported as durable may or may not be; so the node must stop, and learn at
     /// the next start what it has.
     fn fatal(&self, failure: &Failure) {
@@ -202,6 +207,12 @@ impl Store {
             pages: segments.values().map(|file| file.page_count()).sum(),
             disk_full: self.watch.is_full(),
         }
+    }
+
+    /// The pages of a segment.
+    #[cfg(test)]
+    pub(crate) fn page_file(&self, segment: SegmentId) -> Arc<PageFile> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)[&segment].clone()
     }
 
     /// Gives back the room that page files have not needed since the last time, now.

@@ -128,7 +128,7 @@ fn what_repeats_itself_is_shorter_on_the_wire_and_a_page_that_is_waited_for_is_n
 
 #[test]
 fn a_block_that_is_not_what_it_says_is_refused() {
-    let sent = framed(writer(), segment(0), &write(vec![7; 2000]));
+    let sent = framed(writer(), segment(0), &write(vec![7; 900]));
     let (length, block, to): (u32, &[u8], Party) = postcard::from_bytes(&sent[FRAME_HEADER + 1..]).expect("sound");
     let claim = |length: u32| {
         let block = Bytes::copy_from_slice(block);

@@ -8,11 +8,10 @@ use crate::disk::{File, read_up_to};
 use crate::error::{IoFailure, While};
 use crate::space::Space;
 use crate::twin::{self, BLOCK};
-use crate::{Delta, PAGE_SIZE, PageImage};
+use crate::{Delta, PAGE_SIZE};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::PageRange;
 use auriga_protocol::{Charter, Lsn, PageId, SegmentId};
-use bytes::BytesMut;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::AtomicBool;
@@ -42,20 +41,6 @@ pub(super) type Index = BTreeMap<PageId, Place>;
 pub(super) struct Writer {
     pub superblock: Superblock,
     pub slots: Slots,
-}
-
-/// A page that could not be read.
-pub(super) enum ReadFailure {
-    /// Its checksum is wrong.
-    Damaged(PageId),
-    /// The operating system failed.
-    Io(IoFailure),
-}
-
-impl From<IoFailure> for ReadFailure {
-    fn from(failure: IoFailure) -> Self {
-        ReadFailure::Io(failure)
-    }
 }
 
 impl PageFile {
@@ -96,36 +81,6 @@ impl PageFile {
 
     pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The version of a page of `index`, from its header alone.
-    pub(super) fn version(&self, place: &Place, page: PageId) -> Result<Lsn, ReadFailure> {
-        let doing = || format!("read header of page {page:?} of {}", self.name);
-        let mut header = [0; SLOT_HEADER];
-        let length = self.file.read_at(&mut header, header_at(place.slot)).doing(doing)?;
-        match SlotHeader::decode(place.slot, &header[..length]) {
-            Some(header) if header.place() == *place && header.page == page => Ok(header.version),
-            _ => Err(ReadFailure::Damaged(page)),
-        }
-    }
-
-    /// Reads a page of `index`, and verifies every bit of it.
-    pub(super) fn read(&self, index: &Index, page: PageId) -> Result<Option<BasePage<Delta>>, ReadFailure> {
-        let Some(place) = index.get(&page) else { return Ok(None) };
-        let doing = || format!("read page {page:?} of {}", self.name);
-        let mut header = [0; SLOT_HEADER];
-        let header_length = self.headers.read_at(&mut header, header_at(place.slot)).doing(doing)?;
-        let mut content = BytesMut::zeroed(PAGE_SIZE);
-        let content_length = self.file.read_at(&mut content, content_at(place.slot)).doing(doing)?;
-        let damaged = || ReadFailure::Damaged(page);
-        // It may be marked as gone already: it is there until that commit is complete.
-        let header = SlotHeader::decode(place.slot, &header[..header_length]).ok_or_else(damaged)?;
-        let expected = header.place() == *place && header.page == page && content_length == PAGE_SIZE;
-        if !expected || crc32c::crc32c(&content) != header.content {
-            return Err(damaged());
-        }
-        let content = PageImage::new(content.freeze()).map_err(|_| damaged())?;
-        Ok(Some(BasePage { page, version: header.version, content }))
     }
 
     /// Begins a commit. Waits for the one under way, if any.
@@ -343,7 +298,7 @@ impl PageFile {
 }
 
 /// Whether the header of `next` comes directly after that of `one`.
-fn are_neighbours(one: u32, next: u32) -> bool {
+pub(super) fn are_neighbours(one: u32, next: u32) -> bool {
     header_at(one) + SLOT_HEADER as u64 == header_at(next)
 }
 

@@ -32,13 +32,14 @@
 //! for, `reads_max` reads. Of its scrubs one waits here at most. Memory: 24 bytes for each page, plus what a
 //! B-tree leaves empty.
 //!
-//! **Where to go next.** `format.rs` (bytes), `file.rs` (reading and committing), `open.rs` (creating, rebuilding),
+//! **Where to go next.** `format.rs` (bytes), `file.rs` (committing), `read.rs` (reading), `open.rs` (creating, rebuilding),
 //! `tasks.rs` (what each task does), `pool.rs` (threads), `slots.rs` and `room.rs` (what is free, and given back).
 
 mod file;
 mod format;
 mod open;
 mod pool;
+mod read;
 mod room;
 mod slots;
 mod tasks;

@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How long to wait before trying again a commit that found no room.
 const ROOM_RETRY: Duration = Duration::from_millis(100);
 
+/// Pages read together: their answers leave together. A commit is visible only after them.
+const READS_AT_ONCE: usize = 32;
+
 /// A task of a segment.
 type Job = (Arc<PageFile>, Task<Delta>);
 
@@ -112,8 +115,21 @@ impl Shared {
             if matches!(task, Task::Scrub { .. }) {
                 queues.scrubs.remove(&file.segment);
             }
+            let Task::ReadBase { token, page } = task else {
+                drop(queues);
+                file.run(&task, &|outcome| owner.outcome(file.segment, outcome))?;
+                continue;
+            };
+            let mut wanted = vec![(token, page)];
+            while wanted.len() < READS_AT_ONCE
+                && let Some((next, Task::ReadBase { token, page })) = queues.reads.front()
+                && Arc::ptr_eq(next, &file)
+            {
+                wanted.push((*token, *page));
+                queues.reads.pop_front();
+            }
             drop(queues);
-            file.run(&task, &|outcome| owner.outcome(file.segment, outcome))?;
+            file.read_bases(&wanted, |outcomes| owner.outcomes(file.segment, outcomes))?;
         }
     }
 

@@ -1,6 +1,7 @@
 //! What each [`Task`] does to a page file.
 
-use super::file::{PageFile, ReadFailure};
+use super::file::PageFile;
+use super::read::ReadFailure;
 use crate::Delta;
 use crate::error::IoFailure;
 use auriga_protocol::message::BasePage;
@@ -27,13 +28,7 @@ impl PageFile {
             Task::Coalesce { floor, records } => self.coalesce(*floor, records, deliver),
             Task::PutBases { token, .. } => self.put_bases(task, || deliver(Outcome::BasesPut { token: *token })),
             Task::ReadBase { token, page } => {
-                let index = self.index();
-                deliver(match self.read(&index, *page) {
-                    Ok(base) => Outcome::Base { token: *token, page: *page, base },
-                    Err(ReadFailure::Damaged(page)) => Outcome::Damaged { page, token: Some(*token) },
-                    Err(ReadFailure::Io(failure)) => return Err(failure),
-                });
-                Ok(())
+                self.read_bases(&[(*token, *page)], |outcomes| outcomes.into_iter().for_each(deliver))
             }
             Task::ReadBases { token, after, newer_than, limit, look } => {
                 let index = self.index();
@@ -46,6 +41,27 @@ impl PageFile {
             }
             Task::Scrub { limit } => self.scrub(*limit, deliver),
         }
+    }
+
+    /// Reads pages for those who asked by these tokens, and delivers their outcomes together.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn read_bases(
+        &self,
+        wanted: &[(Token, PageId)],
+        deliver: impl FnOnce(Vec<Outcome<Delta>>),
+    ) -> Result<(), IoFailure> {
+        let index = self.index();
+        let pages: Vec<PageId> = wanted.iter().map(|(_, page)| *page).collect();
+        let read = self.read_all(&index, &pages).into_iter().zip(wanted);
+        let outcome = |(read, (token, page)): (Result<_, ReadFailure>, &(Token, PageId))| match read {
+            Ok(base) => Ok(Outcome::Base { token: *token, page: *page, base }),
+            Err(ReadFailure::Damaged(page)) => Ok(Outcome::Damaged { page, token: Some(*token) }),
+            Err(ReadFailure::Io(failure)) => Err(failure),
+        };
+        deliver(read.map(outcome).collect::<Result<_, _>>()?);
+        Ok(())
     }
 
     fn coalesce(
