@@ -30,6 +30,15 @@ impl Rival {
         config.insert("listen".into(), host.clone().into());
         config.insert("admin".into(), format!("{host}:7401").into());
         config.insert("directory".into(), at.join(&name).to_str().unwrap().into());
+        let certificates = format!("{}/certificates", demo.dir());
+        let issue = ["certs", "issue", &certificates, &name, "--role", "instance", "--volume", "1"];
+        // From the second round on, it has one.
+        if !Path::new(&certificates).join(format!("{name}.crt")).exists() {
+            assert!(Command::new(AURIGA).args(issue).stdin(Stdio::null()).status().unwrap().success());
+        }
+        let own = config["tls"].as_table_mut().unwrap();
+        own.insert("cert".into(), format!("{certificates}/{name}.crt").into());
+        own.insert("key".into(), format!("{certificates}/{name}.key").into());
         let file = at.join(format!("{name}.toml"));
         std::fs::write(&file, config.to_string()).unwrap();
         let log = at.join(format!("{name}.log"));

@@ -65,8 +65,16 @@ pub fn write_certificate(path: &Path, pem: &str) -> Result<(), CertsError> {
     write(path, pem, CERTIFICATE_MODE)
 }
 
+/// Waits until a file is on the disk. Only an authority's are worth it: a certificate can be issued again.
+///
+/// # Errors
+/// It can't be synchronised.
+pub fn sync(path: &Path) -> Result<(), CertsError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(failed(path))
+}
+
 fn write(path: &Path, pem: &str, mode: u32) -> Result<(), CertsError> {
     let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let mut file: File = made.map_err(failed(path))?;
-    file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()).map_err(failed(path))
+    file.write_all(pem.as_bytes()).map_err(failed(path))
 }

@@ -115,6 +115,7 @@ impl Authority {
         files::refuse_existing(&paths)?;
         files::write_key(&paths[1], &authority.key.serialize_pem())?;
         files::write_certificate(&paths[0], &authority.certificate)?;
+        paths.iter().try_for_each(|path| files::sync(path))?;
         Ok((authority, paths))
     }
 

@@ -75,11 +75,15 @@ pub enum OpenError {
         /// That one's cluster.
         wanted_cluster: u128,
     },
-    /// The directory was written by an earlier version, whose journal means something else.
-    #[error("the directory has the format {found} of an earlier version, which this one does not read")]
-    OldFormat {
+    /// The directory was written by an earlier or a later build, whose files mean something else.
+    #[error("the directory has the format {found} of {age} builds; this one reads {own}")]
+    OtherFormat {
         /// The magic of its identity file.
-        found: &'static str,
+        found: String,
+        /// That of this build.
+        own: String,
+        /// Earlier, or later.
+        age: &'static str,
     },
     /// There are segments, but it isn't known whose: the identity file is gone or unreadable.
     #[error("the identity file is missing or unreadable, but the directory holds segments")]

@@ -367,15 +367,20 @@ fn each_copy_of_the_identity_may_be_damaged_if_a_start_lies_between() {
 }
 
 #[test]
-fn a_directory_of_an_earlier_version_is_refused_by_name() {
+fn a_directory_of_an_earlier_or_later_build_is_refused_by_name_and_left_alone() {
     let disk = MemoryDisk::default();
     let open = || crate::Store::open_on(std::sync::Arc::new(disk.clone()), options());
     drop(open().unwrap());
     let file = crate::disk::Disk::open(&disk, "node").expect("there is one");
-    for (magic, name) in [(*b"AUN1", "AUN1"), (*b"AUN2", "AUN2")] {
-        crate::twin::write_both(&*file, magic, 1, b"an earlier version's").expect("written");
-        assert!(matches!(open(), Err(crate::OpenError::OldFormat { found }) if found == name));
+    for (magic, age) in [(*b"AUN1", "earlier"), (*b"AUN2", "earlier"), (*b"AUN4", "later"), (*b"AUN9", "later")] {
+        let found = String::from_utf8_lossy(&magic);
+        crate::twin::write_both(&*file, magic, 1, b"another build's").expect("written");
+        let refused = open().err().expect("refused").to_string();
+        assert_eq!(refused, format!("the directory has the format {found} of {age} builds; this one reads AUN3"));
+        assert_eq!(crate::twin::read(&*file, magic).expect("readable").expect("as it was").1, b"another build's");
     }
+    crate::twin::write_both(&*file, *b"ELSE", 1, b"").expect("written");
+    assert!(matches!(open(), Err(crate::OpenError::IdentityLost)), "no magic of ours");
 }
 
 /// Neighbours are read at once: that answers what reading one by one answers, also next to a page that is damaged.

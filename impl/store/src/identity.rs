@@ -7,11 +7,14 @@ use serde::{Deserialize, Serialize};
 use std::io;
 
 const NAME: &str = "node";
+
+/// The format of the whole directory: a change of any file's format, after which another build could misread it, is also a
+/// new magic here. The last character is the version. Journals of `AUN1` name volume epochs by number alone; truncation
+/// lists of `AUN2` don't say what they forgot.
 const MAGIC: [u8; 4] = *b"AUN3";
 
-/// Of directories that earlier versions have written. Journals of the first (`AUJ1`) name volume epochs by number alone;
-/// truncation lists of the second (`AUJ2`) don't say what they forgot.
-const OLD_MAGICS: [(&str, [u8; 4]); 2] = [("AUN1", *b"AUN1"), ("AUN2", *b"AUN2")];
+/// How the magic of every version begins.
+const FAMILY: &[u8] = b"AUN";
 
 /// The content of the identity file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -30,10 +33,14 @@ pub(crate) fn verify(disk: &dyn Disk, cluster: u128, node: &str) -> Result<Optio
     let found = match disk.open(NAME) {
         Ok(file) => {
             let doing = || "read the identity file".into();
-            for (found, magic) in OLD_MAGICS {
-                if twin::read(&*file, magic).doing(doing)?.is_some() {
-                    return Err(OpenError::OldFormat { found });
-                }
+            let magic = twin::magic_of(&*file).doing(doing)?;
+            if let Some(magic) = magic.filter(|magic| magic.starts_with(FAMILY) && *magic != MAGIC) {
+                let [found, own] = [magic, MAGIC].map(|magic| magic.escape_ascii().to_string());
+                return Err(OpenError::OtherFormat {
+                    age: if magic < MAGIC { "earlier" } else { "later" },
+                    found,
+                    own,
+                });
             }
             twin::read_and_repair(&*file, MAGIC).doing(doing)?
         }

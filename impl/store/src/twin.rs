@@ -55,6 +55,16 @@ pub(crate) fn read(file: &dyn File, magic: [u8; 4]) -> io::Result<Option<(u64, V
     Ok(copies.max_by_key(|(counter, _)| *counter).map(|(counter, value)| (counter, value.to_vec())))
 }
 
+/// The magic of the file's first sound block, whatever it is: what the file is of, where it is not what was expected.
+///
+/// # Errors
+/// Returns the operating system's error.
+pub(crate) fn magic_of(file: &dyn File) -> io::Result<Option<[u8; 4]>> {
+    let bytes = read_up_to(file, 0, 2 * BLOCK)?;
+    let magic = |block: &[u8]| block.first_chunk().copied().filter(|magic| decode(*magic, block).is_some());
+    Ok(bytes.chunks(BLOCK).find_map(magic))
+}
+
 /// [`read`], of a file that no thread is about to write: a copy that can't be read is replaced by the other one.
 ///
 /// # Errors

@@ -414,12 +414,12 @@ fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError
     let Ok(lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
         return Err(DemoError::InUse(dir));
     };
-    if let Some(dir) = &layout.certificates {
-        certificates::prepare(dir, WRITER)?;
-    }
     let state = state::announce(&state::Running { pid, dir: dir.clone() }).map_err(io_error(&dir))?;
     let socket = control::socket(&dir);
     let to_delete: &[&Path] = if options.dir.is_some() { &[&state, &socket] } else { &[&state, &dir] };
     let janitor = Janitor::hire(&layout.storage(), to_delete).map_err(io_error(&dir))?;
+    if let Some(dir) = &layout.certificates {
+        certificates::prepare(dir, WRITER)?;
+    }
     Ok((layout, lock, janitor))
 }
