@@ -13,6 +13,7 @@ use auriga_protocol::Token;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -215,4 +216,21 @@ async fn half_open_handshakes_are_limited_and_end() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(half_open);
+}
+
+/// A byte now and then does not keep a handshake alive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_drips_is_not_waited_for() {
+    let authority = Authority::generate().expect("new");
+    let limits = ListenLimits { handshake_timeout: Duration::from_secs(2), ..ListenLimits::default() };
+    let listening = listening(Some(issue(&authority, "s1", CertifiedRole::Storage)), limits).await;
+    let mut stream = TcpStream::connect(listening.0).await.expect("it listens");
+    // A record of 16 KiB, for which the handshake's time would have to be that of hours.
+    stream.write_all(&[22, 3, 1, 64, 0]).await.expect("sent");
+    let dripping = async {
+        while stream.write_all(&[1]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, dripping).await.expect("cut off");
 }

@@ -237,6 +237,25 @@ async fn a_flood_of_half_open_handshakes_costs_nobody_else_anything() {
     drop(flood);
 }
 
+/// Forty connections with a good certificate, of a node that takes sixteen, which say nothing once they are open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_certificate_gives_nobody_more_places_than_there_are() {
+    let trusted = Trusted::start(|config| config.limits.connections_max = 16).await;
+    let credentials = trusted.issue(CertifiedRole::Instance, &[VOLUME.0]);
+    let hello = Hello { cluster: CLUSTER, role: Role::WriterLog, name: "x".into() };
+    let (mut held, mut refused) = (Vec::new(), 0);
+    for from in 0..40 {
+        let dialled = tokio::time::timeout(PATIENCE, dial(trusted.address(), &hello, Some(&credentials))).await;
+        match dialled.expect("answered or closed") {
+            Ok((session, _)) => held.push(session),
+            Err(_) => refused += 1,
+        }
+        trusted.still_works(from).await;
+    }
+    assert!(refused > 0, "{} held", held.len());
+    drop(held);
+}
+
 /// TLS lets nobody replay another's connection. A process of the same role may repeat what it has heard of: that changes
 /// nothing.
 #[tokio::test(flavor = "multi_thread")]
