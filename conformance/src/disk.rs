@@ -48,6 +48,20 @@ impl<P: Payload> Disk<P> {
         *self = Disk { boots, ..Disk::created(membership) };
     }
 
+    /// A copy of the disk as it would be found after a crash now.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let mut copy = self.clone();
+        copy.crash(0);
+        copy
+    }
+
+    /// An old copy takes the disk's place.
+    pub fn put_back(&mut self, copy: Disk<P>) {
+        let boots = self.boots + 1;
+        *self = Disk { boots, ..copy };
+    }
+
     fn holding(survived: Survived<P>) -> Self {
         Disk {
             durable: survived.entries,

@@ -4,11 +4,11 @@
 use auriga_net::frame::take_frame;
 use auriga_net::{Encoded, Frame};
 use auriga_page::{Delta, PAGE_SIZE, PageImage};
-use auriga_protocol::ids::{Incarnation, Life};
+use auriga_protocol::ids::{Birth, Incarnation};
 use auriga_protocol::message::{BasePage, Footing, Question, Standing};
 use auriga_protocol::{
-    Install, Lsn, MemberId, Membership, MembershipEpoch, Message, PageId, Party, PgId, QuorumSet, Record, Refusal,
-    SealReport, SegmentId, Token, TruncationList, VolumeEpoch, VolumeId, WriterConfig, WriterId,
+    Install, Life, Lsn, MemberId, Membership, MembershipEpoch, Message, PageId, Party, PgId, QuorumSet, Record,
+    Refusal, SealReport, SegmentId, Token, TruncationList, VolumeEpoch, VolumeId, WriterConfig, WriterId,
 };
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -41,6 +41,7 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
     truncations.annul_above(epoch, Lsn(30), 9);
     let install = Install { volume_epoch: epoch, truncations, vdl: Lsn(30) };
     let standing = Standing { incarnation: Incarnation(1), losses: BTreeMap::from([(MemberId(4), Incarnation(2))]) };
+    let life = Life { incarnation: Incarnation(1), number: 300, nonce: 1 << 63 };
     let membership = Membership::initial(QuorumSet::aurora());
     let report = SealReport {
         install: install.clone(),
@@ -83,7 +84,7 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
     let to_writer = [
         Message::Sealed { volume_epoch: epoch, report: report.clone() },
         Message::Tail { volume_epoch: epoch, above: Lsn(30), base: Lsn(28), records: records.clone(), complete: true },
-        Message::Acknowledge { volume_epoch: epoch, scl: Lsn(40), standing },
+        Message::Acknowledge { volume_epoch: epoch, scl: Lsn(40), standing: standing.clone() },
         Message::Page { read: Token(9), version: Lsn(40), page: image },
         Message::ReadRefused { read: Token(9), refusal: Refusal::AboveScl { scl: Lsn(39) } },
     ];
@@ -105,10 +106,12 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
         Message::HealPull { page, floor },
         Message::HealPush { page, base: Some(base), through: Lsn(29) },
         Message::FoundPull { question },
-        Message::FoundPush { question, footing: Footing::Founder { life: Life(300), yours: Some(Life(2)) } },
+        Message::FoundPush { question, footing: Footing::Founder { birth: Birth(300), yours: Some(Birth(2)) } },
         Message::RejoinPull { question, incarnation: Incarnation(1) },
         Message::RejoinKnown { question, known: Incarnation(1) },
-        Message::RejoinPush { question, promised: epoch, report },
+        Message::RejoinPush { question, promised: epoch, report, lives: BTreeMap::from([(MemberId(2), life)]) },
+        Message::LifeAsk { question, life },
+        Message::LifeKnown { question, later: true, sure: false, standing: standing.clone() },
     ];
     let mut all = Vec::new();
     all.extend(to_segment.into_iter().map(|message| (WRITER, segment(0), message)));

@@ -26,12 +26,17 @@ fn every_invariant_names_properties_that_its_scope_checks() {
 }
 
 /// A recovery after segments coalesced beyond an annulled range, two losses, a disk that is made again, and pages on their way to another segment: the model has none of these.
-const NOT_IN_THE_MODEL: [Defect; 10] = [
+const NOT_IN_THE_MODEL: [Defect; 15] = [
     Defect::ForgetsAboveFloors,
     Defect::LossesForgotten,
     Defect::StaleAnswerCounts,
     Defect::BlankCounts,
     Defect::FoundsOnFive,
+    Defect::LifeNotRegistered,
+    Defect::UnregisteredLifeNotContinued,
+    Defect::LifeWithoutNonce,
+    Defect::LifeRegisteredWithTooFew,
+    Defect::LivesNotMerged,
     Defect::HydrationAdoptsLast,
     Defect::HydrationSkipsLog,
     Defect::HydrationKeepsForgotten,

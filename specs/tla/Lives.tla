@@ -2,7 +2,7 @@
 (***************************************************************************)
 (* One question in isolation: is a store that went back in time (an old    *)
 (* copy of its directory was put back) found out before it counts?         *)
-(* (proposed rules 1 to 5 of lives, ../decisions/0026.)                                     *)
+(* (R-LIFE-1 to 5 of ../rules.md; ../decisions/0026.)                    *)
 (*                                                                         *)
 (* A segment's life is (incarnation, number, nonce).  It begins one at     *)
 (* each boot, and again while it runs; it makes it durable, then tells     *)
@@ -80,7 +80,7 @@ Init ==
   /\ nonces = [s \in Members |-> 0]
   /\ boots = 0 /\ renewals = 0 /\ copies = 0 /\ restores = 0 /\ losses = 0
 
-\* proposed rule 1: a life that was registered is over; one that was not goes on, or a copy that crashes again and again
+\* R-LIFE-1: a life that was registered is over; one that was not goes on, or a copy that crashes again and again
 \* would count itself past what its peers remember.
 Begun(s, from) ==
   IF from.reg \/ Defect = "unregistered-life-not-continued"
@@ -134,7 +134,7 @@ Say(s) ==
   /\ beyond' = [beyond EXCEPT ![s] = TRUE]
   /\ UNCHANGED <<disk, mode, asked, answers, copy, bad, nonces, boots, renewals, copies, restores, losses>>
 
-\* proposed rule 4
+\* R-LIFE-4
 Renew(s) ==
   /\ renewals < MaxRenewals /\ mode[s] = "in" /\ disk[s].reg
   /\ renewals' = renewals + 1
@@ -143,7 +143,7 @@ Renew(s) ==
          /\ asked' = asked \cup {[from |-> s, life |-> life, boot |-> nonces[s]]}
   /\ UNCHANGED <<mode, answers, copy, beyond, bad, nonces, boots, copies, restores, losses>>
 
-\* proposed rule 2: p makes the life durable, or knows better. It need not count itself, but must not have forgotten.
+\* R-LIFE-2: p makes the life durable, or knows better. It need not count itself, but must not have forgotten.
 Answer(p, question) ==
   LET s == question.from
       later == Later(disk[p].known[s], question.life)
@@ -163,7 +163,7 @@ To(s, later) ==
   {a \in answers : /\ a.to = s /\ a.later = later /\ a.life = disk[s].life
                    /\ a.boot = nonces[s] \/ Defect = "answers-of-an-earlier-boot"}
 
-\* proposed rule 3: more than half of the others; and where two stores may have gone back at once, more than half that
+\* R-LIFE-3: more than half of the others; and where two stores may have gone back at once, more than half that
 \* count, or more than half and one.
 Enough(set) ==
   LET all == {a.from : a \in set}
@@ -201,7 +201,7 @@ Lose(s) ==
   /\ UNCHANGED <<asked, answers, copy, beyond, nonces, boots, renewals, copies, restores>>
 
 \* R-REJOIN, in one step (Rejoin.tla has its steps): a new incarnation, above every one that is known, which ends
-\* every life of an earlier one. What peers know of others' lives is merged (proposed rule 5).
+\* every life of an earlier one. What peers know of others' lives is merged (R-LIFE-5).
 Rejoin(s) ==
   /\ mode[s] = "out"
   /\ \E P \in SUBSET Others(s) :

@@ -22,6 +22,8 @@ pub struct Bench {
     pub(super) names: Names,
     pub(super) segments: BTreeMap<SegmentId, (Option<Segment<Word>>, Disk<Word>)>,
     pub(super) writers: BTreeMap<WriterId, Writer<Word>>,
+    /// Copies of disks, by the node's name.
+    copies: BTreeMap<String, Disk<Word>>,
     flight: VecDeque<(Party, Party, Message<Word>)>,
     cut: BTreeSet<String>,
     pub(super) judge: Judge<Word>,
@@ -47,6 +49,7 @@ impl Default for Bench {
             names: Names::of(1),
             segments: BTreeMap::new(),
             writers: BTreeMap::new(),
+            copies: BTreeMap::new(),
             flight: VecDeque::new(),
             cut: BTreeSet::new(),
             judge: Judge::new(QuorumSet::aurora()),
@@ -114,6 +117,16 @@ impl Bench {
                 self.disks_lost = true;
                 let membership = Membership::initial(self.quorum());
                 self.node(node)?.1.remake(membership);
+            }
+            Command::Copy(node) => {
+                let copy = self.node(node)?.1.copied();
+                self.copies.insert(node.clone(), copy);
+            }
+            Command::PutBack(node) => {
+                self.disks_lost = true;
+                let copy = self.copies.get(node).cloned();
+                let copy = copy.ok_or_else(|| ScriptError(format!("no copy was made of {node}")))?;
+                self.node(node)?.1.put_back(copy);
             }
             Command::Clean(node) => self.node(node)?.1.clean_journal_as(|kinds| kinds.len()),
             Command::Rot(node, nth) => {
@@ -199,7 +212,8 @@ impl Bench {
     }
 
     pub(super) fn segment_config(&self) -> SegmentConfig {
-        SegmentConfig { defects: self.defects(), ..SegmentConfig::tiny() }
+        let renew_life_every = Micros(if self.shape.lives { 1 } else { 0 });
+        SegmentConfig { renew_life_every, defects: self.defects(), ..SegmentConfig::tiny() }
     }
 
     fn boot(&mut self, id: SegmentId) {
@@ -297,8 +311,12 @@ impl Bench {
             return Ok(());
         }
         let id = self.segment(node)?;
-        let timers =
-            [("Gossip", SegmentTimer::Gossip), ("Coalesce", SegmentTimer::Coalesce), ("Scrub", SegmentTimer::Scrub)];
+        let timers = [
+            ("Gossip", SegmentTimer::Gossip),
+            ("Coalesce", SegmentTimer::Coalesce),
+            ("Scrub", SegmentTimer::Scrub),
+            ("Life", SegmentTimer::Life),
+        ];
         let (_, timer) = timers.into_iter().find(|(name, _)| *name == timer).ok_or_else(unknown)?;
         self.step_segment(id, Input::Timer(timer));
         Ok(())

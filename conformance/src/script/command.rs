@@ -39,6 +39,10 @@ pub enum Command {
     Forget(String, usize),
     /// `remake A`: the disk of a node that is down is lost, and its segment is made again on an empty one.
     Remake(String),
+    /// `copy A`: a copy of the disk is made.
+    Copy(String),
+    /// `putback A`: the copy takes the place of the disk of a node that is down.
+    PutBack(String),
     /// `clean A`: the journal is cleaned: the newest entry of each kind, then all records above the floor.
     Clean(String),
     /// `rot A PAGE`: a base page fails its checksum from now on.
@@ -77,6 +81,8 @@ pub struct Shape {
     pub lal: u64,
     /// Whether its members have no journals yet (`blank=yes`): they have still to found it.
     pub blank: bool,
+    /// Whether its members have lives (`lives=yes`): they find out old copies of their disks.
+    pub lives: bool,
     /// Planted in every machine.
     pub defect: Option<Defect>,
 }
@@ -84,7 +90,7 @@ pub struct Shape {
 impl Shape {
     /// Six members, 4/6 and 3/6.
     pub fn aurora(groups: u16) -> Shape {
-        Shape { groups, members: 6, write: 4, read: 3, lal: 10, blank: false, defect: None }
+        Shape { groups, members: 6, write: 4, read: 3, lal: 10, blank: false, lives: false, defect: None }
     }
 }
 
@@ -100,6 +106,9 @@ impl fmt::Display for Shape {
         }
         if self.blank {
             write!(f, " blank=yes")?;
+        }
+        if self.lives {
+            write!(f, " lives=yes")?;
         }
         self.defect.iter().try_for_each(|defect| write!(f, " defects={}", defect.slug()))
     }
@@ -117,6 +126,7 @@ fn shape(words: &[&str]) -> Option<Shape> {
             "read" => shape.read = value.parse().ok()?,
             "lal" => shape.lal = value.parse().ok()?,
             "blank" => shape.blank = value == "yes",
+            "lives" => shape.lives = value == "yes",
             "defects" => shape.defect = Some(*Defect::ALL.iter().find(|defect| defect.slug() == value)?),
             _ => return None,
         }
@@ -172,6 +182,8 @@ impl fmt::Display for Command {
             Command::Restart(node) => write!(f, "restart {node}"),
             Command::Forget(node, first) => write!(f, "forget {node} {first}"),
             Command::Remake(node) => write!(f, "remake {node}"),
+            Command::Copy(node) => write!(f, "copy {node}"),
+            Command::PutBack(node) => write!(f, "putback {node}"),
             Command::Clean(node) => write!(f, "clean {node}"),
             Command::Rot(node, nth) => write!(f, "rot {node} {nth}"),
             Command::LosePages(node) => write!(f, "losepages {node}"),
@@ -230,6 +242,8 @@ impl FromStr for Command {
             ["restart", node] => Command::Restart((*node).into()),
             ["forget", node, first] => Command::Forget((*node).into(), number(first)?),
             ["remake", node] => Command::Remake((*node).into()),
+            ["copy", node] => Command::Copy((*node).into()),
+            ["putback", node] => Command::PutBack((*node).into()),
             ["clean", node] => Command::Clean((*node).into()),
             ["rot", node, nth] => Command::Rot((*node).into(), number(nth)?),
             ["losepages", node] => Command::LosePages((*node).into()),

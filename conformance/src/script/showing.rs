@@ -36,7 +36,12 @@ impl Bench {
             self.shown.push(match machine.as_ref().map(Segment::status) {
                 None => format!("{name} down"),
                 Some(it) => {
-                    let flags = [(it.hydrating, " hydrating"), (it.rejoining, " rejoining"), (it.disk_full, " full")];
+                    let flags = [
+                        (it.hydrating, " hydrating"),
+                        (it.rejoining, " rejoining"),
+                        (it.unregistered, " unregistered"),
+                        (it.disk_full, " full"),
+                    ];
                     let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect();
                     let (promised, installed, scl, vdl, floor) = (it.promised, it.installed, it.scl, it.vdl, it.floor);
                     format!("{name} promised={promised} installed={installed} scl={scl} vdl={vdl} floor={floor}{flags}")

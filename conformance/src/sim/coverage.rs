@@ -55,6 +55,10 @@ counted! {
     SegmentRemade = "segment made again", true;
     /// The same, while its group was being founded.
     RemadeInFounding = "segment made again in the founding", true;
+    /// An old copy of a store was put back.
+    WentBack = "an old copy of a store put back", true;
+    /// A segment was told that it went back in time.
+    FoundOut = "note WentBack", true;
     /// Base pages were lost.
     PagesLost = "base pages lost", true;
     /// A base page rotted.
@@ -210,6 +214,7 @@ impl Coverage {
             Note::Collected { .. } => Counted::Collected,
             Note::Learnt { .. } => Counted::Learnt,
             Note::Rejoined { .. } => Counted::Rejoined,
+            Note::WentBack { .. } => Counted::FoundOut,
             Note::Allocated { .. } => Counted::Allocated,
             Note::Opened { .. } => Counted::Opened,
             Note::Durable { .. } => Counted::Durable,

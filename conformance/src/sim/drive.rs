@@ -219,6 +219,10 @@ impl World<'_> {
         }
         if let Note::Rejoined { .. } = note {
             self.coverage.count(Counted::Rejoined);
+            if let Party::Segment(id) = from {
+                let node = self.index(id);
+                self.segments[node].went_back = false;
+            }
         }
         let life = match from {
             Party::Segment(id) => self.segments[self.index(id)].life,

@@ -52,6 +52,10 @@ pub enum Fault {
     Amnesia { group: u16, member: u8, lose: Lose, down: u64 },
     /// A process stops, its disk is lost, and its segment is made again on an empty one.
     Remake { group: u16, member: u8, down: u64 },
+    /// Copies of processes' directories are made.
+    Copy { target: Target },
+    /// A process stops; the copy of its directory is put back before it starts again.
+    Restore { group: u16, member: u8, down: u64 },
     /// Processes do nothing for a while, then go on with what has come in.
     Freeze { target: Target, time: u64 },
     /// Fsyncs and tasks take `factor` times as long.
@@ -88,6 +92,8 @@ impl Fault {
             Fault::Crash { .. } => "crash",
             Fault::Amnesia { .. } => "amnesia",
             Fault::Remake { .. } => "remake",
+            Fault::Copy { .. } => "copy",
+            Fault::Restore { .. } => "restore",
             Fault::Freeze { .. } => "freeze",
             Fault::SlowDisk { .. } => "slow-disk",
             Fault::DiskFull { .. } => "disk-full",
@@ -120,6 +126,8 @@ pub fn generate(rng: &mut Rng, settings: &Settings) -> Vec<Timed<Fault>> {
     match rng.u8(..12) {
         0 => faults.extend(forget_behind_a_lag(rng, settings, start)),
         1 => faults.extend(two_halves(rng, start)),
+        2 | 3 => faults.extend(go_back_behind_a_lag(rng, settings, start)),
+        4 => faults.extend(go_back(rng, settings, start)),
         _ => {}
     }
     faults.sort_by_key(|fault| fault.at);
@@ -150,6 +158,44 @@ fn forget_behind_a_lag(rng: &mut Rng, settings: &Settings, start: u64) -> Vec<Ti
     faults
 }
 
+/// A copy is made, the member starts again or not, and the copy is put back.
+fn go_back(rng: &mut Rng, settings: &Settings, start: u64) -> Vec<Timed<Fault>> {
+    let (group, member, down) = (rng.u16(..settings.groups), rng.u8(..COPIES), rng.u64(500..40_000));
+    let target = Target::Segment(group, member);
+    let back = start + rng.u64(5_000..100_000);
+    let mut faults = vec![
+        Timed { at: start, what: Fault::Copy { target } },
+        Timed { at: back, what: Fault::Restore { group, member, down } },
+    ];
+    if rng.bool() {
+        let crash = Fault::Crash { target, keep: rng.usize(..4), down: rng.u64(500..5_000) };
+        faults.push(Timed { at: rng.u64(start..back), what: crash });
+    }
+    faults
+}
+
+/// As [`forget_behind_a_lag`], but the member goes back in time: what it forgets it said in a later life than the copy's.
+fn go_back_behind_a_lag(rng: &mut Rng, settings: &Settings, start: u64) -> Vec<Timed<Fault>> {
+    let mut faults = forget_behind_a_lag(rng, settings, start);
+    let Some((group, member, at)) = faults.iter_mut().find_map(|fault| match fault.what {
+        Fault::Amnesia { group, member, down, .. } | Fault::Remake { group, member, down } => {
+            fault.what = Fault::Restore { group, member, down };
+            Some((group, member, fault.at))
+        }
+        _ => None,
+    }) else {
+        return faults;
+    };
+    let target = Target::Segment(group, member);
+    let before = rng.u64(..at);
+    faults.push(Timed { at: before, what: Fault::Copy { target } });
+    if rng.bool() {
+        let crash = Fault::Crash { target, keep: 9, down: rng.u64(500..5_000) };
+        faults.push(Timed { at: rng.u64(before..at), what: crash });
+    }
+    faults
+}
+
 /// Two candidates, each of which reaches only half of the copies: neither may open before that ends.
 fn two_halves(rng: &mut Rng, start: u64) -> Vec<Timed<Fault>> {
     let mut members: Vec<u8> = (0..COPIES).collect();
@@ -177,7 +223,7 @@ fn draw(rng: &mut Rng, settings: &Settings) -> Fault {
     };
     let time = rng.u64(2_000..80_000);
     let down = time;
-    match rng.u8(..26) {
+    match rng.u8(..28) {
         0..=3 => Fault::Crash { target, keep: rng.usize(..4), down },
         4 => Fault::Crash { target: Target::Zone(rng.u8(..ZONES)), keep: rng.usize(..3), down },
         5 | 6 => Fault::Amnesia { group, member, lose: draw_lose(rng), down },
@@ -194,6 +240,8 @@ fn draw(rng: &mut Rng, settings: &Settings) -> Fault {
         20 | 21 => Fault::FreezeWriter { time, successor: rng.u64(..20_000) },
         22 => Fault::Compete { writers: rng.u8(1..3) },
         23 | 24 => Fault::Remake { group, member, down },
+        25 => Fault::Copy { target },
+        26 => Fault::Restore { group, member, down },
         _ => Fault::CrashInRecovery { first: rng.u64(..10_000), second: rng.u64(200..20_000) },
     }
 }

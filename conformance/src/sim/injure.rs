@@ -21,6 +21,12 @@ impl World<'_> {
         match fault {
             Fault::Crash { target, keep, down } => self.crash(target, keep, down),
             Fault::Amnesia { group, member, lose, down } => self.amnesia(group, member, lose, down),
+            Fault::Copy { target } => {
+                for node in self.targets(target) {
+                    self.segments[node].copy = Some(self.segments[node].disk.copied());
+                }
+            }
+            Fault::Restore { group, member, down } => self.restore(group, member, down),
             Fault::Remake { group, member, down } => self.remake(group, member, down),
             Fault::Freeze { target, time } => self.ail(target, |ails| ails.frozen_until = now + time),
             Fault::SlowDisk { target, factor, time } => self.ail(target, |ails| {
@@ -160,6 +166,22 @@ impl World<'_> {
         self.stop_segment(node, usize::MAX, down);
         self.coverage.count(Counted::SegmentRemade);
         self.segments[node].disk.remake(Membership::initial(QuorumSet::aurora()));
+    }
+
+    /// An operator puts an old copy of a member's disk back; under the same promise. Only a copy of an earlier life than
+    /// the last one is promised to be found out.
+    fn restore(&mut self, group: u16, member: u8, down: u64) {
+        let node = self.group_of(group).start + usize::from(member);
+        let it = &self.segments[node];
+        let copy = it.copy.clone().filter(|copy| it.copy_is_of_an_earlier_life() && !copy.unsound());
+        let others = self.forgetful(group, node) >= FORGETFUL_MAX;
+        let Some(copy) = copy.filter(|_| !others && self.pages_may_go(group, node)) else {
+            return self.coverage.count(Counted::FaultSkipped);
+        };
+        self.stop_segment(node, usize::MAX, down);
+        self.segments[node].disk.put_back(copy);
+        self.segments[node].went_back = true;
+        self.coverage.count(Counted::WentBack);
     }
 
     fn pages_may_go(&self, group: u16, node: usize) -> bool {

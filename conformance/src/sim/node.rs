@@ -4,7 +4,7 @@ use super::payload::Mark;
 use crate::disk::Disk;
 use auriga_protocol::segment::{self, Segment};
 use auriga_protocol::writer::{self, Writer};
-use auriga_protocol::{Lsn, Membership, PageId, QuorumSet, SegmentId, Token, VolumeId, WriterId};
+use auriga_protocol::{Life, Lsn, Membership, PageId, QuorumSet, SegmentId, Token, VolumeId, WriterId};
 use std::collections::BTreeMap;
 
 /// The one volume.
@@ -21,13 +21,17 @@ pub struct SegmentNode {
     /// Counts boots: what an earlier life asked for is void.
     pub life: u32,
     /// Timers that are set: the number of the event that is the valid one, by timer; zero: not set.
-    pub timers: [u32; 3],
+    pub timers: [u32; 4],
     /// How many pending appends the fsync under way covers.
     pub syncing: Option<usize>,
     /// Whether a task is under way.
     pub working: bool,
     /// Whether it stores base pages from a peer now.
     pub hydrating: bool,
+    /// An old copy of its disk.
+    pub copy: Option<Disk<Mark>>,
+    /// The copy was put back, and it has not rejoined since.
+    pub went_back: bool,
     /// What ails it.
     pub ails: Ailments,
 }
@@ -66,10 +70,12 @@ impl SegmentNode {
             machine: None,
             disk: if blank { Disk::created(membership) } else { Disk::founded(membership) },
             life: 0,
-            timers: [0; 3],
+            timers: [0; 4],
             syncing: None,
             working: false,
             hydrating: false,
+            copy: None,
+            went_back: false,
             ails: Ailments::default(),
         }
     }
@@ -77,7 +83,7 @@ impl SegmentNode {
     /// Stops; of the pending appends the oldest `keep` survive.
     pub fn stop(&mut self, keep: usize) {
         self.machine = None;
-        self.timers = [0; 3];
+        self.timers = [0; 4];
         self.syncing = None;
         self.working = false;
         self.hydrating = false;
@@ -85,8 +91,11 @@ impl SegmentNode {
         self.disk.crash(keep);
     }
 
-    /// Whether it may not count now: it lost journal entries, or has none, and has not rejoined.
+    /// Whether it may not count now: it lost journal entries, or has none, or old ones, and has not rejoined.
     pub fn forgetful(&self) -> bool {
+        if self.went_back {
+            return true;
+        }
         match &self.machine {
             Some(machine) => machine.status().rejoining,
             None => {
@@ -102,11 +111,31 @@ impl SegmentNode {
         }
     }
 
+    /// Whether the copy is of an earlier life than the last in which the segment counted: then it is found out (R-LIFE-4).
+    pub fn copy_is_of_an_earlier_life(&self) -> bool {
+        let Some(copy) = &self.copy else { return false };
+        let (of_copy, now) = (last_life(copy), last_life(&self.disk));
+        let counted = if now.1 { now.0.number } else { now.0.number.saturating_sub(1) };
+        (now.0.incarnation, counted) > (of_copy.0.incarnation, of_copy.0.number)
+    }
+
     /// Whether its base pages are not all sound.
     pub fn unsound(&self) -> bool {
         let healing = self.machine.as_ref().map(Segment::status);
         self.disk.unsound() || healing.is_some_and(|status| status.hydrating || status.damaged_pages > 0)
     }
+}
+
+/// The last life that a journal knows, and whether enough peers are known to remember it.
+fn last_life(disk: &Disk<Mark>) -> (Life, bool) {
+    let lives = disk.durable().iter().filter_map(|entry| match entry {
+        segment::Entry::Life { life, registered } => Some((*life, *registered)),
+        segment::Entry::Amnesia { incarnation, target: Some(_) } | segment::Entry::Rejoined { incarnation } => {
+            Some((Life::first(*incarnation), true))
+        }
+        _ => None,
+    });
+    lives.max_by_key(|(life, registered)| (life.incarnation, life.number, *registered)).unwrap_or_default()
 }
 
 /// A read that a user waits for.

@@ -53,6 +53,9 @@ pub struct Settings {
     pub hydrate_pages_max: usize,
     /// `SegmentConfig::scrub_every`.
     pub scrub_every: u64,
+    /// `SegmentConfig::renew_life_every`.
+    #[serde(default)]
+    pub renew_life_every: u64,
     /// Whether a restart finds the journal cleaned: trimmed to the floor, the newest entry of each kind only.
     pub cleaned: bool,
     /// Whether the volume is new: its members have no journals, and have still to found it.
@@ -108,6 +111,7 @@ impl Plan {
             hydrate_look_max: 2 * settings.hydrate_pages_max,
             scrub_every: Micros(settings.scrub_every),
             scrub_pages: 2,
+            renew_life_every: Micros(settings.renew_life_every),
             reads_max: 8,
             defects: self.defects(),
         }
@@ -158,6 +162,7 @@ impl Settings {
             push_weight_max: RECORD * *pick(rng, &[1, 3, 100]),
             hydrate_pages_max: *pick(rng, &[1, 2, 64]),
             scrub_every: rng.u64(10_000..40_000),
+            renew_life_every: rng.u64(10_000..80_000),
             cleaned: rng.bool(),
             blank: rng.u8(..4) == 0,
         }

@@ -257,6 +257,7 @@ fn segment_of(note: &Note) -> Option<SegmentId> {
         | Note::Served { segment, .. }
         | Note::Collected { segment, .. }
         | Note::Learnt { segment, .. }
+        | Note::WentBack { segment, .. }
         | Note::Implausible { segment, .. }
         | Note::Contradicted { segment, .. }
         | Note::Rejoined { segment, .. } => Some(*segment),
@@ -288,6 +289,7 @@ fn name_of(note: &Note) -> &'static str {
         Note::Collected { .. } => "Collected",
         Note::Learnt { .. } => "Learnt",
         Note::Rejoined { .. } => "Rejoined",
+        Note::WentBack { .. } => "WentBack",
         Note::Allocated { .. } => "Allocated",
         Note::Opened { .. } => "Opened",
         Note::Durable { .. } => "Durable",

@@ -105,6 +105,16 @@ defects! {
     BlankCounts = "blank-counts", "R-REJOIN-6";
     /// A segment founds its group when all others but one are heard.
     FoundsOnFive = "founds-on-five", "R-REJOIN-7";
+    /// A segment counts before its peers remember the life that it begins.
+    LifeNotRegistered = "life-not-registered", "R-LIFE-1";
+    /// A life that was not registered is over at the next boot.
+    UnregisteredLifeNotContinued = "unregistered-life-not-continued", "R-LIFE-1";
+    /// A peer compares the numbers of lives only.
+    LifeWithoutNonce = "life-without-nonce", "R-LIFE-2";
+    /// A segment counts when one peer remembers its life.
+    LifeRegisteredWithTooFew = "life-registered-with-too-few", "R-LIFE-3";
+    /// A segment that lost its log does not relearn the lives of its peers.
+    LivesNotMerged = "lives-not-merged", "R-LIFE-5";
     /// A primary region ships what is not durable yet.
     ShipBeforeDurable = "ship-before-durable", "R-GLOBAL-1";
     /// A region takes the stream of an old primary.

@@ -80,8 +80,8 @@ number! {
     Incarnation(u32) up to limits::INCARNATION_MAX, "i"
 }
 number! {
-    /// From when a segment's disk was empty until it is empty again: drawn at random by each segment that has no journal.
-    Life(u64), "l"
+    /// Tells a segment from others that are made in its place: drawn at random by each segment that has no journal, and kept.
+    Birth(u64), "b"
 }
 number! {
     /// A region of a global database. One region holds one whole volume.

@@ -63,7 +63,7 @@
 //! let id = SegmentId { volume, pg: PgId(0), member: MemberId(0) };
 //! let disk = Survived::founded(Membership::initial(QuorumSet::aurora()));
 //! let mut effects = Effects::default();
-//! let mut segment = Segment::<Add>::boot(&SegmentConfig::default(), id, disk, now, &mut effects);
+//! let mut segment = Segment::<Add>::boot(&SegmentConfig::tiny(), id, disk, now, &mut effects);
 //! effects.drain().for_each(drop); // Its first timers.
 //!
 //! let from = Party::Writer(volume, who.writer);
@@ -93,6 +93,7 @@ pub mod defect;
 pub mod global;
 pub mod identity;
 pub mod ids;
+pub mod life;
 pub mod limits;
 pub mod machine;
 pub mod membership;
@@ -112,6 +113,7 @@ pub use ids::{
     ControllerId, GlobalEpoch, Lsn, MemberId, MembershipEpoch, Micros, PageId, Party, PgId, RegionId, SegmentId,
     VolumeEpoch, VolumeId, WriterId,
 };
+pub use life::Life;
 pub use machine::{AppendId, Effect, Effects, Input, Machine, Token};
 pub use message::{Install, Message, Refusal, SealReport};
 pub use note::Note;

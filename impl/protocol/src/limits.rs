@@ -33,6 +33,13 @@ pub const INCARNATION_MAX: u32 = 1 << 30;
 /// one.
 pub const INCARNATION_STEP_MAX: u32 = 1 << 12;
 
+/// Greatest number of a life in an incarnation: one each two seconds would take 10^10 years to get there.
+pub const LIFE_NUMBER_MAX: u64 = 1 << 60;
+
+/// Farthest that a message may raise the number of a peer's life that a segment knows: a segment that was away for a
+/// century still believes its peers.
+pub const LIFE_STEP_MAX: u64 = 1 << 32;
+
 /// Greatest member: sets of members have 16 bits.
 pub const MEMBER_MAX: u8 = 15;
 

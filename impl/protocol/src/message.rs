@@ -10,12 +10,14 @@
 //! | `GossipPull` | segment → segment | `GossipPush`, `GossipInstall`, `GossipTooFar`, or nothing |
 //! | `HydratePull` | segment → segment | `HydratePush`, or nothing |
 //! | `FoundPull` | segment → segment | `FoundPush` |
+//! | `LifeAsk` | segment → segment | `LifeKnown` once the life is remembered, or nothing |
 //! | `RejoinPull` | segment → segment | `RejoinPush` once the loss is remembered, `RejoinKnown`, or nothing |
 //!
 //! Every message may be lost, duplicated, delayed or reordered. A refusal is a message of the protocol, not an error.
 
 use crate::identity::Shape;
-use crate::ids::{Incarnation, Life, Lsn, MemberId, PageId, Party, VolumeEpoch};
+use crate::ids::{Birth, Incarnation, Lsn, MemberId, PageId, Party, VolumeEpoch};
+use crate::life::Life;
 use crate::machine::Token;
 use crate::quorum::Membership;
 use crate::record::{Payload, Record};
@@ -75,15 +77,15 @@ pub struct Question {
 pub enum Footing {
     /// It has no journal either.
     Blank {
-        /// Its own life.
-        life: Life,
+        /// Its own birth.
+        birth: Birth,
     },
     /// It counts, or will once every other one founds with it.
     Founder {
-        /// Its own life; zero where it lost it since.
-        life: Life,
-        /// The asker's life that it knows for good; `None`: it knows none.
-        yours: Option<Life>,
+        /// Its own birth; zero where it lost it since.
+        birth: Birth,
+        /// The asker's birth that it knows for good; `None`: it knows none.
+        yours: Option<Birth>,
     },
     /// It lost part of its log, and bears witness for nobody.
     Rejoining,
@@ -317,6 +319,8 @@ pub enum Message<P: Payload> {
         promised: VolumeEpoch,
         /// What it has.
         report: SealReport,
+        /// Its peers' lives, as it remembers them.
+        lives: BTreeMap<MemberId, Life>,
     },
     /// "I have no journal. What are you, and what do you know of me?"
     FoundPull {
@@ -329,6 +333,24 @@ pub enum Message<P: Payload> {
         question: Question,
         /// What the sender is.
         footing: Footing,
+    },
+    /// "This is the life that I begin. Do you know a later one of mine?"
+    LifeAsk {
+        /// Comes back.
+        question: Question,
+        /// The asker's.
+        life: Life,
+    },
+    /// The answer, once the life is remembered.
+    LifeKnown {
+        /// As asked.
+        question: Question,
+        /// A later life is known, or another of the same number.
+        later: bool,
+        /// Whether the sender itself counts.
+        sure: bool,
+        /// Whose word this is (R-REJOIN-3).
+        standing: Standing,
     },
 }
 
@@ -372,6 +394,8 @@ impl<P: Payload> Message<P> {
             Message::RejoinPush { .. } => "RejoinPush",
             Message::FoundPull { .. } => "FoundPull",
             Message::FoundPush { .. } => "FoundPush",
+            Message::LifeAsk { .. } => "LifeAsk",
+            Message::LifeKnown { .. } => "LifeKnown",
         }
     }
 }

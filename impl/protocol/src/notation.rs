@@ -9,12 +9,14 @@
 //! A segment is `A` to `F` where the volume has one protection group, `pg1/A` where it has several. Records are given
 //! as runs of LSNs; a `*` marks a CPL.
 
-use crate::ids::{Lsn, Party, SegmentId, VolumeEpoch};
+use crate::ids::{Lsn, MemberId, Party, SegmentId, VolumeEpoch};
+use crate::life::Life;
 use crate::message::{BasePage, Footing, Install, Message, Question, Refusal, SealReport};
 use crate::note::Note;
 use crate::record::{Payload, Record};
 use crate::segment::{Entry, Founders, Task};
 use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -178,17 +180,32 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
             format!("{name} {} {}", question(*asked), footing(said))
         }
         Message::RejoinKnown { question: asked, known } => format!("{name} {} {known}", question(*asked)),
-        Message::RejoinPush { question: asked, promised, report: told } => {
-            format!("{name} {} promised={promised} {}", question(*asked), report(told))
+        Message::RejoinPush { question: asked, promised, report: told, lives: known } => {
+            format!("{name} {} promised={promised} {}{}", question(*asked), report(told), lives(known))
+        }
+        Message::LifeAsk { question: asked, life: begun } => format!("{name} {} {}", question(*asked), life(*begun)),
+        Message::LifeKnown { question: asked, later, sure, .. } => {
+            let (later, sure) = (if *later { " later" } else { "" }, if *sure { "" } else { " unsure" });
+            format!("{name} {}{later}{sure}", question(*asked))
         }
     }
 }
 
+/// A life without its nonce: `i1.3` is the third after the first loss.
+fn life(life: Life) -> String {
+    format!("{}.{}", life.incarnation, life.number)
+}
+
+/// Nothing when none is known.
+fn lives(lives: &BTreeMap<MemberId, Life>) -> String {
+    lives.iter().map(|(member, known)| format!(" {member}={}", life(*known))).collect()
+}
+
 fn footing(footing: &Footing) -> String {
     match footing {
-        Footing::Blank { life } => format!("Blank {life}"),
-        Footing::Founder { life, yours } => {
-            format!("Founder {life} yours={}", yours.map_or("-".into(), |life| life.to_string()))
+        Footing::Blank { birth } => format!("Blank {birth}"),
+        Footing::Founder { birth, yours } => {
+            format!("Founder {birth} yours={}", yours.map_or("-".into(), |birth| birth.to_string()))
         }
         Footing::Rejoining => "Rejoining".into(),
     }
@@ -204,7 +221,11 @@ pub fn entry<P: Payload>(entry: &Entry<P>) -> String {
         Entry::Amnesia { incarnation, target } => {
             format!("Amnesia {incarnation} target={}", target.map_or("?".into(), |lsn| lsn.to_string()))
         }
-        Entry::Blank { life } => format!("Blank {life}"),
+        Entry::Life { life: own, registered } => {
+            format!("Life {}{}", life(*own), if *registered { " registered" } else { "" })
+        }
+        Entry::PeerLife { member, life: known } => format!("PeerLife {member}={}", life(*known)),
+        Entry::Blank { birth } => format!("Blank {birth}"),
         Entry::Founding(founders) => format!("Founding {}", self::founders(founders)),
         Entry::Founded(founders) => format!("Founded {}", self::founders(founders)),
         other => format!("{other:?}"),
@@ -212,8 +233,8 @@ pub fn entry<P: Payload>(entry: &Entry<P>) -> String {
 }
 
 fn founders(founders: &Founders) -> String {
-    let others: Vec<_> = founders.others.iter().map(|(member, life)| format!(" {member}={life}")).collect();
-    format!("{}{}", founders.life, others.concat())
+    let others: Vec<_> = founders.others.iter().map(|(member, birth)| format!(" {member}={birth}")).collect();
+    format!("{}{}", founders.birth, others.concat())
 }
 
 /// A task of the page store.
@@ -241,6 +262,7 @@ pub fn note(note: &Note) -> String {
         Note::Collected { floor, .. } => format!("Collected floor={floor}"),
         Note::Learnt { promised, installed, .. } => format!("Learnt promised={promised} installed={installed}"),
         Note::Rejoined { promised, scl, .. } => format!("Rejoined promised={promised} scl={scl}"),
+        Note::WentBack { by, .. } => format!("WentBack by={by}"),
         Note::Allocated { lsn, pg, page, is_cpl, .. } => {
             format!("Allocated {lsn}{} {pg} {page:?}", if *is_cpl { "*" } else { "" })
         }

@@ -4,7 +4,7 @@
 //! [`Observer`](crate::observer::Observer) judges both.
 
 use crate::global::GlobalNote;
-use crate::ids::{Lsn, PageId, Party, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};
+use crate::ids::{Lsn, MemberId, PageId, Party, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};
 use crate::membership::MembershipNote;
 use crate::segment::Implausible;
 use crate::truncation::TruncationList;
@@ -76,6 +76,13 @@ pub enum Note {
         promised: VolumeEpoch,
         /// Its chain.
         scl: Lsn,
+    },
+    /// A peer knows a later life of a segment than the segment does: its disk is an old copy, or that of another (R-LIFE-2).
+    WentBack {
+        /// Which segment.
+        segment: SegmentId,
+        /// Who knows it.
+        by: MemberId,
     },
     /// A writer gave a record its LSN.
     Allocated {

@@ -146,6 +146,8 @@ impl Observer {
             Note::Contradicted { segment, from, lsn, .. } => {
                 require(false, "R-LOG-4", || format!("{from} sent {segment} another record {lsn} than it holds"))
             }
+            // Whether it found out in time is seen by what it said before.
+            Note::WentBack { .. } => Ok(()),
             // Judged by `GlobalObserver`: volumes of different regions share nothing.
             Note::Global(_) | Note::Membership(_) => Ok(()),
             Note::Fenced { volume_epoch, by, .. } => {

@@ -148,6 +148,15 @@ impl QuorumSet {
         !self.read_met(unasked)
     }
 
+    /// Whether any two askings that have met this share someone who was asked, other than `asker`: more than half of
+    /// the others (R-LIFE-3). Of six: three of the other five.
+    pub fn life_met(&self, asker: MemberId, heard: MemberSet) -> bool {
+        self.write.iter().all(|threshold| {
+            let others = threshold.members.without(asker);
+            2 * heard.and(others).len() > others.len()
+        })
+    }
+
     /// The greatest value that a write quorum of members has reached, given each member's own.
     ///
     /// With values = SCLs this is PGCL (18 §2.3).
@@ -206,6 +215,14 @@ mod tests {
     fn write_point_is_the_fourth_highest() {
         let scl = [9u64, 7, 7, 5, 3, 0];
         assert_eq!(QuorumSet::aurora().write_point(|member| scl[member.0 as usize]), 5);
+    }
+
+    #[test]
+    fn a_life_is_known_when_three_of_the_other_five_know_it() {
+        let met = |members: &[u8]| {
+            QuorumSet::aurora().life_met(MemberId(0), members.iter().map(|member| MemberId(*member)).collect())
+        };
+        assert!(!met(&[1, 2]) && met(&[1, 2, 3]) && !met(&[0, 1, 2]));
     }
 
     #[test]

@@ -304,7 +304,7 @@ impl Rehearsal<'_> {
         for index in 0..STORAGE.len() {
             let asked = auriga_admin::storage::status(layout.storage_address(index), self.demo.access());
             for (_, segment) in self.demo.runtime().block_on(asked).ok()?.segments {
-                if segment.hydrating || segment.rejoining {
+                if segment.hydrating || segment.rejoining || segment.unregistered {
                     return None;
                 }
                 scls.push(segment.scl.0);

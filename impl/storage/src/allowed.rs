@@ -90,7 +90,9 @@ fn is_said_by_writers<P: Payload>(message: &Message<P>) -> bool {
         | Message::RejoinKnown { .. }
         | Message::RejoinPush { .. }
         | Message::FoundPull { .. }
-        | Message::FoundPush { .. } => false,
+        | Message::FoundPush { .. }
+        | Message::LifeAsk { .. }
+        | Message::LifeKnown { .. } => false,
     }
 }
 

@@ -204,6 +204,9 @@ impl Node {
                 let (held, came) = (format!("{held:016x}"), format!("{came:016x}"));
                 tracing::error!(%segment, %from, %lsn, held, came, "two records of one LSN differ: this segment has stopped");
             }
+            Note::WentBack { segment, by } => {
+                tracing::warn!(%segment, %by, "its disk is an old copy: a peer knows a later life of it; it rejoins");
+            }
             Note::Implausible { segment, from, why }
                 if (self.implausible.fetch_add(1, Relaxed) + 1).is_power_of_two() =>
             {

@@ -9,6 +9,7 @@ use crate::space::Space;
 use crate::testing::*;
 use crate::twin::BLOCK;
 use crate::{Delta, Options, PAGE_SIZE, PageImage};
+use auriga_protocol::Life;
 use auriga_protocol::ids::Incarnation;
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::{Entry, Outcome, PageRange, Task};
@@ -68,6 +69,8 @@ fn entries() -> Vec<Entry<Delta>> {
         Entry::Amnesia { incarnation, target: Some(Lsn(4)) },
         Entry::Rejoined { incarnation },
         Entry::PeerLoss { member: MemberId(5), incarnation: Incarnation(2) },
+        Entry::Life { life: Life { incarnation, number: 300, nonce: 7 }, registered: true },
+        Entry::PeerLife { member: MemberId(3), life: Life { incarnation, number: 2, nonce: u64::MAX } },
         Entry::PagesLost,
         Entry::PagesRestored,
         Entry::Charter(charter()),

@@ -179,6 +179,7 @@ fn condition(segment: &SegmentStatus) -> &'static str {
     match segment {
         SegmentStatus { contradiction: Some(_), .. } => "CONTRADICTED",
         SegmentStatus { rejoining: true, .. } => "rejoining",
+        SegmentStatus { unregistered: true, .. } => "asks peers",
         SegmentStatus { hydrating: true, .. } => "hydrating",
         SegmentStatus { disk_full: true, .. } => "disk full",
         SegmentStatus { damaged_pages: 1.., .. } => "healing",

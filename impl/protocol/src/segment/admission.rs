@@ -10,8 +10,9 @@
 use super::log::Held;
 use super::{Out, Segment};
 use crate::defect::Defect;
-use crate::ids::{Incarnation, Lsn, PageId, Party, VolumeEpoch};
-use crate::limits::{EPOCH_STEP_MAX, INCARNATION_STEP_MAX, LSN_STEP_MAX};
+use crate::ids::{Incarnation, Lsn, MemberId, PageId, Party, VolumeEpoch};
+use crate::life::Life;
+use crate::limits::{EPOCH_STEP_MAX, INCARNATION_STEP_MAX, LIFE_STEP_MAX, LSN_STEP_MAX};
 use crate::message::Message;
 use crate::note::Note;
 use crate::record::{Payload, Record, are_in_order};
@@ -27,6 +28,8 @@ pub enum Implausible {
     VolumeEpochJumps,
     /// It raises an incarnation farther than all losses of a journal could.
     IncarnationJumps,
+    /// It raises the number of a life farther than a century of them could.
+    LifeJumps,
     /// It raises an LSN farther than a writer could meanwhile.
     LsnJumps,
     /// PGMRPL is above VDL (R-COLLECT-2, R-READ-4).
@@ -77,9 +80,23 @@ impl<P: Payload> Segment<P> {
                 };
                 incarnation_is_near(known, *incarnation)
             }
+            Message::LifeAsk { life, .. } => {
+                let Party::Segment(peer) = from else { return Ok(()) };
+                self.life_is_near(peer.member, *life)
+            }
+            Message::RejoinPush { lives, .. } => {
+                lives.iter().try_for_each(|(member, life)| self.life_is_near(*member, *life))
+            }
             Message::RejoinKnown { known, .. } => incarnation_is_near(self.standing.incarnation, *known),
             _ => Ok(()),
         }
+    }
+
+    fn life_is_near(&self, member: MemberId, life: Life) -> Result<(), Implausible> {
+        let known = self.life_known_of(member);
+        let number = if life.incarnation == known.incarnation { known.number } else { 0 };
+        require(life.number <= number.saturating_add(LIFE_STEP_MAX), Implausible::LifeJumps)?;
+        incarnation_is_near(known.incarnation, life.incarnation)
     }
 
     fn lsn_is_near(&self, lsn: Lsn) -> Result<(), Implausible> {

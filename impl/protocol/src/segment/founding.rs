@@ -2,25 +2,28 @@
 //!
 //! It may be one of the members that are made for a new volume; or it was made again, because its disk was lost, and its
 //! volume holds data of which it knows nothing. It can't tell by itself, and does not believe the one who made it. So it
-//! draws a *life*, keeps it, and asks all other members, twice:
+//! draws a *birth* (a number that no other one has), keeps it, and asks all other members, twice:
 //!
 //! ```text
-//!  no journal ──► Blank ─── every other one is blank, or founds with this life ───► Founding ─── every other one ───► counts
-//!                   │                                                                  │         founds with this life
-//!                   └────────────── one knows another life of it, or none ─────────────┴──► Numbering (`rejoin.rs`)
+//!  no journal ──► Blank ─── every other one is blank, or founds with this birth ──► Founding ─── every other one ───► counts
+//!                   │                                                                  │         founds with this birth
+//!                   └────────────── one knows another birth of it, or none ────────────┴──► Numbering (`rejoin.rs`)
 //! ```
 //!
-//! *Why twice.* A member that counts may promise and acknowledge. Before it does, each other one must know its life for
-//! good, so that none bears witness for a later life of it. Then one disk that was lost, of all that once counted, is
-//! always found out by the others; it takes the loss of all five to forget a founding.
+//! *Why twice.* A member that counts may promise and acknowledge. Before it does, each other one must know its birth for
+//! good, so that none bears witness for a later one. Then one disk that was lost, of all that once counted, is always
+//! found out by the others; it takes the loss of all five to forget a founding.
 //!
-//! *Why it ends.* A life survives a restart, as do the lives that a founding member keeps. A member that was made again
-//! in the middle of it rejoins, and a member that rejoins stands in nobody's way: it bears witness for no life.
+//! *Why it ends.* A birth survives a restart, as do the births that a founding member keeps. A member that was made again
+//! in the middle of it rejoins, and a member that rejoins stands in nobody's way: it bears witness for no birth.
+//!
+//! *What it does not find.* A copy of the directory from the middle of the founding has the right birth. It counts only in
+//! a life that its peers remember, as every segment does at every start (`lives.rs`).
 
 use super::rejoin::Rejoin;
 use super::{Entry, Out, Reply, Segment};
 use crate::defect::Defect;
-use crate::ids::{Life, MemberId, SegmentId};
+use crate::ids::{Birth, MemberId, SegmentId};
 use crate::message::{Footing, Message, Question};
 use crate::quorum::MemberSet;
 use crate::record::Payload;
@@ -30,27 +33,27 @@ use serde::{Deserialize, Serialize};
 /// The members that founded a protection group, as one of them knows them.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Founders {
-    /// Its own life.
-    pub life: Life,
-    /// The others' lives; one that was rejoining then has none.
-    pub others: BTreeMap<MemberId, Life>,
+    /// Its own birth.
+    pub birth: Birth,
+    /// The others' births; one that was rejoining then has none.
+    pub others: BTreeMap<MemberId, Birth>,
 }
 
 impl<P: Payload> Segment<P> {
     /// Begins without a journal.
     pub(super) fn begin_blank(&mut self, out: &mut Out<P>) {
-        let life = Life(self.boot);
-        self.resume_blank(life);
-        self.append(Entry::Blank { life }, out);
+        let birth = Birth(self.boot);
+        self.resume_blank(birth);
+        self.append(Entry::Blank { birth }, out);
         if self.peers().is_empty() {
-            self.found(Founders { life, others: BTreeMap::new() }, out);
+            self.found(Founders { birth, others: BTreeMap::new() }, out);
             self.count_as_founder(out);
         }
     }
 
-    /// Takes up again what the journal says of an earlier start of this life.
-    pub(super) fn resume_blank(&mut self, life: Life) {
-        self.rejoin = Some(Rejoin::Blank { question: self.new_question(), life, heard: BTreeMap::new() });
+    /// Takes up again what the journal says of an earlier start.
+    pub(super) fn resume_blank(&mut self, birth: Birth) {
+        self.rejoin = Some(Rejoin::Blank { question: self.new_question(), birth, heard: BTreeMap::new() });
     }
 
     /// The same, where the first question was answered.
@@ -66,11 +69,11 @@ impl<P: Payload> Segment<P> {
 
     pub(super) fn tell_footing(&self, peer: MemberId, question: Question, out: &mut Out<P>) {
         let footing = match (&self.rejoin, &self.founders) {
-            (Some(Rejoin::Blank { life, .. }), _) => Footing::Blank { life: *life },
+            (Some(Rejoin::Blank { birth, .. }), _) => Footing::Blank { birth: *birth },
             (None | Some(Rejoin::Founding { .. } | Rejoin::Finishing), Some(founders)) => {
-                Footing::Founder { life: founders.life, yours: founders.others.get(&peer).copied() }
+                Footing::Founder { birth: founders.birth, yours: founders.others.get(&peer).copied() }
             }
-            (None, None) => Footing::Founder { life: Life(0), yours: None },
+            (None, None) => Footing::Founder { birth: Birth(0), yours: None },
             (Some(_), _) => Footing::Rejoining,
         };
         out.send(self.peer(peer), Message::FoundPush { question, footing });
@@ -79,15 +82,15 @@ impl<P: Payload> Segment<P> {
     pub(super) fn on_found_push(&mut self, peer: SegmentId, to: Question, footing: Footing, out: &mut Out<P>) {
         let peers = self.peers();
         let enough = if self.config.defects.has(Defect::FoundsOnFive) { peers.len() - 1 } else { peers.len() };
-        let own = self.founders.as_ref().map(|founders| founders.life);
+        let own = self.founders.as_ref().map(|founders| founders.birth);
         match &mut self.rejoin {
-            Some(Rejoin::Blank { question, life, heard }) if *question == to => {
+            Some(Rejoin::Blank { question, birth, heard }) if *question == to => {
                 match footing {
-                    Footing::Founder { yours, .. } if yours != Some(*life) => {
+                    Footing::Founder { yours, .. } if yours != Some(*birth) => {
                         return self.rejoin_as_lost(out);
                     }
-                    Footing::Founder { life, .. } | Footing::Blank { life } => {
-                        heard.insert(peer.member, Some(life));
+                    Footing::Founder { birth, .. } | Footing::Blank { birth } => {
+                        heard.insert(peer.member, Some(birth));
                     }
                     Footing::Rejoining => {
                         heard.entry(peer.member).or_insert(None);
@@ -95,8 +98,8 @@ impl<P: Payload> Segment<P> {
                 }
                 let all = peers.iter().filter(|member| heard.contains_key(member)).count() as u32;
                 if all >= enough {
-                    let others = heard.iter().filter_map(|(member, life)| Some((*member, (*life)?))).collect();
-                    let founders = Founders { life: *life, others };
+                    let others = heard.iter().filter_map(|(member, birth)| Some((*member, (*birth)?))).collect();
+                    let founders = Founders { birth: *birth, others };
                     self.found(founders, out);
                 }
             }
@@ -114,20 +117,20 @@ impl<P: Payload> Segment<P> {
         }
     }
 
-    /// R-REJOIN-7, the first round: every other one is blank, or founds with this life.
+    /// R-REJOIN-7, the first round: every other one is blank, or founds with this birth.
     fn found(&mut self, founders: Founders, out: &mut Out<P>) {
         self.append(Entry::Founding(founders.clone()), out);
         self.resume_founding(founders);
         self.ask_to_rejoin(out);
     }
 
-    /// Another life of this segment may have counted: this one must learn what that one knew.
+    /// Another birth of this segment may have counted: this one must learn what that one knew.
     fn rejoin_as_lost(&mut self, out: &mut Out<P>) {
         self.forget_what_was_promised(out);
         self.ask_to_rejoin(out);
     }
 
-    /// The second round: every other one founds with this life.
+    /// The second round: every other one founds with this birth.
     fn count_as_founder(&mut self, out: &mut Out<P>) {
         let Some(founders) = self.founders.clone() else { return };
         self.rejoin = Some(Rejoin::Finishing);

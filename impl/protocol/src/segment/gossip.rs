@@ -16,6 +16,9 @@ impl<P: Payload> Segment<P> {
         if self.ask_to_rejoin(out) {
             return;
         }
+        if !self.is_vouched() {
+            return;
+        }
         let peer = self.next_peer();
         self.nudge_hydration(peer, out);
         if self.pages_lost && self.hydration.is_none() {

@@ -3,7 +3,8 @@
 use super::Founders;
 use crate::defect::Defects;
 use crate::identity::Charter;
-use crate::ids::{Incarnation, Life, Lsn, MemberId, Micros, PageId, VolumeEpoch};
+use crate::ids::{Birth, Incarnation, Lsn, MemberId, Micros, PageId, VolumeEpoch};
+use crate::life::Life;
 use crate::machine::Token;
 use crate::message::{BasePage, Install};
 use crate::quorum::Membership;
@@ -50,6 +51,20 @@ pub enum Entry<P: Payload> {
         /// Its new incarnation.
         incarnation: Incarnation,
     },
+    /// A life of the segment.
+    Life {
+        /// Which.
+        life: Life,
+        /// Whether enough peers are known to remember it.
+        registered: bool,
+    },
+    /// A life of a peer: an earlier one that comes back is found out.
+    PeerLife {
+        /// Which peer.
+        member: MemberId,
+        /// Its latest life that this segment was told of.
+        life: Life,
+    },
     /// Base pages were lost, and which isn't known: none is served until all have come from a peer.
     PagesLost,
     /// They have.
@@ -59,7 +74,7 @@ pub enum Entry<P: Payload> {
     /// The segment has no journal yet, and does not count.
     Blank {
         /// Drawn now.
-        life: Life,
+        birth: Birth,
     },
     /// Every other member has no journal either, or founds with this one.
     Founding(Founders),
@@ -82,6 +97,10 @@ pub enum EntryKind {
     Standing,
     /// `Entry::PeerLoss`, of this peer.
     PeerLoss(MemberId),
+    /// `Entry::Life`.
+    Life,
+    /// `Entry::PeerLife`, of this peer.
+    PeerLife(MemberId),
     /// `Entry::PagesLost` and `Entry::PagesRestored`.
     Pages,
     /// `Entry::Charter`.
@@ -100,6 +119,8 @@ impl<P: Payload> Entry<P> {
             Entry::Amnesia { .. } | Entry::Rejoined { .. } => EntryKind::Standing,
             Entry::Blank { .. } | Entry::Founding(_) | Entry::Founded(_) => EntryKind::Standing,
             Entry::PeerLoss { member, .. } => EntryKind::PeerLoss(*member),
+            Entry::Life { .. } => EntryKind::Life,
+            Entry::PeerLife { member, .. } => EntryKind::PeerLife(*member),
             Entry::PagesLost | Entry::PagesRestored => EntryKind::Pages,
             Entry::Charter(_) => EntryKind::Charter,
         }
@@ -307,6 +328,8 @@ pub enum Timer {
     Coalesce,
     /// Verify some base pages.
     Scrub,
+    /// Go on with the registration of a life, or begin the next.
+    Life,
 }
 
 /// A segment has no local users; what it is asked comes in messages.
@@ -341,6 +364,10 @@ pub struct SegmentConfig {
     pub scrub_every: Micros,
     /// Pages verified each time.
     pub scrub_pages: usize,
+    /// How often to begin a new life while the segment runs; zero: there are no lives, and a store that went back in
+    /// time is not found out. (Models that have no such store leave them away.)
+    #[serde(default)]
+    pub renew_life_every: Micros,
     /// Page reads that may wait for the page store at one time.
     pub reads_max: usize,
     /// Planted defects. Not written down: a recording is judged by the protocol as it is meant.
@@ -362,6 +389,7 @@ impl Default for SegmentConfig {
             hydrate_look_max: 4096,
             scrub_every: Micros(1_000_000),
             scrub_pages: 256,
+            renew_life_every: Micros(2_000_000),
             reads_max: 1024,
             defects: Defects::NONE,
         }
@@ -369,9 +397,15 @@ impl Default for SegmentConfig {
 }
 
 impl SegmentConfig {
-    /// Limits so small that a model or a test reaches each of them, and no scrubbing.
+    /// Limits so small that a model or a test reaches each of them, no scrubbing, and no lives.
     pub fn tiny() -> Self {
-        SegmentConfig { coalesce_weight: 0, hydrate_pages_max: 1, scrub_every: Micros(0), ..SegmentConfig::default() }
+        SegmentConfig {
+            coalesce_weight: 0,
+            hydrate_pages_max: 1,
+            scrub_every: Micros(0),
+            renew_life_every: Micros(0),
+            ..SegmentConfig::default()
+        }
     }
 }
 
@@ -396,6 +430,8 @@ pub struct SegmentStatus {
     pub hydrating: bool,
     /// Whether the segment lost part of its log and does not count yet.
     pub rejoining: bool,
+    /// Whether the segment waits for its peers to remember its life, and does not count until they do (R-LIFE-1).
+    pub unregistered: bool,
     /// Whether the disk is nearly full.
     pub disk_full: bool,
     /// An LSN of which two records are known that differ: the segment has stopped.

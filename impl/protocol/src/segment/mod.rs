@@ -16,7 +16,8 @@
 //!
 //! Where to go next: `interface.rs` (what it asks of the disk), `log.rs` (the chain), `writes.rs` (seal, install,
 //! write), `admission.rs` (what is checked of a message first), `reads.rs`, `coalesce.rs`, `gossip.rs` (holes and missed
-//! installs), `hydrate.rs` (pages from a peer), `founding.rs` (without a journal), `rejoin.rs` (after losing part of it).
+//! installs), `hydrate.rs` (pages from a peer), `founding.rs` (without a journal), `rejoin.rs` (after losing part of it),
+//! `lives.rs` (whether the disk is an old copy).
 
 mod admission;
 mod coalesce;
@@ -24,6 +25,7 @@ mod founding;
 mod gossip;
 mod hydrate;
 mod interface;
+mod lives;
 mod log;
 mod reads;
 mod rejoin;
@@ -36,7 +38,8 @@ pub use log::HotLog;
 
 use crate::defect::Defect;
 use crate::identity::{Charter, Held};
-use crate::ids::{Incarnation, Lsn, MemberId, Micros, PageId, Party, SegmentId, VolumeEpoch, WriterId};
+use crate::ids::{Lsn, MemberId, Micros, PageId, Party, SegmentId, VolumeEpoch, WriterId};
+use crate::life::Life;
 use crate::limits::WAITING_MAX;
 use crate::machine::{AppendId, Effects, Input, Machine, Token};
 use crate::message::{Install, Message, Question, Refusal, SealReport, Standing};
@@ -48,6 +51,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use hydrate::Hydration;
+use lives::Lives;
 use reads::PendingBase;
 use rejoin::Rejoin;
 use serde::Serialize;
@@ -69,6 +73,14 @@ enum Reply {
     },
     Rejoined,
     Founded,
+    /// The segment's new life is durable: tell its peers.
+    LifeBegun,
+    /// A peer's life is remembered.
+    LifeKnown {
+        peer: MemberId,
+        question: Question,
+        life: Life,
+    },
     /// A peer that has no journal asks what this segment is.
     Footing {
         peer: MemberId,
@@ -120,6 +132,7 @@ pub struct Segment<P: Payload> {
     /// Asked in this life.
     questions: u32,
     standing: Standing,
+    lives: Lives,
     pages_lost: bool,
     damaged: BTreeSet<PageId>,
     healed: u64,
@@ -153,7 +166,7 @@ impl<P: Payload> Machine for Segment<P> {
         }
         segment.log.advance(AppendId(0));
         segment.clear_log_below_forgotten();
-        let damaged = survived.damaged || (segment.counts() && !segment.knows_what_is_annulled());
+        let damaged = survived.damaged || (segment.rejoin.is_none() && !segment.knows_what_is_annulled());
         if damaged && !config.defects.has(Defect::AmnesiaCounts) {
             segment.forget_what_was_promised(out);
         } else if blank {
@@ -164,10 +177,7 @@ impl<P: Payload> Machine for Segment<P> {
         }
         segment.renew_target();
         if !segment.knows_nothing() {
-            segment.tell_what_is_installed(out);
-        }
-        if segment.counts() && segment.standing.incarnation > Incarnation::default() {
-            segment.tell_of_rejoining(out);
+            segment.begin_life(out);
         }
         out.set_timer(Timer::Gossip, config.gossip_every);
         out.set_timer(Timer::Coalesce, config.coalesce_every);
@@ -187,6 +197,7 @@ impl<P: Payload> Machine for Segment<P> {
             Input::Timer(Timer::Gossip) => self.on_gossip_timer(out),
             Input::Timer(Timer::Coalesce) => self.on_coalesce_timer(out),
             Input::Timer(Timer::Scrub) => self.on_scrub_timer(out),
+            Input::Timer(Timer::Life) => self.on_life_timer(out),
             Input::Durable(append) => self.on_durable(append, out),
             Input::Done(outcome) => self.on_outcome(outcome, out),
             Input::Request { request: Request::CoalesceNow, .. } => self.coalesce(out),
@@ -240,7 +251,8 @@ impl<P: Payload> Segment<P> {
             log_weight: self.log.weight() as u64,
             log_records: self.log.record_count() as u64,
             hydrating: self.hydration.is_some() || self.pages_lost,
-            rejoining: !self.counts(),
+            rejoining: self.rejoin.is_some(),
+            unregistered: !self.knows_nothing() && !self.is_vouched(),
             disk_full: self.disk_full,
             contradiction: self.contradiction,
             damaged_pages: self.damaged.len() as u64,
@@ -286,6 +298,7 @@ impl<P: Payload> Segment<P> {
             boot: 0,
             questions: 0,
             standing: Standing::default(),
+            lives: Lives::default(),
             pages_lost: false,
             damaged: BTreeSet::new(),
             healed: 0,
@@ -319,7 +332,7 @@ impl<P: Payload> Segment<P> {
                 }
                 self.log.advance(AppendId(0));
             }
-            Entry::Blank { life } => self.resume_blank(life),
+            Entry::Blank { birth } => self.resume_blank(birth),
             Entry::Founding(founders) => self.resume_founding(founders),
             Entry::Founded(founders) => {
                 self.founders = Some(founders);
@@ -335,6 +348,8 @@ impl<P: Payload> Segment<P> {
                 self.rejoin = None;
             }
             Entry::PeerLoss { member, incarnation } => self.remember_loss(member, incarnation),
+            Entry::Life { life, registered } => self.lives.replay(life, registered),
+            Entry::PeerLife { member, life } => self.lives.remember(member, life),
             Entry::PagesLost => self.pages_lost = true,
             Entry::PagesRestored => self.pages_lost = false,
             Entry::Charter(charter) => self.charter = Some(charter),
@@ -365,6 +380,10 @@ impl<P: Payload> Segment<P> {
         // R-FENCE-3: a volume epoch is its writer's alone. Whoever uses another's is not following the protocol.
         if used_epoch(&message).is_some_and(|volume_epoch| volume_epoch.writer != writer) {
             return;
+        }
+        // Its chain is what it is, so it may serve reads before it is known not to have gone back in time.
+        if !self.is_vouched() && !matches!(message, Message::ReadPage { .. }) {
+            return out.send(from, Message::Refused(Refusal::Rejoining));
         }
         match message {
             Message::Seal { volume_epoch, shape } => self.on_seal(from, volume_epoch, shape, out),
@@ -398,7 +417,13 @@ impl<P: Payload> Segment<P> {
                 | Message::FoundPull { .. }
                 | Message::FoundPush { .. }
         );
-        if forgetful && !of_rejoining {
+        let of_lives = matches!(message, Message::LifeAsk { .. } | Message::LifeKnown { .. });
+        // Who founds its group never counted, so it has forgotten no peer's life.
+        let founds = matches!(self.rejoin, Some(Rejoin::Founding { .. })) && of_lives;
+        if forgetful && !of_rejoining && !founds {
+            return;
+        }
+        if !self.is_vouched() && !of_rejoining && !of_lives {
             return;
         }
         match message {
@@ -419,8 +444,12 @@ impl<P: Payload> Segment<P> {
             Message::FoundPush { question, footing } => self.on_found_push(peer, question, footing, out),
             Message::RejoinPull { question, incarnation } => self.on_rejoin_pull(peer, question, incarnation, out),
             Message::RejoinKnown { question, known } => self.on_rejoin_known(peer, question, known, out),
-            Message::RejoinPush { question, promised, report } => {
-                self.on_rejoin_push(peer, question, promised, report, out);
+            Message::RejoinPush { question, promised, report, lives } => {
+                self.on_rejoin_push(peer, question, (promised, report, lives), out);
+            }
+            Message::LifeAsk { question, life } => self.on_life_ask(peer, question, life, out),
+            Message::LifeKnown { question, later, sure, standing } => {
+                self.on_life_known(peer, question, later, (sure, standing), out);
             }
             _ => {}
         }
@@ -444,6 +473,7 @@ impl<P: Payload> Segment<P> {
     /// Starts an append. A caller that must answer when it is durable adds a [`Reply`] for its number.
     fn append(&mut self, entry: Entry<P>, out: &mut Out<P>) -> AppendId {
         self.appended.0 += 1;
+        self.move_on(entry.kind());
         out.append(self.appended, entry);
         self.appended
     }
@@ -461,7 +491,7 @@ impl<P: Payload> Segment<P> {
 
     /// Whether what this segment says may be counted: it lacks nothing that it ever promised or acknowledged.
     fn counts(&self) -> bool {
-        self.rejoin.is_none()
+        self.rejoin.is_none() && self.is_vouched()
     }
 
     /// Whether promises may be missing: then nothing may be answered at all.

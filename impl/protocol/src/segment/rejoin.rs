@@ -20,7 +20,8 @@
 
 use super::{Entry, Out, Reply, Segment};
 use crate::defect::Defect;
-use crate::ids::{Incarnation, Life, Lsn, MemberId, SegmentId, VolumeEpoch};
+use crate::ids::{Birth, Incarnation, Lsn, MemberId, SegmentId, VolumeEpoch};
+use crate::life::Life;
 use crate::message::{Install, Message, Question, SealReport};
 use crate::note::Note;
 use crate::quorum::MemberSet;
@@ -28,17 +29,20 @@ use crate::record::Payload;
 use alloc::collections::BTreeMap;
 use serde::Serialize;
 
+/// What a peer knows: its promise, what it has, and its peers' lives.
+type Known = (VolumeEpoch, SealReport, BTreeMap<MemberId, Life>);
+
 /// How far the segment is on its way back: see the diagram in the module's header.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub(super) enum Rejoin {
     /// It has no journal: asks what the others are. Lives as heard; `None`: of one that rejoins. See `founding.rs`.
-    Blank { question: Question, life: Life, heard: BTreeMap<MemberId, Option<Life>> },
+    Blank { question: Question, birth: Birth, heard: BTreeMap<MemberId, Option<Birth>> },
     /// No other one counted: asks whether they know its life for good.
     Founding { question: Question, vouched: MemberSet },
     /// Asks which incarnations its peers know: the last one may itself have been forgotten.
     Numbering { question: Question, known: BTreeMap<MemberId, Incarnation> },
     /// Asks, in its new incarnation, what its peers promised and have.
-    Asking { question: Question, heard: BTreeMap<MemberId, (VolumeEpoch, SealReport)> },
+    Asking { question: Question, heard: BTreeMap<MemberId, Known> },
     /// Its promises are known again; its chain must reach `target`.
     CatchingUp { target: Lsn },
     /// It has, and `Rejoined` is being made durable.
@@ -137,48 +141,43 @@ impl<P: Payload> Segment<P> {
     pub(super) fn remind(&mut self, peer: MemberId, question: Question, out: &mut Out<P>) {
         let promising = |reply: &Reply| matches!(reply, Reply::Sealed { .. } | Reply::Installed { .. });
         if !self.waiting.iter().any(|(_, reply)| promising(reply)) {
-            let (promised, report) = (self.promised, self.report());
-            out.send(self.peer(peer), Message::RejoinPush { question, promised, report });
+            let (promised, report, lives) = (self.promised, self.report(), self.known_lives());
+            out.send(self.peer(peer), Message::RejoinPush { question, promised, report, lives });
         }
     }
 
-    pub(super) fn on_rejoin_push(
-        &mut self,
-        peer: SegmentId,
-        to: Question,
-        promised: VolumeEpoch,
-        report: SealReport,
-        out: &mut Out<P>,
-    ) {
+    pub(super) fn on_rejoin_push(&mut self, peer: SegmentId, to: Question, known: Known, out: &mut Out<P>) {
         let stale = self.config.defects.has(Defect::StaleAnswerCounts);
         let Some(Rejoin::Asking { question, heard }) = &mut self.rejoin else { return };
         if to != *question && !stale {
             return;
         }
-        heard.insert(peer.member, (promised, report));
+        heard.insert(peer.member, known);
         let members: MemberSet = heard.keys().copied().collect();
         if !self.membership.quorum.rejoin_met(self.id.member, members) {
             return;
         }
-        let install = heard.values().map(|(_, report)| &report.install).max().cloned().unwrap_or_default();
+        let install = heard.values().map(|(_, report, _)| &report.install).max().cloned().unwrap_or_default();
         // An SCL that was not yet truncated may name no record of this group, and could never be reached. Whoever is
         // behind learns of the install by gossip, and is asked again.
-        if heard.values().any(|(_, report)| report.install != install) {
-            return heard.retain(|_, (_, report)| report.install == install);
+        if heard.values().any(|(_, report, _)| report.install != install) {
+            return heard.retain(|_, (_, report, _)| report.install == install);
         }
         let heard = core::mem::take(heard);
         self.take_over(install, heard, out);
     }
 
     /// Makes durable what enough peers know: whoever finds the target on disk after a crash finds the rest, too.
-    fn take_over(&mut self, install: Install, heard: BTreeMap<MemberId, (VolumeEpoch, SealReport)>, out: &mut Out<P>) {
-        for (member, (_, report)) in &heard {
+    fn take_over(&mut self, install: Install, heard: BTreeMap<MemberId, Known>, out: &mut Out<P>) {
+        for (member, (_, report, lives)) in &heard {
             self.take_over_losses(*member, report, out);
+            self.take_over_lives(lives, out);
         }
-        let promised = heard.values().map(|(promised, _)| *promised).max().unwrap_or_default();
-        let target = heard.values().map(|(_, report)| report.scl).max().unwrap_or_default();
+        let promised = heard.values().map(|(promised, _, _)| *promised).max().unwrap_or_default();
+        let target = heard.values().map(|(_, report, _)| report.scl).max().unwrap_or_default();
         self.rejoin = Some(Rejoin::CatchingUp { target });
         self.take_over_promises(promised, install, out);
+        self.live_in_incarnation(out);
         let (promised, installed) = (self.promised, self.install.volume_epoch);
         out.note(Note::Learnt { segment: self.id, promised, installed });
         let append = self.append(Entry::Amnesia { incarnation: self.standing.incarnation, target: Some(target) }, out);
@@ -225,7 +224,8 @@ impl<P: Payload> Segment<P> {
     pub(super) fn rejoin_if_caught_up(&mut self, out: &mut Out<P>) {
         let early = self.config.defects.has(Defect::RejoinBeforeCaughtUp);
         let Some(Rejoin::CatchingUp { target }) = self.rejoin else { return };
-        if (self.log.scl() >= target && self.knows_what_is_annulled()) || early {
+        let caught_up = self.log.scl() >= target && self.knows_what_is_annulled();
+        if self.is_vouched() && (caught_up || early) {
             self.rejoin = Some(Rejoin::Finishing);
             let append = self.append(Entry::Rejoined { incarnation: self.standing.incarnation }, out);
             self.waiting.push((append, Reply::Rejoined));

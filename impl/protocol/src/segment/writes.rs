@@ -89,7 +89,7 @@ impl<P: Payload> Segment<P> {
         self.adopt_install(install.clone());
         let append = self.append(Entry::Install(install), out);
         self.clear_log_below_forgotten();
-        if self.counts() && !self.knows_what_is_annulled() {
+        if self.rejoin.is_none() && !self.knows_what_is_annulled() {
             self.forget_what_was_promised(out);
         }
         append
@@ -215,7 +215,12 @@ impl<P: Payload> Segment<P> {
                 self.acknowledge(to, out);
             }
             Reply::Rejoined => self.on_rejoined(out),
-            Reply::Founded => self.rejoin = None,
+            Reply::Founded => {
+                self.rejoin = None;
+                self.begin_life(out);
+            }
+            Reply::LifeBegun => self.ask_about_life(out),
+            Reply::LifeKnown { peer, question, life } => self.tell_what_life_is_known(peer, question, life, out),
             Reply::Footing { peer, question } => self.tell_footing(peer, question, out),
             Reply::Reminded { peer, question } => self.remind(peer, question, out),
             Reply::PullMore { peer } => self.pull_gossip(peer, out),

@@ -33,6 +33,8 @@ impl FrameKind {
 
     /// `PeerLoss` of member 0; the other members' follow.
     const PEER_LOSS: u8 = 16;
+    /// `PeerLife` of member 0; the other members' follow.
+    const PEER_LIFE: u8 = 32;
 
     fn to_byte(self) -> u8 {
         match self {
@@ -44,6 +46,8 @@ impl FrameKind {
             FrameKind::Entry(EntryKind::Pages) => 6,
             FrameKind::DamageFound => 7,
             FrameKind::Entry(EntryKind::Charter) => 12,
+            FrameKind::Entry(EntryKind::Life) => 13,
+            FrameKind::Entry(EntryKind::PeerLife(member)) => FrameKind::PEER_LIFE + member.0 % 16,
             FrameKind::Entry(EntryKind::PeerLoss(member)) => FrameKind::PEER_LOSS + member.0 % 16,
         }
     }
@@ -58,7 +62,9 @@ impl FrameKind {
             6 => FrameKind::Entry(EntryKind::Pages),
             7 => FrameKind::DamageFound,
             12 => FrameKind::Entry(EntryKind::Charter),
+            13 => FrameKind::Entry(EntryKind::Life),
             16..32 => FrameKind::Entry(EntryKind::PeerLoss(MemberId(byte - FrameKind::PEER_LOSS))),
+            32..48 => FrameKind::Entry(EntryKind::PeerLife(MemberId(byte - FrameKind::PEER_LIFE))),
             _ => return None,
         })
     }
@@ -267,7 +273,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_byte_of_its_own() {
         let kinds: Vec<_> = (0..=u8::MAX).filter_map(FrameKind::from_byte).collect();
-        assert_eq!(kinds.len(), 8 + 16);
+        assert_eq!(kinds.len(), 9 + 16 + 16);
         assert!(kinds.iter().all(|kind| FrameKind::from_byte(kind.to_byte()) == Some(*kind)));
     }
 

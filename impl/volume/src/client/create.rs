@@ -120,7 +120,9 @@ async fn until_founded(
         let answer = ask(config.members[&member], config.access(), &AdminRequest::Status, PATIENCE).await;
         let waiting = match &answer {
             Ok(AdminReply::Status(status)) => {
-                let waits = |(id, status): &&(SegmentId, SegmentStatus)| id.volume == volume && status.rejoining;
+                let waits = |(id, status): &&(SegmentId, SegmentStatus)| {
+                    id.volume == volume && (status.rejoining || status.unregistered)
+                };
                 status.segments.iter().find(waits).map(|(id, _)| *id)
             }
             _ => Some(SegmentId { volume, pg: PgId(0), member }),

@@ -11,6 +11,7 @@ pub(super) fn of_note(note: &Note) -> &'static str {
         Note::Collected { .. } => "R-COLLECT-1",
         Note::Learnt { .. } => "R-REJOIN-1",
         Note::Rejoined { .. } => "R-REJOIN-2",
+        Note::WentBack { .. } => "R-LIFE-2",
         Note::Allocated { .. } => "R-ALLOC-1",
         Note::Opened { .. } => "R-RECOVER-4",
         Note::Durable { .. } => "R-VDL-1",
@@ -39,6 +40,7 @@ pub(super) fn of_output(name: &str) -> &'static str {
         _ if name.starts_with("Gossip") => "R-GOSSIP-1",
         _ if name.starts_with("Hydrate") => "R-HYDRATE-1",
         _ if name.starts_with("Rejoin") => "R-REJOIN-1",
+        _ if name.starts_with("Life") => "R-LIFE-2",
         _ => "replay",
     }
 }
