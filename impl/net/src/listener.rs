@@ -7,9 +7,11 @@ use crate::places::{Place, Places};
 use crate::session::Session;
 use crate::tls::{self, Certified, Credentials};
 use crate::traffic::Traffic;
+use auriga_driver::lock;
+use std::fmt::Display;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -68,6 +70,7 @@ pub async fn listen(
 ) {
     let mut connections = JoinSet::new();
     let places = Places::new(limits);
+    let complaints = Arc::new(Mutex::new(Complaints::new(Instant::now())));
     let mut refused = 0u64;
     loop {
         let (stream, address) = match listener.accept().await {
@@ -88,7 +91,7 @@ pub async fn listen(
             }
             continue;
         };
-        let (traffic, acceptor) = (traffic.clone(), acceptor.clone());
+        let (traffic, acceptor, complaints) = (traffic.clone(), acceptor.clone(), complaints.clone());
         let place = Arc::new(place);
         let held = place.clone();
         let (own, credentials) = (own.clone(), credentials.clone());
@@ -97,17 +100,53 @@ pub async fn listen(
             match timeout(limit, greet(stream, own, credentials)).await {
                 Ok(Ok((session, peer))) => serve(session, address, peer, &place, traffic, acceptor).await,
                 Ok(Err((reason, tcp))) => {
-                    tracing::warn!(%address, %reason, "refused a connection");
+                    complain(&complaints, address, &reason);
                     if let Some(tcp) = tcp {
                         let _ = timeout(limit, tls::farewell(tcp)).await;
                     }
                 }
-                Err(_) => {
-                    tracing::warn!(%address, reason = "no complete handshake in time", "refused a connection");
-                }
+                Err(_) => complain(&complaints, address, &"no complete handshake in time"),
             }
         };
         held.is_of(connections.spawn(serving));
+    }
+}
+
+/// Most lines about handshakes that came to nothing, in one second.
+const COMPLAINTS_MAX: u32 = 10;
+
+/// What is logged of strangers: a flood of them must not fill the log as well.
+struct Complaints {
+    second: Instant,
+    /// In this second.
+    said: u32,
+    /// Since the last that was said.
+    unsaid: u64,
+}
+
+impl Complaints {
+    fn new(now: Instant) -> Complaints {
+        Complaints { second: now, said: 0, unsaid: 0 }
+    }
+
+    /// Returns, when one more may be said, how many before it were not.
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        if now.duration_since(self.second) >= Duration::from_secs(1) {
+            (self.second, self.said) = (now, 0);
+        }
+        if self.said == COMPLAINTS_MAX {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said += 1;
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+fn complain(complaints: &Mutex<Complaints>, address: SocketAddr, reason: &dyn Display) {
+    if let Some(unsaid) = lock(complaints).admit(Instant::now()) {
+        let unsaid = (unsaid > 0).then_some(unsaid);
+        tracing::warn!(%address, %reason, unsaid, "refused a connection");
     }
 }
 
@@ -140,5 +179,21 @@ async fn serve(
     match reason {
         ConnectionError::NotAllowed(_) => tracing::warn!(%address, peer = name, %reason, "closed"),
         _ => tracing::info!(%address, peer = name, %reason, "closed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_strangers_is_counted_and_not_told_one_by_one() {
+        let began = Instant::now();
+        let mut complaints = Complaints::new(began);
+        let said = (0..1000).filter(|_| complaints.admit(began).is_some()).count();
+        assert_eq!(said, COMPLAINTS_MAX as usize);
+        let later = began + Duration::from_secs(1);
+        assert_eq!(complaints.admit(later), Some(990));
+        assert_eq!(complaints.admit(later), Some(0));
     }
 }

@@ -43,6 +43,8 @@ pub struct Storage {
     pub member: Described,
     /// What it says; `None` when it doesn't answer.
     pub status: Option<NodeStatus>,
+    /// Why it doesn't answer, where it should.
+    pub silent_because: Option<String>,
 }
 
 /// An instance.
@@ -88,11 +90,14 @@ pub async fn gather(place: &Where) -> std::io::Result<Report> {
         let up = member.state == State::Up;
         match member.role {
             Role::Storage => {
-                let status = match up {
-                    true => storage::status(member.address, &access).await.ok(),
-                    false => None,
+                let (status, silent_because) = match up {
+                    true => match storage::status(member.address, &access).await {
+                        Ok(status) => (Some(status), None),
+                        Err(error) => (None, Some(error.to_string())),
+                    },
+                    false => (None, None),
                 };
-                report.storage.push(Storage { member, status });
+                report.storage.push(Storage { member, status, silent_because });
             }
             Role::Instance => {
                 let status = up.then(|| instance::status(member.address).ok()).flatten();

@@ -155,7 +155,9 @@ fn without_segments(status: &NodeStatus) -> &'static str {
 fn remarks(report: &Report) -> Vec<String> {
     let mut remarks = Vec::new();
     for storage in &report.storage {
-        let (name, Some(status)) = (&storage.member.name, &storage.status) else { continue };
+        let name = &storage.member.name;
+        remarks.extend(storage.silent_because.iter().map(|why| format!("{name}: no answer: {why}")));
+        let Some(status) = &storage.status else { continue };
         match &status.condition {
             Condition::Refused { found, advice } => remarks.push(format!("{name}: refused: {found}. {advice}")),
             Condition::Blank { answered, peers } => remarks.push(format!(

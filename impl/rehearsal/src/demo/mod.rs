@@ -143,6 +143,8 @@ pub struct Demo {
     access: Access,
     disk: Option<VolatileDisk>,
     janitor: Option<Janitor>,
+    /// Whether its directory outlives it.
+    is_kept: bool,
     /// Held as long as the demo runs.
     _lock: Flock<File>,
 }
@@ -166,7 +168,8 @@ impl Demo {
         cluster.add_instance(WRITER, 0);
         let members = Arc::new(Mutex::new((cluster, Faults::default())));
         let access = layout.access()?;
-        let demo = Demo { members, runtime, layout, access, disk, janitor: Some(janitor), _lock: lock };
+        let (janitor, is_kept) = (Some(janitor), keeps);
+        let demo = Demo { members, runtime, layout, access, disk, janitor, is_kept, _lock: lock };
         demo.listen()?;
         match demo.begin(stop) {
             Ok(()) => Ok(demo),
@@ -328,7 +331,7 @@ impl Demo {
     /// Shows what happens until asked to stop. An instance whose process crashed is started again; what was killed on
     /// purpose stays down.
     pub fn stay(&self, stop: &Receiver<()>) {
-        println!("{}", summary::boxed(&self.layout, terminal::width()));
+        println!("{}", summary::boxed(&self.layout, self.is_kept, terminal::width()));
         let mut crashes = Vec::new();
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(Duration::from_millis(200)) {
             let ended = self.cluster().0.take_ended();

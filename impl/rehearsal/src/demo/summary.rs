@@ -17,7 +17,7 @@ pub const TO_TRY: [(&str, &str); 5] = [
 
 /// A box with the line to paste, where the logs are, and what to try; without its frame where the terminal, `columns`
 /// wide, is too narrow for it.
-pub fn boxed(layout: &Layout, columns: Option<usize>) -> String {
+pub fn boxed(layout: &Layout, is_kept: bool, columns: Option<usize>) -> String {
     let storage: Vec<String> = ["a", "b", "c"]
         .map(|az| {
             let names = STORAGE.iter().filter(|name| Layout::az(name) == az);
@@ -41,7 +41,11 @@ pub fn boxed(layout: &Layout, columns: Option<usize>) -> String {
         true => format!("  {program} {command}\n      {effect}"),
         false => format!("  {program} {command:<24} {effect}"),
     }));
-    lines.extend([String::new(), "Ctrl-C stops everything and leaves nothing behind.".to_owned()]);
+    let end = match is_kept {
+        true => format!("Ctrl-C stops everything, and keeps {}.", layout.dir.display()),
+        false => "Ctrl-C stops everything and leaves nothing behind.".to_owned(),
+    };
+    lines.extend([String::new(), end]);
     let width = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
     if narrow || columns.is_some_and(|columns| columns < width + FRAME) {
         return lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n");
