@@ -12,7 +12,7 @@ use auriga_volume::{PageRead, Volume, VolumeError};
 use auriga_volume::{RemoteVolume, VolumeConfig, create_volume};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -31,6 +31,18 @@ pub struct Cluster {
     platters: BTreeMap<MemberId, Platters>,
     adjust: Adjust,
     _dir: TempDir,
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("readable") {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).expect("readable");
+        if path.is_dir() {
+            copy_folder(&path, &to.join(name));
+        } else {
+            std::fs::copy(&path, to.join(name)).expect("copied");
+        }
+    }
 }
 
 /// What a node's disk survives on.
@@ -103,8 +115,16 @@ impl Cluster {
         self.nodes.insert(member, node.expect("it starts"));
     }
 
+    /// Returns when the node has ended, and no thread of it uses its directory any more.
     pub async fn stop(&mut self, index: u8) {
         self.nodes.remove(&member(index)).expect("it runs").stop().await;
+        let Platters::Files(dir) = &self.platters[&member(index)] else { return };
+        let lock = std::fs::File::open(dir.join("lock")).expect("there");
+        let until = Instant::now() + Duration::from_secs(60);
+        while lock.try_lock().is_err() {
+            assert!(Instant::now() < until, "{} is still in use", dir.display());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Takes everything from the disk of a node that is stopped.
@@ -112,6 +132,21 @@ impl Cluster {
         match self.platters.get_mut(&member(index)).expect("a member") {
             Platters::Memory(platters) => *platters = MemoryPlatters::default(),
             Platters::Files(dir) => std::fs::remove_dir_all(dir).expect("it was there"),
+        }
+    }
+
+    /// Copies the directory of a node that is stopped.
+    pub fn copy_disk(&self, index: u8) {
+        if let Platters::Files(dir) = &self.platters[&member(index)] {
+            copy_folder(dir, &dir.with_extension("copy"));
+        }
+    }
+
+    /// Puts that copy in the place of the directory of the node, which is stopped.
+    pub fn put_back(&self, index: u8) {
+        if let Platters::Files(dir) = &self.platters[&member(index)] {
+            std::fs::remove_dir_all(dir).expect("it was there");
+            std::fs::rename(dir.with_extension("copy"), dir).expect("it was copied");
         }
     }
 
