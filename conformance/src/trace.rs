@@ -14,7 +14,7 @@ use std::path::Path;
 fn writer_of(from: Party) -> Option<u64> {
     match from {
         Party::Writer(_, id) => Some(id.0),
-        Party::Segment(_) => None,
+        Party::Segment(_) | Party::Reader(..) => None,
     }
 }
 
@@ -29,6 +29,7 @@ pub fn write_simulated(folder: &Path, notes: &[Told], lost: u64) -> io::Result<(
         let node = match told.from {
             Party::Segment(id) => format!("storage-{}-{}", id.pg, id.member),
             Party::Writer(_, id) => format!("writer-{id}"),
+            Party::Reader(_, id) => format!("reader-{id}"),
         };
         processes.entry((node, told.life)).or_default().push(told);
     }

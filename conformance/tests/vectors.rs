@@ -7,14 +7,15 @@ use auriga_page::{Delta, PAGE_SIZE, PageImage};
 use auriga_protocol::ids::{Birth, Incarnation};
 use auriga_protocol::message::{BasePage, Footing, Question, Standing};
 use auriga_protocol::{
-    Install, Life, Lsn, MemberId, Membership, MembershipEpoch, Message, PageId, Party, PgId, QuorumSet, Record,
-    Refusal, SealReport, SegmentId, Token, TruncationList, VolumeEpoch, VolumeId, WriterConfig, WriterId,
+    Install, Life, Lsn, MemberId, Membership, MembershipEpoch, Message, PageId, Party, PgId, QuorumSet, ReaderId,
+    Record, Refusal, SealReport, SegmentId, Token, TruncationList, VolumeEpoch, VolumeId, WriterConfig, WriterId,
 };
 use bytes::BytesMut;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+const READER: Party = Party::Reader(VolumeId(7), ReaderId(13));
 const WRITER: Party = Party::Writer(VolumeId(7), WriterId(11));
 
 fn segment(member: u8) -> Party {
@@ -113,10 +114,21 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
         Message::LifeAsk { question, life },
         Message::LifeKnown { question, later: true, sure: false, standing: standing.clone() },
     ];
+    let of_readers = [
+        Message::Follow { number: 1, floor: Some(Lsn(29)) },
+        Message::Feedback { number: 2, volume_epoch: epoch, floor: Lsn(30) },
+    ];
+    let to_reader = [
+        Message::Following { number: 1, volume_epoch: epoch, start: Lsn(30), points: vec![Lsn(28), Lsn(30)] },
+        Message::NotKept { volume_epoch: epoch, floor: Lsn(29) },
+        Message::Published { volume_epoch: epoch, read_point: Lsn(30), wal: 1 << 33 },
+    ];
     let mut all = Vec::new();
     all.extend(to_segment.into_iter().map(|message| (WRITER, segment(0), message)));
     all.extend(to_writer.into_iter().map(|message| (segment(0), WRITER, message)));
     all.extend(refusals.into_iter().map(|refusal| (segment(0), WRITER, Message::Refused(refusal))));
+    all.extend(of_readers.into_iter().map(|message| (READER, WRITER, message)));
+    all.extend(to_reader.into_iter().map(|message| (WRITER, READER, message)));
     all.extend(between.into_iter().map(|message| (segment(0), segment(1), message)));
     all
 }
@@ -158,7 +170,7 @@ proptest! {
     /// Garbage, and sound frames with one byte changed or the end cut off, are refused or wait for more: no panic, and
     /// never a message that was not sent.
     #[test]
-    fn what_was_damaged_is_never_a_message(which in 0usize..31, at in any::<prop::sample::Index>(), flip in 1u8.., cut in any::<prop::sample::Index>()) {
+    fn what_was_damaged_is_never_a_message(which in 0usize..36, at in any::<prop::sample::Index>(), flip in 1u8.., cut in any::<prop::sample::Index>()) {
         let samples = samples();
         let (from, to, message) = &samples[which % samples.len()];
         let sound = frame(*from, *to, message);

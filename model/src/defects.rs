@@ -3,9 +3,9 @@
 use crate::checking::{Failure, Options, check};
 use crate::log_recovery::{cleaned, four, loss, node_crash, submits, three, three_epochs, two_groups};
 use crate::membership::{self, MembershipModel};
-use crate::reads;
 use crate::volume::{Scale, Volume, page};
 use crate::world::Budgets;
+use crate::{readers, reads};
 use auriga_protocol::{Defect, Defects};
 use std::time::Duration;
 
@@ -47,6 +47,12 @@ pub fn scope_of(defect: Defect) -> Option<(&'static str, Scale)> {
             ("2/3, two groups, 1 MTR, 1 read", Scale { workload: vec![vec![page(0), page(1)]], ..reads::two_groups() })
         }
         Defect::CollectAbovePgmrpl => ("2/3, 1 read, 1 coalescing", reads::three()),
+        Defect::ReaderGoesBack => ("2/3, 2 MTRs, a reader that asks twice", readers::follows()),
+        Defect::ReaderAboveVdl => ("2/3, 2 MTRs, a reader that asks twice", readers::follows()),
+        Defect::HalfMtrApplied => ("2/3, 2 MTRs, a reader that asks twice", readers::follows()),
+        Defect::ReaderKeepsUndurable => ("2/3, two writers, 2 LSNs, a reader goes on", readers::failover_annuls()),
+        Defect::CollectionIgnoresReaders => ("2/3, 1 LSN, a reader, 1 coalescing", readers::collects()),
+        Defect::DroppedReaderServed => ("2/3, 1 LSN, a reader's lease ends", readers::dropped()),
         Defect::PgmrplIgnoresReads => ("2/3, 2 LSNs, 1 read, 1 retry, 1 coalescing", reads::held()),
         _ => return None,
     })

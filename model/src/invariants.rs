@@ -34,6 +34,7 @@ pub fn after_step(model: &Volume, before: &World, world: &mut World) {
             unfounded.or_else(|| allocation_is_bounded(model, world, writer)).or_else(|| durable_is_seen(world, writer))
         })
     });
+    let broken = broken.or_else(|| readers_are_held(world));
     if let Some((rule, what)) = broken {
         world.breaks(rule, what);
     }
@@ -64,6 +65,21 @@ fn floor_is_low(world: &World, node: &Node) -> Broken {
         }
         _ => None,
     })
+}
+
+/// R-READER-3: no writer has told a PGMRPL above what a follower needs. I-FLOOR: while no writer has dropped the reader, no
+/// floor is above what it needs.
+fn readers_are_held(world: &World) -> Broken {
+    let reader = world.reader.as_ref()?;
+    let open = world.writers.iter().filter(|writer| writer.role() == Role::Open);
+    let mut told = open.flat_map(|writer| writer.followers().map(|(id, floor)| (id, floor, writer.told_pgmrpl())));
+    if let Some((id, floor, told)) = told.find(|(_, floor, told)| told > floor) {
+        return Some(("R-READER-3", format!("PGMRPL {told} was told, and {id} follows and needs {floor}")));
+    }
+    let needs = reader.needs().filter(|_| !world.reader_dropped && !reader.is_lost())?;
+    let node = world.nodes.iter().find(|node| node.machine.log().floor() > needs)?;
+    let floor = node.machine.log().floor();
+    Some(("I-FLOOR", format!("{} collected {floor}; a reader needs {needs}", node.machine.id())))
 }
 
 /// R-RECOVER-3: a writer opens only once a write quorum of every group has its install on disk.
@@ -187,6 +203,9 @@ pub fn properties(scale: &Scale) -> Vec<Property<Volume>> {
         "R-READ-4",
         "R-COLLECT-1",
         "R-REJOIN-1",
+        "R-READER-1",
+        "R-READER-2",
+        "R-READER-3",
         "assertion",
     ]
     .into();
@@ -261,7 +280,32 @@ fn shown(scale: &Scale) -> Vec<Property<Volume>> {
     show(budgets.reads > 0, "a page with records is asked for", |_, world| {
         world.left.reads == 0 && world.history.acknowledged > Lsn::ZERO
     });
+    show_readers(scale, &mut show);
     shown
+}
+
+fn show_readers(scale: &Scale, show: &mut impl FnMut(bool, &'static str, fn(&Volume, &World) -> bool)) {
+    let (readers, budgets) = (scale.focus == Focus::Readers, &scale.budgets);
+    show(readers && budgets.advances > 0, "a reader shows a commit", |_, world| {
+        world.reader.as_ref().is_some_and(|reader| reader.read_point() > Lsn::ZERO)
+    });
+    show(
+        readers && budgets.writers > 1 && budgets.advances > 0,
+        "a reader goes on with the next writer",
+        |_, world| {
+            let reader = world.reader.as_ref();
+            reader.is_some_and(|reader| reader.status().volume_epoch.writer.0 > 1 && reader.read_point() > Lsn::ZERO)
+        },
+    );
+    show(readers && budgets.coalesces > 0 && budgets.leases == 0, "PGMRPL waits for a reader", |_, world| {
+        let needs = world.reader.as_ref().and_then(|reader| reader.needs());
+        let waits =
+            |needs: Lsn| world.writers.iter().any(|w| w.vdl() > needs && w.followers().any(|(_, f)| f == needs));
+        needs.is_some_and(waits)
+    });
+    show(readers && budgets.leases > 0 && budgets.writers == 1, "a dropped reader learns it", |_, world| {
+        world.reader.as_ref().is_some_and(|reader| reader.is_lost())
+    });
 }
 
 fn rejoined(node: &Node) -> bool {

@@ -6,7 +6,7 @@
 //! tries every order of everything within a *scope*, and the protocol's own observer judges what it sees.
 //!
 //! Reading order: `world.rs` (what a state is), `node.rs` (disks), `volume.rs` (what can happen), `invariants.rs` (what is
-//! checked), `reductions.rs` (what is left out, and why), then the scopes: `log_recovery.rs`, `reads.rs`, `promotion.rs`,
+//! checked), `reductions.rs` (what is left out, and why), then the scopes: `log_recovery.rs`, `reads.rs`, `readers.rs`, `promotion.rs`,
 //! `global/`; and `defects.rs` (the proof that the checks can fail). `checking.rs` and `registry.rs` run it all.
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,7 @@ pub mod node;
 pub mod notation;
 pub mod payload;
 pub mod promotion;
+pub mod readers;
 pub mod reads;
 pub mod reductions;
 pub mod registry;

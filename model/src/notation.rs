@@ -42,6 +42,13 @@ impl Checkable for Volume {
             Step::Gossip(index, peer) => format!("{} asks {peer} what it misses", name(index)),
             Step::Coalesce(index) => format!("{} coalesces", name(index)),
             Step::Task(index) => format!("{} page store ends a task", name(index)),
+            Step::StartReader => String::from("a reader starts"),
+            Step::Advance(to) => format!("the reader shows {to}"),
+            Step::Release => String::from("the reader needs nothing older"),
+            Step::ReadAt(page, at) => format!("the reader reads {page:?} as of {at}"),
+            Step::ReaderRetry => String::from("the reader retries"),
+            Step::Lease(index) => format!("{} drops the reader", writer(index)),
+            Step::Grace(index) => format!("{} waits for no reader any more", writer(index)),
         };
         match self.next_state(before, step.clone()) {
             Some(after) => told + &consequences(before, &after),

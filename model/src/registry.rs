@@ -124,6 +124,7 @@ pub fn all() -> Vec<Scope> {
     let mut scopes = Vec::new();
     scopes.extend(crate::log_recovery::scopes());
     scopes.extend(crate::reads::scopes());
+    scopes.extend(crate::readers::scopes());
     scopes.extend(crate::promotion::scopes());
     scopes.extend(crate::global::scopes());
     scopes.extend(crate::membership::scopes());

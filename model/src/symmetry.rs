@@ -86,6 +86,10 @@ fn write_people(world: &World, bytes: &mut Vec<u8>, label: &mut impl Labels) {
     for writer in &world.writers {
         write(bytes, &**writer, 0, label);
     }
+    if let Some(reader) = &world.reader {
+        write(bytes, &**reader, 0, label);
+        bytes.push(world.reader_dropped.into());
+    }
     let history = &*world.history;
     write(bytes, &history.observer, 0, label);
     let users = (&history.records, history.acknowledged, history.durable);
@@ -103,6 +107,7 @@ fn party_label(party: Party, label: &mut impl FnMut(u8) -> u64) -> u64 {
     match party {
         Party::Segment(segment) => 1 << 31 | u64::from(segment.pg.0) << 8 | label(segment.member.0),
         Party::Writer(_, writer) => writer.0,
+        Party::Reader(_, reader) => 1 << 30 | reader.0,
     }
 }
 

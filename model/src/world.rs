@@ -13,7 +13,7 @@ use auriga_protocol::message::{Envelope, Message};
 use auriga_protocol::notation::Names;
 use auriga_protocol::observer::Observer;
 use auriga_protocol::{
-    Lsn, MemberId, Note, PageId, Party, PgId, TruncationList, VolumeEpoch, VolumeId, Writer, WriterId,
+    Lsn, MemberId, Note, PageId, Party, PgId, Reader, TruncationList, VolumeEpoch, VolumeId, Writer, WriterId,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,6 +72,16 @@ pub struct Budgets {
     pub reads: u8,
     /// Messages that may be delivered and yet stay in flight.
     pub duplicates: u8,
+    /// Readers that may start, one after the other: the one before crashes.
+    pub readers: u8,
+    /// Times that a reader may go on to another read point.
+    pub advances: u8,
+    /// Retry timers of the reader that may fire.
+    pub reader_retries: u8,
+    /// Pages that a reader may ask for.
+    pub reader_reads: u8,
+    /// Leases of readers, and graces after an opening, that may end.
+    pub leases: u8,
 }
 
 /// A message in flight, with what its content hashes to.
@@ -144,6 +154,10 @@ pub struct World {
     pub nodes: Vec<Arc<Node>>,
     /// In the order of their starts; writer number n is `WriterId(n + 1)`.
     pub writers: Vec<Arc<Writer<Mark>>>,
+    /// The reader that runs, if any; reader number n is `ReaderId(n)`.
+    pub reader: Option<Arc<Reader<Mark>>>,
+    /// Whether some writer has dropped it, or has not waited for it.
+    pub reader_dropped: bool,
     /// A set.
     pub network: Vec<Arc<Flying>>,
     /// What may still happen.

@@ -276,6 +276,7 @@ impl Bench {
         match to {
             Party::Segment(id) => self.step_segment(id, Input::Message { from, message }),
             Party::Writer(_, id) => self.step_writer(id, Input::Message { from, message }),
+            Party::Reader(..) => {}
         }
     }
 

@@ -20,6 +20,7 @@ impl Bench {
             Answer::Page { read_point, version, page: content } => {
                 format!("{id} page {page}at={read_point} version={version} {content:?}")
             }
+            Answer::Published => format!("{id} published"),
             Answer::NotRead(why) => format!("{id} not read: {why:?}"),
         });
     }

@@ -220,6 +220,8 @@ impl Coverage {
             Note::Durable { .. } => Counted::Durable,
             Note::Read { .. } => Counted::Read,
             Note::Fenced { .. } => Counted::Fenced,
+            // The simulation has no readers on other instances.
+            Note::ReadPoint { .. } => return,
             // The simulation has one region, and its groups keep their members.
             Note::Global(_) | Note::Membership(_) => return,
             // No party lies here: the observer calls it a violation.

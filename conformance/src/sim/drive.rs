@@ -226,7 +226,7 @@ impl World<'_> {
         }
         let life = match from {
             Party::Segment(id) => self.segments[self.index(id)].life,
-            Party::Writer(..) => 0,
+            Party::Writer(..) | Party::Reader(..) => 0,
         };
         let (now, step) = (self.now, self.events);
         if let Some(notes) = &mut self.notes {
@@ -263,6 +263,7 @@ impl World<'_> {
         let known = match to {
             Party::Segment(id) => self.index(id) < self.segments.len(),
             Party::Writer(_, id) => id.0 >= 1 && writer_index(id) < self.writers.len(),
+            Party::Reader(..) => false,
         };
         if !known {
             return self.fail("R-MESSAGE", format!("a message to {to}, who never was"));
@@ -294,7 +295,7 @@ impl World<'_> {
     fn cut(&self, from: Party, to: Party) -> bool {
         let ails = |party| match party {
             Party::Segment(id) => Some(&self.segments[self.index(id)].ails),
-            Party::Writer(..) => None,
+            Party::Writer(..) | Party::Reader(..) => None,
         };
         let cut_off = |segment, other| match (ails(segment), other) {
             (Some(ails), Party::Writer(_, id)) => ails.cut_until > self.now && ails.cut_from == id,

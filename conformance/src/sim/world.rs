@@ -207,6 +207,7 @@ impl<'a> World<'a> {
         let frozen = match to {
             Party::Segment(id) => self.segments[self.index(id)].ails.frozen_until,
             Party::Writer(_, id) => self.writers[writer_index(id)].frozen_until,
+            Party::Reader(..) => 0,
         };
         if frozen > self.now {
             self.queue.push(frozen, Event::Deliver { from, to, serial, message });
@@ -215,6 +216,7 @@ impl<'a> World<'a> {
         let up = match to {
             Party::Segment(id) => self.segments[self.index(id)].machine.is_some(),
             Party::Writer(_, id) => self.writers[writer_index(id)].machine.is_some(),
+            Party::Reader(..) => false,
         };
         if !up {
             return self.coverage.count(Counted::ToNobody);
@@ -230,6 +232,7 @@ impl<'a> World<'a> {
         match to {
             Party::Segment(id) => self.step_segment(self.index(id), Input::Message { from, message: *message }),
             Party::Writer(_, id) => self.step_writer(writer_index(id), Input::Message { from, message: *message }),
+            Party::Reader(..) => {}
         }
     }
 

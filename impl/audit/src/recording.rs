@@ -11,8 +11,8 @@ use auriga_page::Delta;
 use auriga_protocol::segment::{self, Outcome, Survived, Task};
 use auriga_protocol::writer;
 use auriga_protocol::{
-    AppendId, Change, Effect, Input, Machine, Message, Micros, PageId, Party, Segment, SegmentConfig, Token, Writer,
-    WriterConfig,
+    AppendId, Change, Effect, Input, Lsn, Machine, Message, Micros, PageId, Party, Segment, SegmentConfig, Token,
+    Writer, WriterConfig,
 };
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
@@ -65,6 +65,7 @@ pub enum Happened {
     Flush,
     Read(Token, PageId),
     Cancel(Token),
+    Publish(Lsn, u64),
     Gave(Vec<Output>),
 }
 
@@ -101,6 +102,7 @@ impl Happened {
                 writer::Request::Flush => Happened::Flush,
                 writer::Request::Read(page) => Happened::Read(*token, *page),
                 writer::Request::Cancel => Happened::Cancel(*token),
+                writer::Request::Publish { read_point, wal } => Happened::Publish(*read_point, *wal),
             },
         }
     }

@@ -294,6 +294,7 @@ fn name_of(note: &Note) -> &'static str {
         Note::Opened { .. } => "Opened",
         Note::Durable { .. } => "Durable",
         Note::Read { .. } => "Read",
+        Note::ReadPoint { .. } => "ReadPoint",
         Note::Fenced { .. } => "Fenced",
         Note::Implausible { .. } => "Implausible",
         Note::Contradicted { .. } => "Contradicted",

@@ -59,10 +59,12 @@ pub enum Role {
     Storage = 0,
     /// A writer's records and their acknowledgements.
     WriterLog = 1,
-    /// A writer's page reads: apart from the log, so that pages never stand in an acknowledgement's way.
+    /// A writer's page reads: apart from the log, so that pages never stand in an acknowledgement's way. A reader's, too.
     WriterReads = 2,
     /// Requests to the node as such.
     Admin = 3,
+    /// A reader that follows a writer.
+    Reader = 4,
 }
 
 /// The versions that one side speaks.
@@ -260,6 +262,7 @@ impl Hello {
             1 => Role::WriterLog,
             2 => Role::WriterReads,
             3 => Role::Admin,
+            4 => Role::Reader,
             _ => return Err(HandshakeError::Malformed("an unknown role")),
         };
         // What is after the name is a later build's.

@@ -6,8 +6,8 @@ use auriga_net::handshake::{ClusterId, Hello, Role, accept, dial};
 use auriga_net::{Encoded, Frame};
 use auriga_page::{Delta, PAGE_SIZE};
 use auriga_protocol::{
-    Lsn, MemberId, MembershipEpoch, Message, PageId, Party, PgId, Record, Refusal, SegmentId, Token, VolumeEpoch,
-    VolumeId, WriterConfig, WriterId,
+    Lsn, MemberId, MembershipEpoch, Message, PageId, Party, PgId, ReaderId, Record, Refusal, SegmentId, Token,
+    VolumeEpoch, VolumeId, WriterConfig, WriterId,
 };
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -69,6 +69,10 @@ fn messages() {
     );
     let refused = Message::Refused(Refusal::StaleVolumeEpoch { current: VolumeEpoch::new(3, WriterId(5)) });
     check_message(segment(), writer(), &refused, "0e00000003fe3ea6000700030500ac02010201ac0205");
+    let reader = Party::Reader(VolumeId(300), ReaderId(5));
+    let anyone = Party::Writer(VolumeId(300), WriterId(0));
+    let follow = Message::Follow { number: 300, floor: Some(Lsn(999)) };
+    check_message(reader, anyone, &follow, "0f00000011ecc3c8001aac0201e70702ac020501ac0200");
 }
 
 #[test]

@@ -115,6 +115,18 @@ defects! {
     LifeRegisteredWithTooFew = "life-registered-with-too-few", "R-LIFE-3";
     /// A segment that lost its log does not relearn the lives of its peers.
     LivesNotMerged = "lives-not-merged", "R-LIFE-5";
+    /// A reader takes any answer to `Follow`, and shows an older read point than before.
+    ReaderGoesBack = "reader-goes-back", "R-READER-2";
+    /// A reader shows what it was sent, whatever VDL it was told.
+    ReaderAboveVdl = "reader-above-vdl", "R-READ-4";
+    /// A reader shows half a mini-transaction.
+    HalfMtrApplied = "half-mtr-applied", "R-READER-2";
+    /// A reader that follows another writer keeps what the one before had sent it.
+    ReaderKeepsUndurable = "reader-keeps-undurable", "R-READER-1";
+    /// The writer's PGMRPL ignores readers on other instances.
+    CollectionIgnoresReaders = "collection-ignores-readers", "R-COLLECT-2";
+    /// A writer takes a reader that it had dropped back as if nothing had been collected.
+    DroppedReaderServed = "dropped-reader-served", "R-READER-3";
     /// A primary region ships what is not durable yet.
     ShipBeforeDurable = "ship-before-durable", "R-GLOBAL-1";
     /// A region takes the stream of an old primary.

@@ -71,6 +71,10 @@ number! {
     WriterId(u64), "w"
 }
 number! {
+    /// One process's life as a reader of a volume. Fresh (random) for every start, so that whoever comes back is another.
+    ReaderId(u64), "reader"
+}
+number! {
     /// Version of one protection group's quorum set: raised by each step of a membership change (18 §4.1).
     MembershipEpoch(u64) up to limits::EPOCH_NUMBER_MAX, "m"
 }
@@ -254,6 +258,8 @@ pub enum Party {
     Segment(SegmentId),
     /// A writer of a volume.
     Writer(VolumeId, WriterId),
+    /// A reader of a volume.
+    Reader(VolumeId, ReaderId),
 }
 
 impl fmt::Debug for Party {
@@ -261,6 +267,7 @@ impl fmt::Debug for Party {
         match self {
             Party::Segment(id) => write!(f, "{id}"),
             Party::Writer(volume, id) => write!(f, "{volume}/{id}"),
+            Party::Reader(volume, id) => write!(f, "{volume}/{id}"),
         }
     }
 }

@@ -18,7 +18,8 @@
 //! 2. [`machine`]: the shared trait, and why durability is an *input*.
 //! 3. [`message`]: what travels.
 //! 4. [`segment`]: one copy of one protection group.
-//! 5. [`writer`]: the volume driver: allocation, quorum tracking, reads, recovery.
+//! 5. [`writer`]: the volume driver: allocation, quorum tracking, reads, recovery. [`reader`]: another instance that
+//!    follows it.
 //! 6. [`note`] and [`observer`]: what an outside judge may see, and how it judges. [`notation`]: how all of it is written
 //!    in traces and scripts.
 //! 7. [`identity`]: which volume is which, and what follows from who holds what.
@@ -102,6 +103,7 @@ pub mod notation;
 pub mod note;
 pub mod observer;
 pub mod quorum;
+pub mod reader;
 pub mod record;
 pub mod segment;
 pub mod truncation;
@@ -110,14 +112,15 @@ pub mod writer;
 pub use defect::{Defect, Defects};
 pub use identity::{Charter, Held, Shape};
 pub use ids::{
-    ControllerId, GlobalEpoch, Lsn, MemberId, MembershipEpoch, Micros, PageId, Party, PgId, RegionId, SegmentId,
-    VolumeEpoch, VolumeId, WriterId,
+    ControllerId, GlobalEpoch, Lsn, MemberId, MembershipEpoch, Micros, PageId, Party, PgId, ReaderId, RegionId,
+    SegmentId, VolumeEpoch, VolumeId, WriterId,
 };
 pub use life::Life;
 pub use machine::{AppendId, Effect, Effects, Input, Machine, Token};
 pub use message::{Install, Message, Refusal, SealReport};
 pub use note::Note;
 pub use quorum::{MemberSet, Membership, QuorumSet};
+pub use reader::{Reader, ReaderConfig};
 pub use record::{Change, Geometry, Payload, Record};
 pub use segment::{Segment, SegmentConfig};
 pub use truncation::{TruncationList, TruncationRange};

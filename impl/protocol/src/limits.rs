@@ -43,6 +43,9 @@ pub const LIFE_STEP_MAX: u64 = 1 << 32;
 /// Greatest member: sets of members have 16 bits.
 pub const MEMBER_MAX: u8 = 15;
 
+/// Most readers that a writer may be configured for: the 15 of a cluster, and as many that are about to be dropped.
+pub const READERS_MAX: u8 = 32;
+
 /// Most thresholds of a quorum set's two formulas. A steady group has one in each, a change two.
 pub const THRESHOLDS_MAX: usize = 4;
 

@@ -1,4 +1,4 @@
-//! What travels between writers and segments.
+//! What travels between writers, readers and segments.
 //!
 //! | message | from → to | answered by |
 //! |---|---|---|
@@ -12,6 +12,10 @@
 //! | `FoundPull` | segment → segment | `FoundPush` |
 //! | `LifeAsk` | segment → segment | `LifeKnown` once the life is remembered, or nothing |
 //! | `RejoinPull` | segment → segment | `RejoinPush` once the loss is remembered, `RejoinKnown`, or nothing |
+//! | `ReadPage` | reader → segment | `Page`, or `ReadRefused` |
+//! | `Follow` | reader → writer | `Following` and from then on every `Write`, or `NotKept`, or nothing |
+//! | `Feedback` | reader → writer | nothing, or `NotKept` |
+//! | `Published` | writer → reader | nothing |
 //!
 //! Every message may be lost, duplicated, delayed or reordered. A refusal is a message of the protocol, not an error.
 
@@ -352,6 +356,49 @@ pub enum Message<P: Payload> {
         /// Whose word this is (R-REJOIN-3).
         standing: Standing,
     },
+    /// "Show me what you write, and keep what I need."
+    Follow {
+        /// Counts the reader's messages to writers: late ones are told by it. Comes back.
+        number: u64,
+        /// The lowest read point that the reader still needs; `None`: it has none yet.
+        floor: Option<Lsn>,
+    },
+    /// "You follow: you are shown every record above `start`, in `Write`."
+    Following {
+        /// As asked.
+        number: u64,
+        /// The writer's epoch.
+        volume_epoch: VolumeEpoch,
+        /// The writer's VDL: a read point that is kept for the reader from now on.
+        start: Lsn,
+        /// The last LSN at or below `start` of each group, in order of the groups.
+        points: Vec<Lsn>,
+    },
+    /// "I am here, and need no read point below `floor`."
+    Feedback {
+        /// Counts on from `Follow`.
+        number: u64,
+        /// The epoch of the writer that it follows.
+        volume_epoch: VolumeEpoch,
+        /// The lowest read point that the reader still needs.
+        floor: Lsn,
+    },
+    /// "What you need is not kept any more: begin again, as another."
+    NotKept {
+        /// The writer's epoch.
+        volume_epoch: VolumeEpoch,
+        /// No read point below is kept.
+        floor: Lsn,
+    },
+    /// "A page as of `read_point` holds nothing whose place in the database's own log is above `wal`."
+    Published {
+        /// The writer's epoch.
+        volume_epoch: VolumeEpoch,
+        /// A VDL of this writer.
+        read_point: Lsn,
+        /// A position of the database's own log, asked after `read_point` was chosen (R-READER-6).
+        wal: u64,
+    },
 }
 
 /// A page as the page store keeps it.
@@ -396,6 +443,11 @@ impl<P: Payload> Message<P> {
             Message::FoundPush { .. } => "FoundPush",
             Message::LifeAsk { .. } => "LifeAsk",
             Message::LifeKnown { .. } => "LifeKnown",
+            Message::Follow { .. } => "Follow",
+            Message::Following { .. } => "Following",
+            Message::Feedback { .. } => "Feedback",
+            Message::NotKept { .. } => "NotKept",
+            Message::Published { .. } => "Published",
         }
     }
 }

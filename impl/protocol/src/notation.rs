@@ -45,6 +45,7 @@ impl Names {
         match party {
             Party::Segment(id) => self.segment(id),
             Party::Writer(_, id) => id.to_string(),
+            Party::Reader(_, id) => id.to_string(),
         }
     }
 
@@ -180,6 +181,15 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
             format!("{name} {} {}", question(*asked), footing(said))
         }
         Message::RejoinKnown { question: asked, known } => format!("{name} {} {known}", question(*asked)),
+        Message::Follow { number, floor } => {
+            format!("{name} {number} floor={}", floor.map_or("-".into(), |floor| floor.to_string()))
+        }
+        Message::Following { number, volume_epoch, start, .. } => {
+            format!("{name} {number} {volume_epoch} start={start}")
+        }
+        Message::Feedback { number, volume_epoch, floor } => format!("{name} {number} {volume_epoch} floor={floor}"),
+        Message::NotKept { volume_epoch, floor } => format!("{name} {volume_epoch} floor={floor}"),
+        Message::Published { volume_epoch, read_point, wal } => format!("{name} {volume_epoch} {read_point} wal={wal}"),
         Message::RejoinPush { question: asked, promised, report: told, lives: known } => {
             format!("{name} {} promised={promised} {}{}", question(*asked), report(told), lives(known))
         }
@@ -269,6 +279,9 @@ pub fn note(note: &Note) -> String {
         Note::Opened { volume_epoch, vdl, .. } => format!("Opened {volume_epoch} vdl={vdl}"),
         Note::Durable { volume_epoch, vdl, .. } => format!("Durable {volume_epoch} vdl={vdl}"),
         Note::Read { page, read_point, version, .. } => format!("Read {page:?} at={read_point} version={version}"),
+        Note::ReadPoint { reader, volume_epoch, read_point, .. } => {
+            format!("ReadPoint {reader} {volume_epoch} at={read_point}")
+        }
         Note::Implausible { from, why, .. } => format!("Implausible from={from} {why:?}"),
         Note::Contradicted { from, lsn, .. } => format!("Contradicted from={from} lsn={lsn}"),
         Note::Fenced { volume_epoch, by, .. } => format!("Fenced {volume_epoch} by={by}"),

@@ -4,7 +4,7 @@
 //! [`Observer`](crate::observer::Observer) judges both.
 
 use crate::global::GlobalNote;
-use crate::ids::{Lsn, MemberId, PageId, Party, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};
+use crate::ids::{Lsn, MemberId, PageId, Party, PgId, ReaderId, SegmentId, VolumeEpoch, VolumeId, WriterId};
 use crate::membership::MembershipNote;
 use crate::segment::Implausible;
 use crate::truncation::TruncationList;
@@ -121,7 +121,7 @@ pub enum Note {
         /// The new VDL.
         vdl: Lsn,
     },
-    /// A writer accepted a page for one of its users.
+    /// A writer, or a reader that follows it, accepted a page for one of its users.
     Read {
         /// The volume.
         volume: VolumeId,
@@ -133,6 +133,17 @@ pub enum Note {
         read_point: Lsn,
         /// Last record applied.
         version: Lsn,
+    },
+    /// A reader shows its users the volume as of another read point.
+    ReadPoint {
+        /// The volume.
+        volume: VolumeId,
+        /// The reader.
+        reader: ReaderId,
+        /// The epoch of the writer that it follows.
+        volume_epoch: VolumeEpoch,
+        /// From now on.
+        read_point: Lsn,
     },
     /// A writer learnt that a newer one took over, and stopped for good.
     Fenced {

@@ -9,6 +9,7 @@
 //! - one writer per volume epoch, one use per LSN (R-FENCE-3, R-ALLOC-2);
 //! - annulled records do not come back (R-TRUNCATE-1 to 3);
 //! - a page is exactly as of its read point (R-READ-1, R-READ-3), and read points are durable (R-READ-4);
+//! - a reader on another instance shows whole mini-transactions only, and never goes back (R-READER-2);
 //! - nothing is collected that may still be asked for (R-COLLECT-1).
 //!
 //! Notes of one process must come in its order; notes of different processes in an order that respects messages. A
@@ -18,7 +19,7 @@
 pub mod hindsight;
 mod unheard;
 
-use crate::ids::{Lsn, MemberId, PageId, PgId, SegmentId, VolumeEpoch, VolumeId, WriterId};
+use crate::ids::{Lsn, MemberId, PageId, PgId, ReaderId, SegmentId, VolumeEpoch, VolumeId, WriterId};
 use crate::note::Note;
 use crate::quorum::QuorumSet;
 use crate::truncation::TruncationList;
@@ -78,6 +79,8 @@ struct VolumeHistory {
     by_group: BTreeMap<(PgId, Lsn), VolumeEpoch>,
     opened: BTreeMap<VolumeEpoch, (WriterId, Lsn)>,
     durable: BTreeMap<VolumeEpoch, Lsn>,
+    /// Read points of readers on other instances.
+    readers: BTreeMap<ReaderId, Lsn>,
 }
 
 /// The judge: see the module's header.
@@ -138,6 +141,9 @@ impl Observer {
                     format!("{volume}@{volume_epoch} read {page:?} at {read_point}, above VDL {durable}")
                 })?;
                 self.page_is_as_of(*volume, *volume_epoch, *page, *read_point, *version)
+            }
+            Note::ReadPoint { volume, reader, volume_epoch, read_point } => {
+                self.on_read_point(*volume, *reader, *volume_epoch, *read_point)
             }
             // No party lies where a judge listens: a machine sent it.
             Note::Implausible { segment, from, why } => {
@@ -249,6 +255,25 @@ impl Observer {
         require(floor <= durable || !judged, "R-COLLECT-1", || {
             format!("{segment} collected {floor}, above every VDL {durable}")
         })
+    }
+
+    /// R-READER-2: durable for the writer that is followed, the end of a mini-transaction, never back.
+    fn on_read_point(&mut self, volume: VolumeId, reader: ReaderId, epoch: VolumeEpoch, point: Lsn) -> Verdict {
+        let history = self.volume(volume);
+        let before = history.readers.insert(reader, point).unwrap_or_default();
+        let durable = history.durable.get(&epoch).copied().unwrap_or_default();
+        let whole = history.allocated.get(&point).is_none_or(|record| record.is_cpl);
+        let kept = history.allocated.get(&point).is_none_or(|record| {
+            let between = (Bound::Excluded(record.volume_epoch), Bound::Included(epoch));
+            history.opened.range(between).all(|(_, (_, vdl))| point <= *vdl)
+        });
+        require(kept, "R-READER-1", || format!("{reader} shows {point}, which was annulled before {epoch}"))?;
+        require(point >= before, "R-READER-2", || format!("{reader} went back from {before} to {point}"))?;
+        let judged = !self.unheard.vdl_is_unsure(volume);
+        require(point <= durable || !judged, "R-READ-4", || {
+            format!("{reader} shows {point}, above VDL {durable} of {epoch}")
+        })?;
+        require(whole, "R-READER-2", || format!("{reader} shows {point}: half a mini-transaction"))
     }
 
     fn on_allocated(&mut self, volume: VolumeId, lsn: Lsn, record: Allocated) -> Verdict {

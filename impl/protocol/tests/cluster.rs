@@ -219,6 +219,7 @@ impl Cluster {
                     match to {
                         Party::Segment(id) => self.step_segment(id, Input::Message { from, message }),
                         Party::Writer(_, id) => self.step_writer(id, Input::Message { from, message }),
+                        Party::Reader(..) => {}
                     }
                 }
             }
@@ -233,6 +234,7 @@ impl Cluster {
                 match to {
                     Party::Segment(id) => self.step_segment(id, Input::Message { from, message }),
                     Party::Writer(_, id) => self.step_writer(id, Input::Message { from, message }),
+                    Party::Reader(..) => {}
                 }
             }
             ids.iter().for_each(|id| self.sync(*id));

@@ -20,6 +20,8 @@ pub(super) fn connect(certified: &Certified, purpose: Role) -> Result<(), String
         Role::WriterLog | Role::WriterReads => certified.role == CertifiedRole::Instance,
         // Each request is looked at by itself.
         Role::Admin => true,
+        // Storage is nobody's writer.
+        Role::Reader => false,
     };
     if allowed {
         return Ok(());
@@ -41,6 +43,7 @@ pub(super) fn send<P: Payload>(
 ) -> Result<(), String> {
     let Certified { name, role, volumes } = certified;
     let said_by_writers = is_said_by_writers(message);
+    let said_by_readers = matches!(message, Message::ReadPage { .. });
     let why = match (role, from) {
         (CertifiedRole::Storage, Party::Segment(_)) if !said_by_writers => return Ok(()),
         (CertifiedRole::Instance, Party::Writer(volume, _)) if said_by_writers => match label {
@@ -51,8 +54,17 @@ pub(super) fn send<P: Payload>(
             // Not hosted here: it goes nowhere.
             _ => return Ok(()),
         },
+        (CertifiedRole::Instance, Party::Reader(volume, _)) if said_by_readers => match label {
+            _ if Some(volume) != volume_of(to) => "from a reader of another volume".to_owned(),
+            Some(label) if !volumes.contains(&label) => {
+                format!("to volume {label}, which its certificate does not name")
+            }
+            // Not hosted here: it goes nowhere.
+            _ => return Ok(()),
+        },
         (_, Party::Segment(_)) => "as a segment".to_owned(),
         (_, Party::Writer(..)) => "as a writer".to_owned(),
+        (_, Party::Reader(..)) => "as a reader".to_owned(),
     };
     Err(format!("{name} (role {role}) may not send {} {why}", message.name()))
 }
@@ -60,7 +72,7 @@ pub(super) fn send<P: Payload>(
 fn volume_of(party: Party) -> Option<VolumeId> {
     match party {
         Party::Segment(id) => Some(id.volume),
-        Party::Writer(volume, _) => Some(volume),
+        Party::Writer(volume, _) | Party::Reader(volume, _) => Some(volume),
     }
 }
 
@@ -92,7 +104,12 @@ fn is_said_by_writers<P: Payload>(message: &Message<P>) -> bool {
         | Message::FoundPull { .. }
         | Message::FoundPush { .. }
         | Message::LifeAsk { .. }
-        | Message::LifeKnown { .. } => false,
+        | Message::LifeKnown { .. }
+        | Message::Follow { .. }
+        | Message::Following { .. }
+        | Message::Feedback { .. }
+        | Message::NotKept { .. }
+        | Message::Published { .. } => false,
     }
 }
 

@@ -13,7 +13,7 @@ use auriga_net::outbox::Outbox;
 use auriga_net::tls::{Certified, CertifiedRole};
 use auriga_page::Delta;
 use auriga_protocol::message::Envelope;
-use auriga_protocol::{Party, Token, VolumeId, WriterId};
+use auriga_protocol::{Party, Token, VolumeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub(super) struct InboundReceiver {
     certified: Option<Certified>,
     outbox: Arc<Outbox>,
     /// Who has spoken here.
-    writers: Vec<((VolumeId, WriterId), Known)>,
+    writers: Vec<(Party, Known)>,
     /// The numbers of volumes that are hosted here and were spoken to. A volume keeps its number.
     labels: BTreeMap<VolumeId, u64>,
 }
@@ -72,6 +72,7 @@ impl Receiver for InboundReceiver {
                 self.reply(token, reply)
             }
             (Frame::Protocol(_), Role::Admin) => Err(ConnectionError::OutOfPlace("a message on an admin connection")),
+            (_, Role::Reader) => Err(ConnectionError::OutOfPlace("a reader that takes storage for a writer")),
             (Frame::Request(..), _) => Err(ConnectionError::OutOfPlace("a request on a protocol connection")),
             (Frame::Skipped(_), _) => Ok(()),
             (Frame::Reply(..), _) => Err(ConnectionError::OutOfPlace("a reply to nothing")),
@@ -107,17 +108,17 @@ impl InboundReceiver {
 
     /// From the first time that a writer speaks here, replies to it take this way.
     fn learn_sender(&mut self, from: Party) -> Result<(), ConnectionError> {
-        let Party::Writer(volume, writer) = from else { return Ok(()) };
+        let (Party::Writer(..) | Party::Reader(..)) = from else { return Ok(()) };
         let pages = self.peer.role == Role::WriterReads;
-        let learn = || self.node.routes.learn((volume, writer), pages, &self.outbox);
+        let learn = || self.node.routes.learn(from, pages, &self.outbox);
         let is_full = self.writers.len() >= WRITERS_MAX;
-        match self.writers.iter_mut().find(|(known, _)| *known == (volume, writer)) {
+        match self.writers.iter_mut().find(|(known, _)| *known == from) {
             Some((_, known)) if known.is_known() => {}
             Some((_, known)) => *known = learn(),
             None if is_full => {
                 return Err(ConnectionError::OutOfPlace("too many writers on one connection"));
             }
-            None => self.writers.push(((volume, writer), learn())),
+            None => self.writers.push((from, learn())),
         }
         Ok(())
     }

@@ -119,7 +119,7 @@ impl Node {
     pub fn deliver(&self, envelope: Envelope<Delta>) {
         let hosted = match envelope.to {
             Party::Segment(id) => self.hosted(id),
-            Party::Writer(..) => None,
+            Party::Writer(..) | Party::Reader(..) => None,
         };
         match hosted {
             Some(segment) => segment.input(Input::Message { from: envelope.from, message: envelope.message }),

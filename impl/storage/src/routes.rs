@@ -1,12 +1,12 @@
 //! Which connection leads to whom.
 //!
-//! Peers are dialled: each member has one outbox for the node's whole life. Writers dial in: what goes to a writer goes
+//! Peers are dialled: each member has one outbox for the node's whole life. Writers and readers dial in: what goes to a writer goes
 //! back through every connection on which it has spoken, pages through those for pages. There is one of them, unless
 //! its messages are repeated on another: that connection gets the answers too, and takes none away. A writer that
 //! dials again is heard at once, whatever has become of its connection before.
 
 use auriga_net::Outbox;
-use auriga_protocol::{MemberId, Party, VolumeId, WriterId};
+use auriga_protocol::{MemberId, Party};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
@@ -15,14 +15,15 @@ use std::sync::{Arc, RwLock};
 /// own, that speaks again and is known again (see [`Known`]).
 const CONNECTIONS_MAX: usize = 8;
 
-type WriterRoute = (VolumeId, WriterId, bool);
+/// A writer or reader, and whether the way is for pages.
+type Route = (Party, bool);
 /// A connection on which a writer has spoken.
 type Way = (Arc<Outbox>, Known);
 
 /// The ways out of a node.
 pub(super) struct Routes {
     members: BTreeMap<MemberId, Arc<Outbox>>,
-    writers: RwLock<HashMap<WriterRoute, Vec<Way>>>,
+    writers: RwLock<HashMap<Route, Vec<Way>>>,
 }
 
 /// Whether a connection still leads to the writer that has spoken on it.
@@ -45,18 +46,18 @@ impl Routes {
     pub fn find(&self, to: Party, pages: bool) -> Vec<Arc<Outbox>> {
         match to {
             Party::Segment(id) => self.members.get(&id.member).cloned().into_iter().collect(),
-            Party::Writer(volume, writer) => {
+            Party::Writer(..) | Party::Reader(..) => {
                 let writers = self.writers.read().expect("no holder panics");
-                let known = writers.get(&(volume, writer, pages)).into_iter().flatten();
+                let known = writers.get(&(to, pages)).into_iter().flatten();
                 known.map(|(outbox, _)| outbox.clone()).collect()
             }
         }
     }
 
-    /// From now on, `outbox` leads to this writer too.
-    pub fn learn(&self, (volume, writer): (VolumeId, WriterId), pages: bool, outbox: &Arc<Outbox>) -> Known {
+    /// From now on, `outbox` leads to this writer or reader too.
+    pub fn learn(&self, who: Party, pages: bool, outbox: &Arc<Outbox>) -> Known {
         let mut writers = self.writers.write().expect("no holder panics");
-        let known = writers.entry((volume, writer, pages)).or_default();
+        let known = writers.entry((who, pages)).or_default();
         if known.len() >= CONNECTIONS_MAX {
             let (_, first) = known.remove(0);
             first.0.store(false, Relaxed);
@@ -79,8 +80,9 @@ impl Routes {
 mod tests {
     use super::*;
     use auriga_net::Traffic;
+    use auriga_protocol::{VolumeId, WriterId};
 
-    const WRITER: (VolumeId, WriterId) = (VolumeId(1), WriterId(1));
+    const WRITER: Party = Party::Writer(VolumeId(1), WriterId(1));
 
     fn outbox() -> Arc<Outbox> {
         Outbox::new(Arc::new(Traffic::default()), 1)
@@ -89,7 +91,7 @@ mod tests {
     #[test]
     fn who_repeats_a_writers_messages_takes_no_answer_away() {
         let routes = Routes::new(BTreeMap::new());
-        let (own, other, to) = (outbox(), outbox(), Party::Writer(WRITER.0, WRITER.1));
+        let (own, other, to) = (outbox(), outbox(), WRITER);
         let known = routes.learn(WRITER, false, &own);
         routes.learn(WRITER, false, &other);
         assert!(routes.find(to, false).iter().any(|found| Arc::ptr_eq(found, &own)));
@@ -108,6 +110,6 @@ mod tests {
         assert!(first.is_known());
         routes.learn(WRITER, false, &outbox());
         assert!(!first.is_known());
-        assert_eq!(routes.find(Party::Writer(WRITER.0, WRITER.1), false).len(), CONNECTIONS_MAX);
+        assert_eq!(routes.find(WRITER, false).len(), CONNECTIONS_MAX);
     }
 }

@@ -22,6 +22,9 @@ pub enum VolumeError {
         /// As it was made.
         stored: Shape,
     },
+    /// What a reader needs is not kept any more: it was silent, or lagged, for too long. It must begin again, as another.
+    #[error("the volume keeps nothing for this reader any more: it was silent or lagged for too long")]
+    NotKept,
     /// The volume has been closed by its user.
     #[error("the volume is closed")]
     Closed,

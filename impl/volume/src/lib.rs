@@ -4,6 +4,7 @@
 //! [`RemoteVolume`] is the real one: a driver with the protocol's writer, connected to six storage processes.
 //! [`MemoryVolume`] behaves alike without storage, for tests.
 //! [`ReaderVolume`] is what a reader's file system builds on: a view that moves when the reader says so, and no writing.
+//! [`RemoteReader`] is the real one.
 //!
 //! ```text
 //!   pagefs ──► Volume (client) ──► Driver<Writer> ──► net (TCP) ──► storage processes
@@ -13,13 +14,15 @@
 //! or doubled. It keeps nothing on disk.
 //!
 //! **Where to go next.** `interface.rs` (the trait), `client/` (the real one; `group_commit/` decides when
-//! commits are sent), `memory_volume.rs`.
+//! commits are sent; `followers.rs` serves readers), `reader/` (another instance), `memory_volume.rs`.
 
 pub mod client;
 mod interface;
 mod memory_volume;
+pub mod reader;
 mod waiters;
 
 pub use client::{CreateError, FindError, RemoteVolume, VolumeConfig, VolumeStatus, create_volume, find_volume};
 pub use interface::{Callback, Changes, PageRead, Published, ReaderVolume, Volume, VolumeError};
 pub use memory_volume::{MemoryReader, MemoryVolume, MemoryVolumeConfig};
+pub use reader::{RemoteReader, RemoteReaderConfig, RemoteReaderStatus};

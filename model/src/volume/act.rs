@@ -6,6 +6,7 @@ use crate::payload::Mark;
 use crate::reductions::thin_out;
 use crate::world::{Submitted, VOLUME, World};
 use auriga_protocol::notation::message_text;
+use auriga_protocol::reader::Timer as ReaderTimer;
 use auriga_protocol::segment::Timer as SegmentTimer;
 use auriga_protocol::writer::{Answer, Request, Timer as WriterTimer, WriterIdentity};
 use auriga_protocol::{
@@ -65,6 +66,10 @@ impl Volume {
                     self.step_writer(world, index, Input::Message { from, message });
                 }
             }
+            Party::Reader(_, reader) if world.reader_is(reader) => {
+                self.step_reader(world, Input::Message { from, message });
+            }
+            Party::Reader(..) => {}
         }
     }
 
@@ -183,7 +188,7 @@ impl Volume {
         self.booted(world, index, effects);
     }
 
-    fn step_writer(&self, world: &mut World, index: usize, input: Input<Writer<Mark>>) {
+    pub(super) fn step_writer(&self, world: &mut World, index: usize, input: Input<Writer<Mark>>) {
         let mut effects = Effects::default();
         let writer = Arc::make_mut(&mut world.writers[index]);
         let stepped = catch_unwind(AssertUnwindSafe(|| writer.step(Micros(0), input, &mut effects)));
@@ -228,7 +233,7 @@ impl Volume {
                     operations.answered(token.0 as u8, &content);
                 }
             }
-            Answer::NotSubmitted(_) | Answer::NotRead(_) => {}
+            Answer::NotSubmitted(_) | Answer::NotRead(_) | Answer::Published => {}
         }
     }
 
@@ -340,6 +345,31 @@ impl Volume {
                 self.step_segment(world, *index, Input::Timer(SegmentTimer::Coalesce));
             }
             Step::Task(index) => self.run_task(world, *index),
+            Step::StartReader => {
+                world.left.readers -= 1;
+                self.start_reader(world);
+            }
+            Step::Advance(to) => {
+                world.left.advances -= 1;
+                self.advance(world, *to);
+            }
+            Step::Release => self.release(world),
+            Step::ReadAt(page, at) => {
+                world.left.reader_reads -= 1;
+                self.read_at(world, *page, *at);
+            }
+            Step::ReaderRetry => {
+                world.left.reader_retries -= 1;
+                self.step_reader(world, Input::Timer(ReaderTimer::Retry));
+            }
+            Step::Lease(index) => {
+                world.left.leases -= 1;
+                self.lease_ends(world, *index);
+            }
+            Step::Grace(index) => {
+                world.left.leases -= 1;
+                self.grace_ends(world, *index);
+            }
         }
     }
 

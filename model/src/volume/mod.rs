@@ -12,6 +12,7 @@
 //! `scale.rs`: how large. `steps.rs`: what can happen. `act.rs`: what happens then.
 
 mod act;
+mod reader;
 mod scale;
 mod steps;
 
@@ -27,8 +28,8 @@ use crate::world::{Budgets, History, Shape, VOLUME, World};
 use auriga_protocol::observer::Observer;
 use auriga_protocol::writer::Role;
 use auriga_protocol::{
-    Geometry, Lsn, MemberId, MemberSet, Membership, PgId, QuorumSet, SegmentConfig, SegmentId, VolumeEpoch, Writer,
-    WriterConfig,
+    Geometry, Lsn, MemberId, MemberSet, Membership, PgId, QuorumSet, ReaderConfig, SegmentConfig, SegmentId,
+    VolumeEpoch, Writer, WriterConfig,
 };
 use stateright::{Model, Property};
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ pub struct Volume {
     shape: Arc<Shape>,
     segment_config: SegmentConfig,
     writer_config: WriterConfig,
+    reader_config: ReaderConfig,
     expanded: AtomicUsize,
 }
 
@@ -56,11 +58,27 @@ impl Volume {
             geometry: Geometry { groups: scale.groups, extent_blocks: 1 },
             membership: Membership::initial(quorum),
             allocation_limit: scale.allocation_limit,
+            followers: scale.followers.clone(),
             defects: scale.defects,
             ..WriterConfig::default()
         };
+        let reader_config = ReaderConfig {
+            geometry: writer_config.geometry,
+            membership: writer_config.membership.clone(),
+            patience_rounds: 1,
+            ask_again_rounds: u8::MAX,
+            defects: scale.defects,
+            ..ReaderConfig::default()
+        };
         let segment_config = SegmentConfig { defects: scale.defects, ..SegmentConfig::tiny() };
-        Volume { scale, shape: Arc::new(shape), segment_config, writer_config, expanded: AtomicUsize::new(0) }
+        Volume {
+            scale,
+            shape: Arc::new(shape),
+            segment_config,
+            writer_config,
+            reader_config,
+            expanded: AtomicUsize::new(0),
+        }
     }
 
     /// The quorum set of every group.
@@ -103,6 +121,8 @@ impl Volume {
             shape: Arc::clone(&self.shape),
             nodes: ids.map(node).collect(),
             writers: Vec::new(),
+            reader: None,
+            reader_dropped: false,
             network: Vec::new(),
             left: self.scale.budgets,
             doomed,
@@ -123,6 +143,12 @@ impl Volume {
             if world.network.is_empty() {
                 (0..world.nodes.len()).for_each(|node| self.fsync(&mut world, node));
             } else {
+                self.deliver(&mut world, 0, false);
+            }
+        }
+        if self.scale.begins_followed {
+            self.start_reader(&mut world);
+            while !world.network.is_empty() {
                 self.deliver(&mut world, 0, false);
             }
         }
@@ -165,6 +191,7 @@ impl Model for Volume {
             self.network_steps(world, steps);
             self.node_steps(world, steps);
             self.writer_steps(world, steps);
+            self.reader_steps(world, steps);
         }
     }
 
@@ -211,6 +238,7 @@ fn without_effect(before: &World, at: usize, world: &World) -> bool {
         && world.network.iter().zip(rest).all(|(now, then)| Arc::ptr_eq(now, then))
         && world.nodes.iter().zip(&before.nodes).all(|(now, then)| Arc::ptr_eq(now, then) || now.digest == then.digest)
         && world.writers.iter().zip(&before.writers).all(|(now, then)| Arc::ptr_eq(now, then) || now == then)
+        && same_reader(world, before)
         && (Arc::ptr_eq(&world.history, &before.history) || world.history == before.history)
         && world.broken.is_none()
 }
@@ -221,8 +249,17 @@ fn idle(before: &World, world: &World) -> bool {
         && world.writers.len() == before.writers.len()
         && world.writers.iter().zip(&before.writers).all(|(now, then)| Arc::ptr_eq(now, then) || now == then)
         && world.nodes.iter().zip(&before.nodes).all(|(now, then)| Arc::ptr_eq(now, then) || same_node(now, then))
+        && same_reader(world, before)
         && world.broken == before.broken
         && world.history.operations == before.history.operations
+}
+
+fn same_reader(now: &World, then: &World) -> bool {
+    let same = match (&now.reader, &then.reader) {
+        (Some(now), Some(then)) => Arc::ptr_eq(now, then) || now == then,
+        (now, then) => now.is_none() && then.is_none(),
+    };
+    same && now.reader_dropped == then.reader_dropped
 }
 
 fn same_node(now: &Node, then: &Node) -> bool {

@@ -2,6 +2,7 @@
 
 use crate::reductions::Reductions;
 use crate::world::Budgets;
+use auriga_protocol::writer::FollowersConfig;
 use auriga_protocol::{Defects, PageId};
 
 /// What the scope is about: which `sometimes` must be shown.
@@ -13,6 +14,8 @@ pub enum Focus {
     Reads,
     /// Several writers at once.
     Promotion,
+    /// A reader on another instance.
+    Readers,
 }
 
 /// One size of the model. Start from [`Scale::of`] and change what the scope is about.
@@ -44,6 +47,10 @@ pub struct Scale {
     pub linearizable: bool,
     /// LAL.
     pub allocation_limit: u64,
+    /// Whether the first reader follows from the beginning.
+    pub begins_followed: bool,
+    /// How writers treat readers on other instances.
+    pub followers: FollowersConfig,
     /// Which reductions are on.
     pub reductions: Reductions,
     /// Planted defects.
@@ -73,6 +80,8 @@ impl Scale {
             prompt_tasks: true,
             linearizable: false,
             allocation_limit: 4,
+            begins_followed: false,
+            followers: FollowersConfig::default(),
             reductions: Reductions::ON,
             defects: Defects::NONE,
         }

@@ -3,7 +3,7 @@
 use super::Volume;
 use crate::world::World;
 use auriga_protocol::writer::Role;
-use auriga_protocol::{MemberId, Message, PageId, Party, VolumeEpoch, WriterId};
+use auriga_protocol::{Lsn, MemberId, Message, PageId, Party, VolumeEpoch, WriterId};
 use std::collections::BTreeSet;
 
 /// A step.
@@ -40,6 +40,20 @@ pub enum Step {
     Coalesce(usize),
     /// The oldest task of this node ends.
     Task(usize),
+    /// A reader starts; the one before it crashes.
+    StartReader,
+    /// The reader's users go on to this read point.
+    Advance(Lsn),
+    /// The reader's users need nothing below the read point any more.
+    Release,
+    /// A user of the reader reads a page as of this read point.
+    ReadAt(PageId, Lsn),
+    /// The reader's retry timer fires.
+    ReaderRetry,
+    /// The reader's lease with this writer ends.
+    Lease(usize),
+    /// This writer waits for no reader of the writer before any more.
+    Grace(usize),
 }
 
 impl Volume {

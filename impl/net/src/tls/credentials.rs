@@ -1,7 +1,7 @@
 //! The certificate and key of this process, and the authority that it believes.
 
 use super::certified::{Certified, CertifiedRole, NotCertified};
-use super::verifier::StorageVerifier;
+use super::verifier::RoleVerifier;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -38,7 +38,10 @@ pub struct Credentials {
     own: Certified,
     ends_soon: bool,
     pub(super) server: Arc<ServerConfig>,
+    /// To reach storage.
     pub(super) client: Arc<ClientConfig>,
+    /// To reach an instance: a reader follows its writer.
+    pub(super) to_instance: Arc<ClientConfig>,
 }
 
 /// Why there are no credentials.
@@ -137,16 +140,20 @@ impl Credentials {
         server.alpn_protocols = vec![ALPN.to_vec()];
         // A session that is taken up again would outlive its certificate; connections are few and long.
         server.send_tls13_tickets = 0;
-        let mut client = ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(unusable)?
-            .dangerous() // Only in that the peer's address is not looked at: see the verifier.
-            .with_custom_certificate_verifier(Arc::new(StorageVerifier::new(roots, provider)))
-            .with_client_cert_resolver(shown);
-        client.alpn_protocols = vec![ALPN.to_vec()];
-        client.resumption = Resumption::disabled();
-        client.enable_sni = false;
-        Ok(Credentials { own, ends_soon, server: Arc::new(server), client: Arc::new(client) })
+        let client = |role| -> Result<_, CredentialError> {
+            let mut client = ClientConfig::builder_with_provider(provider.clone())
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .map_err(unusable)?
+                .dangerous() // Only in that the peer's address is not looked at: see the verifier.
+                .with_custom_certificate_verifier(Arc::new(RoleVerifier::new(role, roots.clone(), provider.clone())))
+                .with_client_cert_resolver(shown.clone());
+            client.alpn_protocols = vec![ALPN.to_vec()];
+            client.resumption = Resumption::disabled();
+            client.enable_sni = false;
+            Ok(Arc::new(client))
+        };
+        let (client, to_instance) = (client(CertifiedRole::Storage)?, client(CertifiedRole::Instance)?);
+        Ok(Credentials { own, ends_soon, server: Arc::new(server), client, to_instance })
     }
 
     /// What this process's certificate says of it.

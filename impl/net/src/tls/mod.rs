@@ -10,7 +10,7 @@ mod verifier;
 pub use certified::{Certified, CertifiedRole, NotCertified, VOLUMES_MAX};
 pub use credentials::{CredentialError, CredentialFiles, Credentials};
 
-use crate::handshake::{self, HandshakeError, Hello};
+use crate::handshake::{self, HandshakeError, Hello, Role};
 use crate::session::Session;
 use rustls::pki_types::ServerName;
 use std::net::Ipv4Addr;
@@ -36,7 +36,8 @@ pub(crate) async fn dial(
     };
     // The name is neither sent nor looked at: a process is known by its role, see the verifier.
     let nowhere = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
-    let connector = TlsConnector::from(credentials.client.clone());
+    let config = if own.role == Role::Reader { &credentials.to_instance } else { &credentials.client };
+    let connector = TlsConnector::from(config.clone());
     let mut stream = connector.connect(nowhere, tcp).await.map_err(HandshakeError::tls)?;
     let peer = handshake::dial(&mut stream, own).await.map_err(HandshakeError::within_tls)?;
     let (tcp, tls) = stream.into_inner();

@@ -12,26 +12,27 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// Believes a storage process of the same authority, at whatever address: a process may move, and its role is what makes
-/// it trustworthy. A certificate of another role is refused, so that the key of an instance is of no use for standing in
-/// for storage.
+/// Believes a process of this role of the same authority, at whatever address: a process may move, and its role is what
+/// makes it trustworthy. A certificate of another role is refused, so that the key of an instance is of no use for standing
+/// in for storage.
 #[derive(Debug)]
-pub(super) struct StorageVerifier {
+pub(super) struct RoleVerifier {
+    role: CertifiedRole,
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("this is the certificate of a process of role {0}, not of storage")]
-struct NotStorage(CertifiedRole);
+#[error("this is the certificate of a process of role {0}, not of {1}")]
+struct OtherRole(CertifiedRole, CertifiedRole);
 
-impl StorageVerifier {
-    pub fn new(roots: Arc<RootCertStore>, provider: Arc<CryptoProvider>) -> StorageVerifier {
-        StorageVerifier { roots, provider }
+impl RoleVerifier {
+    pub fn new(role: CertifiedRole, roots: Arc<RootCertStore>, provider: Arc<CryptoProvider>) -> RoleVerifier {
+        RoleVerifier { role, roots, provider }
     }
 }
 
-impl ServerCertVerifier for StorageVerifier {
+impl ServerCertVerifier for RoleVerifier {
     fn verify_server_cert(
         &self,
         cert: &CertificateDer<'_>,
@@ -44,8 +45,8 @@ impl ServerCertVerifier for StorageVerifier {
         let algorithms = self.provider.signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
         match certified(cert) {
-            Ok(peer) if peer.role == CertifiedRole::Storage => Ok(ServerCertVerified::assertion()),
-            Ok(peer) => Err(other(NotStorage(peer.role))),
+            Ok(peer) if peer.role == self.role => Ok(ServerCertVerified::assertion()),
+            Ok(peer) => Err(other(OtherRole(peer.role, self.role))),
             Err(error) => Err(other(error)),
         }
     }

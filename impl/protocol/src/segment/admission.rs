@@ -76,7 +76,7 @@ impl<P: Payload> Segment<P> {
             Message::RejoinPull { incarnation, .. } => {
                 let known = match from {
                     Party::Segment(peer) => self.standing.losses.get(&peer.member).copied().unwrap_or_default(),
-                    Party::Writer(..) => Incarnation::default(),
+                    Party::Writer(..) | Party::Reader(..) => Incarnation::default(),
                 };
                 incarnation_is_near(known, *incarnation)
             }

@@ -358,7 +358,7 @@ impl<P: Payload> Segment<P> {
 
     fn on_message(&mut self, from: Party, message: Message<P>, out: &mut Out<P>) {
         let is_of_ours = match from {
-            Party::Writer(volume, _) => volume == self.id.volume,
+            Party::Writer(volume, _) | Party::Reader(volume, _) => volume == self.id.volume,
             Party::Segment(peer) => self.is_peer(peer),
         };
         if !is_of_ours || self.waiting.len() >= WAITING_MAX {
@@ -370,7 +370,17 @@ impl<P: Payload> Segment<P> {
         match from {
             Party::Writer(_, writer) => self.on_writer_message(from, writer, message, out),
             Party::Segment(peer) => self.on_peer_message(peer, message, out),
+            Party::Reader(..) => self.on_reader_message(from, message, out),
         }
+    }
+
+    /// A reader may ask for pages, in the volume epoch of the writer that it follows, and for nothing else.
+    fn on_reader_message(&mut self, from: Party, message: Message<P>, out: &mut Out<P>) {
+        let Message::ReadPage { read, volume_epoch, page, read_point, group_point } = message else { return };
+        if self.knows_nothing() {
+            return out.send(from, Message::ReadRefused { read, refusal: Refusal::Rejoining });
+        }
+        self.on_read_page(from, reads::Wanted { read, volume_epoch, page, read_point, group_point }, out);
     }
 
     fn on_writer_message(&mut self, from: Party, writer: WriterId, message: Message<P>, out: &mut Out<P>) {

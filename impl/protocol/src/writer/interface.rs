@@ -1,8 +1,9 @@
 //! What a writer asks of its driver, and what its users ask of it.
 
+use super::followers::FollowersConfig;
 use crate::defect::Defects;
 use crate::identity::Shape;
-use crate::ids::{Lsn, MemberId, Micros, PageId, PgId, VolumeEpoch, VolumeId, WriterId};
+use crate::ids::{Lsn, MemberId, Micros, PageId, PgId, ReaderId, VolumeEpoch, VolumeId, WriterId};
 use crate::machine::Token;
 use crate::quorum::Membership;
 use crate::record::{Change, Geometry, Payload};
@@ -29,6 +30,14 @@ pub enum Request<P: Payload> {
     Read(PageId),
     /// The user of the read with this token no longer waits: its read point need not be held. Not answered.
     Cancel,
+    /// Tell the readers on other instances that a page as of this VDL holds nothing above this position of the database's
+    /// own log. See [`super::Writer::publish`].
+    Publish {
+        /// A VDL of this writer, chosen before the position was asked.
+        read_point: Lsn,
+        /// The position.
+        wal: u64,
+    },
 }
 
 /// What it is answered.
@@ -49,6 +58,8 @@ pub enum Answer<P: Payload> {
     },
     /// The writer is not open.
     NotRead(SubmitRefused),
+    /// The readers are being told, if there was news.
+    Published,
 }
 
 /// Why nothing was allocated.
@@ -72,6 +83,10 @@ pub enum Timer {
     Retry,
     /// A read is late: ask another segment as well.
     Hedge(Token),
+    /// A reader on another instance was silent for its lease.
+    Lease(ReaderId),
+    /// No reader of the writer before this one comes any more.
+    Grace,
 }
 
 /// A writer's fixed configuration.
@@ -91,6 +106,8 @@ pub struct WriterConfig {
     pub retry_every: Micros,
     /// Reads that may be under way at one time.
     pub reads_max: usize,
+    /// Readers on other instances.
+    pub followers: FollowersConfig,
     /// Planted defects. Not written down: a recording is judged by the protocol as it is meant.
     #[serde(skip)]
     pub defects: Defects,
@@ -106,6 +123,7 @@ impl Default for WriterConfig {
             batch_weight_max: 1 << 20,
             retry_every: Micros(100_000),
             reads_max: 4096,
+            followers: FollowersConfig::default(),
             defects: Defects::NONE,
         }
     }

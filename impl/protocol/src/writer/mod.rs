@@ -18,15 +18,18 @@
 //! - allocated ≤ max(VDL, where it began) + LAL (R-ALLOC-1).
 //!
 //! Where to go next: `recovery.rs` (how it becomes the writer), `doubt.rs` (what it does not believe), `volume.rs` (allocation, quorum tracking), `group.rs`
-//! (one protection group), `reads.rs`.
+//! (one protection group), `reads.rs`, `followers.rs`
+//! (readers on other instances).
 
 mod doubt;
+mod followers;
 mod group;
 mod interface;
 mod reads;
 mod recovery;
 mod volume;
 
+pub use followers::FollowersConfig;
 pub use interface::*;
 pub use recovery::effective_scl;
 
@@ -39,6 +42,7 @@ use crate::record::{Change, Payload};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::convert::Infallible;
+use followers::Followers;
 use group::Group;
 use reads::ReadUnderWay;
 use recovery::Recovery;
@@ -70,6 +74,7 @@ pub struct Writer<P: Payload> {
     reads: BTreeMap<Token, ReadUnderWay>,
     read_points: BTreeMap<Lsn, u32>,
     hedged: u64,
+    followers: Followers,
     /// A segment says that the volume was made with this shape, which is not this writer's.
     other_shape: Option<Shape>,
 }
@@ -109,6 +114,7 @@ impl<P: Payload> Machine for Writer<P> {
             reads: BTreeMap::new(),
             read_points: BTreeMap::new(),
             hedged: 0,
+            followers: Followers::default(),
             other_shape: None,
         };
         writer.seal_above(VolumeEpoch::NONE, out);
@@ -121,6 +127,11 @@ impl<P: Payload> Machine for Writer<P> {
             Input::Message { from: Party::Segment(segment), message } if self.knows(segment) => {
                 self.on_message(now, segment, message, out);
             }
+            Input::Message { from: Party::Reader(volume, reader), message } if volume == self.id.volume => {
+                self.on_reader_message(reader, message, out);
+            }
+            Input::Timer(Timer::Lease(reader)) => self.on_lease_timer(reader),
+            Input::Timer(Timer::Grace) => self.on_grace_timer(),
             Input::Timer(Timer::Retry) => self.on_retry_timer(out),
             Input::Timer(Timer::Hedge(token)) => self.on_hedge_timer(now, token, out),
             Input::Request { token, request } => self.on_request(now, token, request, out),
@@ -194,6 +205,7 @@ impl<P: Payload> Writer<P> {
         let limit = self.vdl.max(self.install.truncations.through()).0 + self.config.allocation_limit;
         assert!(self.vdl <= self.vcl && self.vcl <= self.allocated.max(self.vdl), "R-VDL-1 broken: {self:?}");
         assert!(self.allocated.0 <= limit, "R-ALLOC-1 broken: {} above {limit}", self.allocated);
+        self.check_followers();
     }
 
     fn on_message(&mut self, now: Micros, segment: SegmentId, message: Message<P>, out: &mut Out<P>) {
@@ -227,6 +239,7 @@ impl<P: Payload> Writer<P> {
             Request::Flush => self.flush(out),
             Request::Read(page) => self.start_read(now, token, page, out),
             Request::Cancel => self.cancel_read(token),
+            Request::Publish { read_point, wal } => self.on_publish(token, read_point, wal, out),
         }
     }
 
@@ -255,6 +268,7 @@ impl<P: Payload> Writer<P> {
         }
         self.read_points.clear();
         self.forget_records();
+        self.forget_followers();
         self.install.volume_epoch = by;
     }
 
@@ -275,7 +289,10 @@ impl<P: Payload> Writer<P> {
                 self.send_installs(out);
                 self.resend_records(out);
             }
-            Role::Open => self.resend_records(out),
+            Role::Open => {
+                self.resend_records(out);
+                self.send_progress(out);
+            }
             Role::Fenced => return,
         }
         out.set_timer(Timer::Retry, self.config.retry_every);

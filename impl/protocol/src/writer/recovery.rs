@@ -92,6 +92,7 @@ impl<P: Payload> Writer<P> {
         self.role = Role::Sealing;
         self.recovery = Recovery::default();
         self.forget_records();
+        self.forget_followers();
         self.send_seals(out);
     }
 
@@ -312,6 +313,7 @@ impl<P: Payload> Writer<P> {
         self.recovery = Recovery::default();
         let (volume, writer, volume_epoch) = (self.id.volume, self.id.writer, self.volume_epoch);
         out.note(Note::Opened { volume, writer, volume_epoch, vdl: self.vdl });
+        self.begin_grace(out);
     }
 }
 

@@ -79,7 +79,8 @@ impl<P: Payload> Writer<P> {
                 let unsent = group.records.range(group.sent.next()..).map(|(_, record)| record.clone());
                 let batch = take_weight(unsent, self.config.batch_weight_max);
                 let Some(last) = batch.last().map(|record| record.lsn) else { break };
-                let (pg, to) = (group.pg, self.all_of(group.pg));
+                let (pg, mut to) = (group.pg, self.all_of(group.pg));
+                to.extend(self.all_readers());
                 out.multicast(to, self.write(pg, batch));
                 self.group(pg).sent = last;
             }
@@ -111,22 +112,25 @@ impl<P: Payload> Writer<P> {
         }
     }
 
-    fn write(&self, pg: PgId, records: Vec<Record<P>>) -> Message<P> {
+    pub(super) fn write(&mut self, pg: PgId, records: Vec<Record<P>>) -> Message<P> {
+        let pgmrpl = self.pgmrpl();
+        let pgmrpl = self.telling(pgmrpl);
         Message::Write {
             volume_epoch: self.volume_epoch,
             membership_epoch: self.groups[usize::from(pg.0)].membership.membership_epoch,
             records,
             vdl: self.vdl,
-            pgmrpl: self.pgmrpl(),
+            pgmrpl,
         }
     }
 
-    /// R-COLLECT-2: the lowest read point in use; with none, VDL, below which no read will begin.
+    /// R-COLLECT-2: the lowest read point in use, on this instance or another; with none, VDL, below which no read will begin.
     fn pgmrpl(&self) -> Lsn {
         if self.config.defects.has(Defect::PgmrplIgnoresReads) {
             return self.vdl;
         }
-        self.read_points.keys().next().copied().unwrap_or(self.vdl)
+        let own = self.read_points.keys().next().copied().unwrap_or(self.vdl);
+        self.lowest_followed().map_or(own, |followed| followed.min(own))
     }
 
     pub(super) fn on_acknowledge(&mut self, from: SegmentId, scl: Lsn, standing: &Standing, out: &mut Out<P>) {
@@ -178,8 +182,10 @@ impl<P: Payload> Writer<P> {
         let any_record = self.config.defects.has(Defect::VdlNotAtCpl);
         let cpl = |index: &usize| self.queue[*index].is_cpl || any_record;
         let Some(last) = (0..self.complete).rev().find(cpl) else { return };
+        let mut bytes = 0;
         for queued in self.queue.drain(..=last) {
             self.in_flight_weight -= queued.weight;
+            bytes += queued.weight;
             self.vdl = queued.lsn;
             if self.latest.get(&queued.page) == Some(&queued.lsn) {
                 self.latest.remove(&queued.page);
@@ -192,5 +198,6 @@ impl<P: Payload> Writer<P> {
         // Also while it installs: segments are told this VDL, and may collect up to it.
         let (volume, volume_epoch) = (self.id.volume, self.volume_epoch);
         out.note(Note::Durable { volume, volume_epoch, vdl: self.vdl });
+        self.tell_followers(bytes, out);
     }
 }

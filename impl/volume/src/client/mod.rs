@@ -6,13 +6,15 @@
 //! - No caller waits: the flush is within two milliseconds, in the background. So page writes travel together.
 //!
 //! It decides nothing else: what is durable, where pages are read, who is fenced is the writer's business
-//! (`auriga-protocol`). `create.rs` makes a volume, `find.rs` finds one; `ports.rs` is where the writer's effects go;
+//! (`auriga-protocol`). `create.rs` makes a volume, `find.rs` finds one; `followers.rs` listens for
+//! readers on other instances; `ports.rs` is where the writer's effects go;
 //! `group_commit/` and `waiting.rs` are what the paragraph above says.
 
 pub(crate) mod asking;
 mod config;
 mod create;
 mod find;
+mod followers;
 mod group_commit;
 mod inbound;
 mod ports;

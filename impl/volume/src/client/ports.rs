@@ -1,6 +1,7 @@
 //! Where the writer's effects go: records and page requests to the nodes, pages to those who asked.
 
 use super::VolumeConfig;
+use super::followers::ReaderRoutes;
 use crate::{Callback, PageRead, VolumeError};
 use auriga_audit::recording::{Happened, outputs};
 use auriga_audit::trace::Trace;
@@ -34,6 +35,8 @@ pub(super) struct WriterPorts {
     touched: Mutex<Vec<Arc<Outbox>>>,
     reads: Mutex<HashMap<Token, Reading>>,
     fenced_by: Mutex<VolumeEpoch>,
+    /// Where readers on other instances are.
+    pub readers: ReaderRoutes,
 }
 
 /// A read that waits for its page.
@@ -58,6 +61,7 @@ impl WriterPorts {
             touched: Mutex::default(),
             reads: Mutex::default(),
             fenced_by: Mutex::default(),
+            readers: ReaderRoutes::default(),
             traffic,
         }
     }
@@ -130,11 +134,16 @@ impl Ports<Writer<Delta>> for WriterPorts {
         let pages = is_page_traffic(&message);
         let mut touched = lock(&self.touched);
         for to in to {
-            let Party::Segment(segment) = to else { continue };
-            let Some(ways) = self.members.get(&segment.member) else { continue };
-            let outbox = if pages { &ways.pages } else { &ways.log };
-            if outbox.push(&encoded, Some(to)) {
-                touched.push(outbox.clone());
+            let outbox = match to {
+                Party::Segment(segment) => {
+                    let ways = self.members.get(&segment.member);
+                    ways.map(|ways| if pages { &ways.pages } else { &ways.log }).cloned()
+                }
+                Party::Reader(_, reader) => self.readers.find(reader),
+                Party::Writer(..) => None,
+            };
+            if let Some(outbox) = outbox.filter(|outbox| outbox.push(&encoded, Some(to))) {
+                touched.push(outbox);
             }
         }
     }
@@ -187,7 +196,7 @@ impl Ports<Writer<Delta>> for WriterPorts {
                 }
             }
             // Submits don't take the way of requests.
-            Answer::Submitted(_) | Answer::NotSubmitted(_) => {}
+            Answer::Submitted(_) | Answer::NotSubmitted(_) | Answer::Published => {}
         }
     }
 }

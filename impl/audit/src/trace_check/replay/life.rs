@@ -200,6 +200,9 @@ fn writer_input(what: Happened) -> Option<Input<Writer<Delta>>> {
         Happened::WriterTimer(timer) => Input::Timer(timer),
         Happened::Flush => Input::Request { token: Token(0), request: writer::Request::Flush },
         Happened::Read(token, page) => Input::Request { token, request: writer::Request::Read(page) },
+        Happened::Publish(read_point, wal) => {
+            Input::Request { token: Token(0), request: writer::Request::Publish { read_point, wal } }
+        }
         Happened::Cancel(token) => Input::Request { token, request: writer::Request::Cancel },
         _ => return None,
     })
@@ -231,6 +234,7 @@ fn name_of(happened: &Happened) -> String {
         Happened::Flush => "a flush".to_owned(),
         Happened::Read(_, page) => format!("a read of {page:?}"),
         Happened::Cancel(_) => "a read was given up".to_owned(),
+        Happened::Publish(read_point, _) => format!("{read_point} was published"),
         Happened::Gave(_) => "an output".to_owned(),
     }
 }

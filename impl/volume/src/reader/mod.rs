@@ -1,0 +1,226 @@
+//! A volume as another instance reads it: the protocol's reader, connected to the writer and to the storage nodes.
+//!
+//! It says to every address at which a writer may listen that it wants to follow; whoever writes answers. So a failover
+//! needs nothing from it: it goes on with the next writer by itself, and the writer waits for it (R-READER-5).
+//!
+//! It decides nothing: what may be shown is the reader's business (`auriga-protocol`). `ports.rs`: where its effects go.
+
+mod ports;
+
+use crate::{Callback, Changes, PageRead, Published, ReaderVolume, VolumeError};
+use auriga_audit::trace::Trace;
+use auriga_driver::{Driver, Ports, lock};
+use auriga_net::connection::{ConnectionError, Receiver};
+use auriga_net::dialler::keep_connected;
+use auriga_net::frame::Frame;
+use auriga_net::tls::Credentials;
+use auriga_net::traffic::MessageTraffic;
+use auriga_net::{ClusterId, Hello, Role};
+use auriga_page::Delta;
+use auriga_protocol::reader::{Passed, ReaderIdentity, ReaderRefused, ReaderStatus, Request};
+use auriga_protocol::{Input, Lsn, Machine, MemberId, PageId, Party, Reader, ReaderConfig, ReaderId, Token, VolumeId};
+use ports::ReaderPorts;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+/// How often deadlines are looked at, and whether what is waited for has come.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// How to reach a volume, and those that may write it.
+#[derive(Clone)]
+pub struct RemoteReaderConfig {
+    /// This instance's name: 1 to 63 bytes, unique in the cluster.
+    pub name: String,
+    /// Which cluster the storage belongs to.
+    pub cluster: ClusterId,
+    /// This process's, and whom it believes; none: connections are neither encrypted nor authenticated.
+    pub credentials: Option<Credentials>,
+    /// Which volume.
+    pub volume: VolumeId,
+    /// Where each member's node listens.
+    pub members: BTreeMap<MemberId, SocketAddr>,
+    /// Where instances listen for readers, whichever of them writes.
+    pub writers: Vec<SocketAddr>,
+    /// The reader's limits, and the volume's geometry and membership.
+    pub reader: ReaderConfig,
+    /// Where notes go.
+    pub trace: Trace,
+}
+
+/// A volume, open for reading. Dropping it is a crash of the reader: the writer drops it when its lease is over.
+pub struct RemoteReader {
+    client: Arc<Client>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// The reader's numbers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RemoteReaderStatus {
+    /// The protocol's.
+    pub reader: ReaderStatus,
+    /// Frames and bytes by message, since it was opened.
+    pub traffic: Vec<MessageTraffic>,
+}
+
+struct Client {
+    driver: Driver<Reader<Delta>, ReaderPorts>,
+    next_read: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl RemoteReader {
+    /// Follows the volume's writer, and waits until that has published a point to begin with. Needs a tokio runtime, on
+    /// which its tasks then run.
+    ///
+    /// # Errors
+    /// Timed out: no writer answers at any of the addresses, or it publishes nothing.
+    pub async fn open(config: RemoteReaderConfig, deadline: Instant) -> Result<RemoteReader, VolumeError> {
+        let reader = RemoteReader::start(config);
+        while reader.published().is_empty() {
+            if reader.client.driver.look(Reader::is_lost) {
+                return Err(VolumeError::NotKept);
+            }
+            if Instant::now() >= deadline {
+                return Err(VolumeError::TimedOut);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(reader)
+    }
+
+    fn start(config: RemoteReaderConfig) -> RemoteReader {
+        let id = ReaderIdentity { volume: config.volume, reader: fresh_reader_id() };
+        let ports = ReaderPorts::new(id, &config);
+        let driver = Driver::boot(&config.reader, id, (), ports);
+        let client = Arc::new(Client { driver, next_read: AtomicU64::new(1), closed: AtomicBool::new(false) });
+        let mut tasks = JoinSet::new();
+        let ports = client.driver.ports();
+        let to_members =
+            ports.members.iter().map(|(member, outbox)| (config.members[member], outbox, Role::WriterReads));
+        let to_writers =
+            config.writers.iter().zip(&ports.writers).map(|(address, outbox)| (*address, outbox, Role::Reader));
+        for (address, outbox, role) in to_members.chain(to_writers) {
+            let own = Hello { cluster: config.cluster, role, name: config.name.clone() };
+            let (credentials, receiver) = (config.credentials.clone(), ReaderReceiver(client.clone()));
+            tasks.spawn(keep_connected(address, own, credentials, outbox.clone(), receiver));
+        }
+        tasks.spawn(run_timers(client.clone()));
+        tasks.spawn(sweep(client.clone()));
+        client.driver.step(|_, _, _| ());
+        RemoteReader { client, tasks: Mutex::new(tasks) }
+    }
+
+    /// Returns the reader's numbers.
+    pub fn status(&self) -> RemoteReaderStatus {
+        let traffic = self.client.driver.ports().traffic.by_name();
+        RemoteReaderStatus { reader: self.client.driver.look(Reader::status), traffic }
+    }
+
+    /// Ends it; whoever waits is answered `Closed`.
+    pub fn close(&self) {
+        self.client.closed.store(true, SeqCst);
+        lock(&self.tasks).abort_all();
+        self.client.driver.ports().end_reads(VolumeError::Closed);
+        self.client.driver.ports().trace.flush();
+    }
+}
+
+impl Drop for RemoteReader {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl ReaderVolume for RemoteReader {
+    fn read_point(&self) -> Lsn {
+        self.client.driver.look(Reader::read_point)
+    }
+
+    fn published(&self) -> Vec<Published> {
+        let points = self.client.driver.look(Reader::published);
+        points.into_iter().map(|point| Published { read_point: point.read_point, wal: point.wal }).collect()
+    }
+
+    fn advance(&self, to: Lsn) -> Result<Changes, VolumeError> {
+        if self.client.closed.load(SeqCst) {
+            return Err(VolumeError::Closed);
+        }
+        match self.client.driver.step(|reader, _, effects| reader.advance(to, effects)) {
+            Ok(Passed::Records(records)) => Ok(Changes::Records(records)),
+            Ok(Passed::Unknown) => Ok(Changes::Unknown),
+            Err(ReaderRefused::NotKept) => Err(VolumeError::NotKept),
+            // The stream was cut since it was published, or too many points are held: to be tried again.
+            Err(ReaderRefused::NotHeld | ReaderRefused::Busy) => Err(VolumeError::TimedOut),
+        }
+    }
+
+    fn read(&self, page: PageId, at: Lsn, deadline: Instant, callback: Callback<PageRead>) {
+        if self.client.closed.load(SeqCst) {
+            return callback(Err(VolumeError::Closed));
+        }
+        let token = Token(self.client.next_read.fetch_add(1, SeqCst));
+        self.client.driver.ports().begin_read(token, (page, at), deadline, callback);
+        self.client.input(Input::Request { token, request: Request::Read { page, at } });
+        if self.client.closed.load(SeqCst) {
+            self.client.driver.ports().end_reads(VolumeError::Closed);
+        }
+    }
+
+    fn release(&self, below: Lsn) {
+        self.client.driver.step(|reader, _, effects| reader.release(below, effects));
+    }
+}
+
+impl Client {
+    fn input(&self, input: Input<Reader<Delta>>) {
+        self.driver.step(|reader, now, effects| {
+            self.driver.ports().took(now, &input);
+            reader.step(now, input, effects);
+        });
+    }
+}
+
+/// Receives what storage and writers send.
+struct ReaderReceiver(Arc<Client>);
+
+impl Receiver for ReaderReceiver {
+    async fn receive(&mut self, frame: Frame, size: usize) -> Result<(), ConnectionError> {
+        let ports = self.0.driver.ports();
+        ports.traffic.count_received(frame.name(), size);
+        let Frame::Protocol(envelope) = frame else {
+            return Err(ConnectionError::OutOfPlace("not a message of the protocol"));
+        };
+        if envelope.to == Party::Reader(ports.identity.volume, ports.identity.reader) {
+            self.0.input(Input::Message { from: envelope.from, message: envelope.message });
+        }
+        Ok(())
+    }
+}
+
+async fn run_timers(client: Arc<Client>) {
+    client.driver.ports().timers.run(|timer| client.input(Input::Timer(timer))).await;
+}
+
+/// Answers whose deadline has passed, and asks again for reads that were too many at once.
+async fn sweep(client: Arc<Client>) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        for token in client.driver.ports().expire_reads(Instant::now()) {
+            client.input(Input::Request { token, request: Request::Cancel });
+        }
+        for (token, (page, at)) in client.driver.ports().take_postponed_reads() {
+            client.input(Input::Request { token, request: Request::Read { page, at } });
+        }
+    }
+}
+
+/// Random: a reader that comes back is another. The hasher's keys come from the operating system's randomness.
+fn fresh_reader_id() -> ReaderId {
+    ReaderId(RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now())))
+}
