@@ -202,8 +202,9 @@ impl Files for PageFs {
 }
 
 impl Files for ReaderFs {
-    /// A file's size changes when the read point does.
-    const TTL: Duration = Duration::ZERO;
+    /// Names change through the kernel alone. A size may also change with the read point: it then grows by blocks of zeros,
+    /// which the standby has not made yet; to see them a little late does no harm.
+    const TTL: Duration = Duration::from_secs(1);
 
     fn lookup(&self, parent: u64, name: &[u8]) -> Result<InodeRecord, FsError> {
         ReaderFs::lookup(self, parent, name)

@@ -2,6 +2,7 @@
 
 use super::workload;
 use super::world::{Server, World};
+use crate::postgres::succeed;
 use std::process::Stdio;
 
 /// One round: bursts of work, both standbys paused where it ends, and compared while the writer goes on. Returns what
@@ -109,4 +110,17 @@ fn compare(world: &World) -> Vec<String> {
         differences.push(format!("pg_amcheck: {}", String::from_utf8_lossy(&output.stdout)));
     }
     differences
+}
+
+/// Says how many reads of single rows each standby answers in a second, in turn, with far smaller buffers than the table.
+pub fn reads(world: &World, seconds: u32) {
+    let time = format!("--time={seconds}");
+    for _ in 0..3 {
+        for (name, server) in [("on the volume", &world.reader), ("plain", &world.plain)] {
+            let arguments = ["--select-only", "--client=4", "--jobs=1", &time, "--no-vacuum", "postgres"];
+            let report = succeed(server.client("pgbench").args(arguments));
+            let tps = report.lines().find(|line| line.contains("tps")).unwrap_or("no figure");
+            eprintln!("reads, {name}: {tps}");
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! A stock hot standby on a reader's mount, beside a plain streaming one: at equal positions they have the same rows.
 //!
-//! `AURIGA_STANDBY_ROUNDS` says how many rounds; a round takes about 20 s.
+//! `AURIGA_STANDBY_ROUNDS` says how many rounds; a round takes about 20 s on an idle machine. Before every second one the
+//! standby is crashed. `AURIGA_STANDBY_HISTORY` says how many bytes of records the volume remembers: with few, the reader
+//! often has to read its tree again. `AURIGA_STANDBY_READS` says for how many seconds reads are measured afterwards.
 
 mod compare;
 mod session;
@@ -25,4 +27,7 @@ fn a_standby_on_a_shared_volume_has_what_a_plain_one_has() {
         assert!(differences.is_empty(), "round {round}:\n{}", differences.join("\n"));
     }
     eprintln!("{:#?}", world.fs.figures());
+    if let Some(seconds) = std::env::var("AURIGA_STANDBY_READS").ok().and_then(|seconds| seconds.parse().ok()) {
+        compare::reads(&world, seconds);
+    }
 }

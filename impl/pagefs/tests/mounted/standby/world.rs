@@ -2,11 +2,11 @@
 
 use super::session::Session;
 use crate::postgres::{Installation, succeed};
-use crate::{Mounted, mount, open_to_all, volume};
+use crate::{Mounted, mount, open_to_all};
 use auriga_pagefs::defect::Defects;
 use auriga_pagefs::reader::{Follower, ReaderFs, ReaderOptions};
-use auriga_pagefs::{Mount, MountOptions};
-use auriga_volume::MemoryVolume;
+use auriga_pagefs::{Mount, MountOptions, mkfs};
+use auriga_volume::{MemoryVolume, MemoryVolumeConfig};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -161,7 +161,7 @@ const WRITER: &str = "-c full_page_writes=off -c wal_recycle=off -c wal_init_zer
 impl World {
     /// Starts a writer, lets `prepare` fill it, and starts both standbys.
     pub fn start(installation: &Installation, defects: Defects, prepare: impl FnOnce(&Server)) -> World {
-        let volume = volume(Duration::from_micros(300));
+        let volume = volume();
         let writer_mount = mount(&volume);
         let data = writer_mount.path().join("data");
         init(installation, &data);
@@ -254,6 +254,17 @@ impl Drop for World {
         self.follower = None;
         self.publisher = None;
     }
+}
+
+/// A volume that remembers so few records that readers often miss some, if the environment says so.
+fn volume() -> Arc<MemoryVolume> {
+    let given = std::env::var("AURIGA_STANDBY_HISTORY").ok().and_then(|bytes| bytes.parse().ok());
+    let history_weight_max = given.unwrap_or(MemoryVolumeConfig::default().history_weight_max);
+    let durable_after = Duration::from_micros(300);
+    let config = MemoryVolumeConfig { durable_after, history_weight_max, ..MemoryVolumeConfig::default() };
+    let volume = Arc::new(MemoryVolume::new(config));
+    mkfs(&*volume, 0, 0, PATIENCE).expect("an empty volume");
+    volume
 }
 
 fn init(installation: &Installation, data: &Path) {
