@@ -116,6 +116,7 @@ impl Cluster {
     }
 
     /// Returns when the node has ended, and no thread of it uses its directory any more.
+    #[allow(clippy::incompatible_msrv)] // Tests run with the toolchain of the day.
     pub async fn stop(&mut self, index: u8) {
         self.nodes.remove(&member(index)).expect("it runs").stop().await;
         let Platters::Files(dir) = &self.platters[&member(index)] else { return };
