@@ -85,9 +85,9 @@ impl Cluster {
         Cluster::start_with(adjust, |_| Platters::Memory(MemoryPlatters::default())).await
     }
 
-    /// Six nodes on real stores.
+    /// Six nodes on real stores, into which whoever asks may inject faults.
     pub async fn start_on_files() -> Cluster {
-        Cluster::start_with(Arc::new(|_| ()), Platters::Files).await
+        Cluster::start_with(Arc::new(|config| config.allow_fault_injection = true), Platters::Files).await
     }
 
     async fn start_with(adjust: Adjust, platters: fn(PathBuf) -> Platters) -> Cluster {
