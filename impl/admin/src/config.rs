@@ -1,6 +1,7 @@
 //! The TOML files of the two roles. `auriga demo` writes them, and people write them by hand on several machines; the
 //! files in `examples/` are read by a test.
 
+pub use auriga_instance::node::InstanceRole;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -57,6 +58,9 @@ pub struct InstanceConfig {
     pub cluster: String,
     /// Its own name, such as `writer`.
     pub name: String,
+    /// Whether it writes the volume, or follows whoever does.
+    #[serde(default, skip_serializing_if = "is_writer")]
+    pub role: InstanceRole,
     /// The volume's number.
     pub volume: u64,
     /// The volume's identity, as `create-volume` prints it: where given, no other volume of that number is opened.
@@ -90,6 +94,12 @@ pub struct InstanceConfig {
     /// Its certificate, which names the volume. Storage that has certificates speaks with no other instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
+    /// For a writer: readers may follow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readers: Option<ReadersConfig>,
+    /// For a reader: whom it follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<FollowConfig>,
     /// PostgreSQL's own settings.
     #[serde(default)]
     pub postgres: PostgresConfig,
@@ -98,6 +108,41 @@ pub struct InstanceConfig {
     pub mount: MountConfig,
     /// The six storage processes, in the order of the volume's members A to F.
     pub storage: Vec<StorageAddress>,
+}
+
+/// See [`InstanceConfig::readers`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadersConfig {
+    /// Where it listens for readers.
+    pub listen: SocketAddr,
+}
+
+/// See [`InstanceConfig::follow`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FollowConfig {
+    /// Where instances that may write listen for readers: whoever writes is followed.
+    pub writers: Vec<SocketAddr>,
+    /// How to reach the writer's PostgreSQL, as `primary_conninfo` has it. Other programs of the machine can see it: name a
+    /// `passfile` there, not a password.
+    pub postgres: String,
+    /// Limit of what the standby has written and the volume does not show yet, in memory, in MiB.
+    #[serde(default = "overlay_mib")]
+    pub overlay_mib: usize,
+    /// The same, on the local disk, in MiB.
+    #[serde(default = "spill_mib")]
+    pub spill_mib: u64,
+}
+
+/// The usual [`FollowConfig::overlay_mib`].
+pub const fn overlay_mib() -> usize {
+    256
+}
+
+/// The usual [`FollowConfig::spill_mib`].
+pub const fn spill_mib() -> u64 {
+    16 << 10
 }
 
 /// The files of a process's certificate, as `auriga certs` writes them.
@@ -179,6 +224,10 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+fn is_writer(role: &InstanceRole) -> bool {
+    *role == InstanceRole::Writer
+}
+
 fn one() -> u16 {
     1
 }
@@ -236,12 +285,31 @@ mod tests {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
         let storage: StorageConfig = read(&examples.join("storage.toml")).unwrap();
         let instance: InstanceConfig = read(&examples.join("instance.toml")).unwrap();
+        let reader: InstanceConfig = read(&examples.join("reader.toml")).unwrap();
+        assert_eq!((instance.role, reader.role), (InstanceRole::Writer, InstanceRole::Reader));
+        assert_eq!((&reader.cluster, reader.volume, &reader.storage), (&instance.cluster, 1, &instance.storage));
+        let followed = reader.follow.unwrap();
+        assert_eq!(followed.writers, [instance.readers.as_ref().unwrap().listen]);
+        assert!(followed.postgres.contains(&format!("host={} port={}", instance.listen, instance.port)));
+        assert_eq!((followed.overlay_mib, followed.spill_mib), (overlay_mib(), spill_mib()));
         assert_eq!(instance.storage.len(), 6);
         assert_eq!(instance.cluster, storage.cluster);
         let mine = instance.storage.iter().find(|s| s.name == storage.name).unwrap();
         assert_eq!((mine.address, &mine.az), (storage.listen, &storage.az));
         let addresses: Vec<SocketAddr> = instance.storage.iter().map(|s| s.address).collect();
         assert_eq!(addresses, storage.members);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("reader.toml");
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+        for name in ["instance.toml", "reader.toml"] {
+            let instance: InstanceConfig = read(&examples.join(name)).unwrap();
+            write(&path, &instance).unwrap();
+            assert_eq!(read::<InstanceConfig>(&path).unwrap(), instance);
+        }
     }
 
     #[test]

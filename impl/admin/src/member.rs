@@ -32,7 +32,7 @@ pub struct Described {
     pub name: String,
     /// What it does.
     pub role: Role,
-    /// Its Availability Zone; empty for instances.
+    /// Its Availability Zone; empty for an instance that writes.
     pub az: String,
     /// Where it listens: the storage port, or an instance's admin port.
     pub address: SocketAddr,

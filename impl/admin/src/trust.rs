@@ -58,7 +58,12 @@ pub fn of_instance(config: &InstanceConfig) -> Result<Option<Credentials>, Strin
                 ));
             }
         }
-        None => may_go_without("reaches", config.storage.iter().map(|storage| storage.address), config.insecure)?,
+        None => {
+            let writers = config.follow.iter().flat_map(|follow| follow.writers.iter().copied());
+            let reached = config.storage.iter().map(|storage| storage.address).chain(writers);
+            may_go_without("reaches", reached, config.insecure)?;
+            may_go_without("listens on", config.readers.iter().map(|readers| readers.listen), config.insecure)?;
+        }
     }
     Ok(credentials)
 }

@@ -2,10 +2,12 @@
 
 use crate::{log, memory, planted, signals};
 use auriga_admin::config::members;
-use auriga_admin::config::{InstanceConfig, StorageConfig};
-use auriga_admin::storage::{cluster_id, identity_of, volume_config};
+use auriga_admin::config::{FollowConfig, InstanceConfig, InstanceRole, StorageConfig};
+use auriga_admin::storage::{VolumeConfig, cluster_id, identity_of, volume_config};
 use auriga_admin::trust;
 use auriga_audit::trace::Trace;
+use auriga_instance::node::reader::ReaderNodeConfig;
+use auriga_instance::node::standby::StandbyConfig;
 use auriga_instance::node::{self, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
 use auriga_instance::on_mount::{self, Helper};
 use auriga_instance::supervise::{Ended, Event, events};
@@ -162,9 +164,25 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     let mut volume = volume_config(&config)?;
     volume.writer.defects = planted::defects()?;
     volume.trace = trace(&config.name, config.trace.as_deref(), config.trace_inputs_mib)?;
-    let config = NodeConfig {
+    let ended = match config.role {
+        InstanceRole::Writer => node::run(&writer(config, volume)?, &sender, receiver)?,
+        InstanceRole::Reader => node::reader::run(&reader(config, volume)?, receiver)?,
+    };
+    Ok(match ended {
+        Ended::Stopped => ExitCode::SUCCESS,
+        Ended::Fenced(_) => ExitCode::from(EXIT_FENCED),
+        Ended::GaveUp => ExitCode::from(EXIT_GAVE_UP),
+    })
+}
+
+fn writer(config: InstanceConfig, volume: VolumeConfig) -> Result<NodeConfig, String> {
+    if config.follow.is_some() {
+        return Err("[follow]: only an instance with role = \"reader\" follows".to_owned());
+    }
+    Ok(NodeConfig {
         identity: identity_of(&config)?,
         volume,
+        readers: config.readers.map(|readers| readers.listen),
         directory: config.directory,
         listen: config.listen,
         port: config.port,
@@ -178,12 +196,33 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
         helper: Helper::this_program(&["on-mount"]),
         cache_bytes: config.mount.cache_mib << 20,
         deadline: Duration::from_secs(config.mount.deadline_s),
-    };
-    Ok(match node::run(&config, &sender, receiver)? {
-        Ended::Stopped => ExitCode::SUCCESS,
-        Ended::Fenced(_) => ExitCode::from(EXIT_FENCED),
-        Ended::GaveUp => ExitCode::from(EXIT_GAVE_UP),
     })
+}
+
+fn reader(config: InstanceConfig, volume: VolumeConfig) -> Result<ReaderNodeConfig, String> {
+    let identity = identity_of(&config)?;
+    let Some(FollowConfig { writers, postgres, overlay_mib, spill_mib }) = config.follow else {
+        return Err("role = \"reader\": [follow] must say whom it follows".to_owned());
+    };
+    if config.readers.is_some() {
+        return Err("[readers]: a reader has no readers of its own".to_owned());
+    }
+    let standby = StandbyConfig {
+        directory: config.directory,
+        listen: config.listen,
+        port: config.port,
+        writer: postgres,
+        pg_bin: config.postgres.bin,
+        user: config.postgres.user,
+        log: config.postgres.log,
+        settings: config.postgres.settings.into_iter().collect(),
+        helper: Helper::this_program(&["on-mount"]),
+        cache_bytes: config.mount.cache_mib << 20,
+        overlay_bytes: overlay_mib << 20,
+        spill_bytes: spill_mib << 20,
+        deadline: Duration::from_secs(config.mount.deadline_s),
+    };
+    Ok(ReaderNodeConfig { volume, identity, writers, admin: config.admin, standby })
 }
 
 /// Runs a helper of an instance.

@@ -8,6 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// A reader that looks for a writer that publishes.
+    Connecting,
     /// Recovering the volume: sealing, collecting and installing with a higher volume epoch.
     Recovering,
     /// Creating the database cluster on a new volume.

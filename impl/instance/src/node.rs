@@ -6,10 +6,12 @@
 //! Each change of role is one line in the log.
 
 mod opening;
+mod publishing;
+pub mod reader;
 mod shown;
 pub mod standby;
 
-pub use shown::{InstanceStatus, MountStatus};
+pub use shown::{FollowerShown, InstanceRole, InstanceStatus, MountStatus, ReaderShown};
 
 use crate::on_mount::Helper;
 use crate::on_mount::prepare::{Prepare, Prepared, prepare};
@@ -22,14 +24,15 @@ use crate::supervise::{Ended, Event, end_fenced, supervise};
 use auriga_pagefs::{LoadError, MountError};
 use auriga_protocol::{VolumeEpoch, VolumeId};
 use auriga_volume::{FindError, RemoteVolume, VolumeConfig, VolumeError};
-use opening::{Opened, RECOVERY_LIMIT, mount_unless_stopped, open};
+use opening::{Opened, RECOVERY_LIMIT, listen_to_readers, mount_unless_stopped, open};
+use publishing::Publisher;
 use shown::{Shown, serve_admin};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Exit code of an instance that was fenced: starting it again would fence its successor.
@@ -55,6 +58,8 @@ pub struct NodeConfig {
     pub port: u16,
     /// The admin port.
     pub admin: SocketAddr,
+    /// Where it listens for readers, where there may be any.
+    pub readers: Option<SocketAddr>,
     /// Directory of PostgreSQL's programs, where it isn't to be searched for.
     pub pg_bin: Option<PathBuf>,
     /// Whom PostgreSQL runs as.
@@ -108,6 +113,9 @@ pub enum NodeError {
     /// A reader can't go on.
     #[error("following the volume: {0}")]
     Reader(auriga_pagefs::reader::FollowError),
+    /// A reader can't go on, whenever it begins again.
+    #[error("this reader fails again and again: {0}")]
+    ReaderGaveUp(String),
     /// Something local.
     #[error("{what}: {source}")]
     Io {
@@ -133,6 +141,8 @@ pub fn run(config: &NodeConfig, sender: &SyncSender<Event>, receiver: Receiver<E
     let user = RunAs::resolve(config.user.as_deref())?;
     settings::check(&installations[0], &user, &config.settings)?;
     let local = Local::make(&config.directory, &user)?;
+    let readers = config.readers.map(|at| TcpListener::bind(at).map_err(io_error(format!("listening on {at}"))));
+    let readers = readers.transpose()?;
     // One thread: what storage says is short work, and a second one would be woken for every acknowledgement, to find
     // nothing to steal. Whatever waits is on FUSE's threads or the file system's own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -142,10 +152,12 @@ pub fn run(config: &NodeConfig, sender: &SyncSender<Event>, receiver: Receiver<E
         .map_err(io_error("starting tokio"))?;
     let shown = Arc::new(Shown {
         name: config.volume.name.clone(),
+        role: InstanceRole::Writer,
         postgres: SocketAddr::new(config.listen, config.port),
         health: Arc::default(),
         volume: OnceLock::new(),
         files: OnceLock::new(),
+        reader: Mutex::default(),
         cache_limit_bytes: config.cache_bytes as u64,
     });
     serve_admin(config.admin, &shown)?;
@@ -155,6 +167,9 @@ pub fn run(config: &NodeConfig, sender: &SyncSender<Event>, receiver: Receiver<E
         Opened::Not(ended) => return Ok(ended),
     };
     let _ = shown.volume.set(volume.clone());
+    if let Some(listener) = readers {
+        listen_to_readers(config, &runtime, &volume, listener)?;
+    }
     let served = serve(config, sender, receiver, (&installations, user, &local), (&shown, &volume));
     let ended = match (served, fenced(&volume)) {
         // Whatever failed, failed because a newer writer has taken over: to start again would fence that one.
@@ -206,6 +221,8 @@ fn serve(
                 tracing::info!(took_ms, "the database cluster was created");
             }
             let spec = server(config, installation, user, local)?;
+            let publisher = config.readers.map(|_| Publisher::start(volume.clone(), spec.clone())).transpose();
+            let _publisher = publisher.map_err(io_error("starting a thread"))?;
             supervise(&spec, &shown.health, sender, receiver, || fenced(volume))
                 .map_err(io_error(format!("running {}", spec.installation.bin.display())))?
         }
@@ -227,6 +244,8 @@ fn server(
     local: &Local,
 ) -> Result<ServerSpec, NodeError> {
     let log = config.log.clone().unwrap_or_else(|| config.directory.join("postgres.log"));
+    let for_readers = config.readers.iter().flat_map(|_| FOR_READERS);
+    let for_readers = for_readers.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Ok(ServerSpec {
         installation,
         user,
@@ -235,10 +254,20 @@ fn server(
         log: absolute(&log)?,
         listen: config.listen.to_string(),
         port: config.port,
-        settings: config.settings.clone(),
+        settings: for_readers.chain(config.settings.iter().cloned()).collect(),
         helper: config.helper.clone(),
     })
 }
+
+/// Settings of a writer that has readers: each is a standby, which streams its WAL. The instance's own settings win.
+const FOR_READERS: [(&str, &str); 3] = [
+    ("wal_level", "replica"),
+    // As many as there may be readers, and some for those that are gone and not yet known to be.
+    ("max_wal_senders", "20"),
+    // A standby that was away for some seconds finds what it has missed. Not more, because a reader that begins copies all
+    // of it (R-READER-FS-10).
+    ("wal_keep_size", "64MB"),
+];
 
 /// The instance's local directories.
 #[derive(Clone)]

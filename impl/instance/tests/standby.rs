@@ -119,6 +119,7 @@ fn a_reader_follows_the_writer_and_stores_nothing() {
         writer: format!("host=127.0.0.1 port={} user=postgres", spec.port),
         pg_bin: None,
         user: None,
+        log: None,
         settings: vec![
             ("shared_buffers".to_owned(), "2MB".to_owned()),
             ("max_connections".to_owned(), "10".to_owned()),

@@ -29,7 +29,7 @@ pub enum Command {
     Inject {
         /// What to do
         action: Action,
-        /// One process (a1 … c2, writer), an AZ (az-a, az-b, az-c), `instance`, `storage`, or `all`
+        /// One process (a1 … c2, writer, reader-1 …), an AZ (az-a, az-b, az-c), `instance`, `readers`, `storage`, or `all`
         target: String,
         /// Milliseconds, for `slow`; 0 ends it
         #[arg(long, default_value_t = 50)]
@@ -78,6 +78,9 @@ pub struct DemoArguments {
     /// To repeat a tour's choices
     #[arg(long, requires = "tour")]
     seed: Option<u64>,
+    /// Instances that only read, each a hot standby on the same volume: they are .12 and on
+    #[arg(long, default_value_t = 0, conflicts_with = "tour", value_parser = clap::value_parser!(u8).range(..=i64::from(layout::READERS_MAX)))]
+    readers: u8,
     #[command(flatten)]
     place: PlaceArguments,
 }
@@ -168,7 +171,8 @@ fn demo(arguments: DemoArguments, stop_asked: StopAsked) -> Result<ExitCode, Fai
     let begun = Instant::now();
     println!("starting six storage processes and PostgreSQL …");
     let (tour, trace, seed) = (arguments.tour, arguments.place.traces(), arguments.seed);
-    let demo = match Demo::bring_up(arguments.place.options(if tour { "16MB" } else { "256MB" }), &stop) {
+    let options = arguments.place.options(if tour { "16MB" } else { "256MB" });
+    let demo = match Demo::bring_up(Options { readers: arguments.readers, ..options }, &stop) {
         Err(DemoError::Interrupted) => return Ok(interrupted()),
         demo => demo?,
     };
@@ -264,6 +268,7 @@ impl PlaceArguments {
             volatile: None,
             scrub_journal_s: config::scrub_journal_s(),
             plaintext: self.plaintext,
+            readers: 0,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::gather::{Instance, Report, Storage};
 use auriga_admin::member::{Described, State};
 use auriga_admin::terminal::wrapped;
+use auriga_instance::node::ReaderShown;
 use auriga_net::admin::{Condition, NodeStatus};
 use auriga_protocol::segment::SegmentStatus;
 use auriga_protocol::writer::MemberStatus;
@@ -62,6 +63,16 @@ fn instance_lines(instance: &Instance) -> String {
         ));
         text.push_str(&format!("\n{:10}{} of redo records sent", "", bytes(sent)));
     }
+    if let Some(reader) = &status.reader {
+        text.push_str(&reader_lines(reader));
+    }
+    if let Some(lowest) = status.followers.iter().map(|follower| follower.needs).min() {
+        let follow = match status.followers.len() {
+            1 => "1 reader follows".to_owned(),
+            more => format!("{more} readers follow"),
+        };
+        text.push_str(&format!(", {follow} (read point {lowest} is kept)"));
+    }
     if let Some(mount) = &status.mount {
         text.push_str(&format!(
             ", {} pages read from storage, cache {} of {}, memory of the mount {}",
@@ -73,6 +84,24 @@ fn instance_lines(instance: &Instance) -> String {
     }
     text.push('\n');
     text
+}
+
+fn reader_lines(reader: &ReaderShown) -> String {
+    let follows = if reader.follows { "follows" } else { "LOOKS FOR" };
+    let clients = if reader.lets_clients_in { "" } else { "  lets no client in yet" };
+    format!(
+        "  {follows} the writer of volume epoch {}  read point {}  behind {}{clients}\n{:10}{} waiting for replay, overlay {}, \
+         {} on disk, {} pages read from storage, {} cuts",
+        reader.volume_epoch,
+        reader.read_point,
+        reader.behind(),
+        "",
+        bytes(reader.waiting_bytes),
+        bytes(reader.overlay_bytes),
+        bytes(reader.spilled_bytes),
+        reader.pages_read,
+        reader.cuts,
+    )
 }
 
 const COLUMNS: [&str; 12] =

@@ -5,9 +5,10 @@ use crate::health::Health;
 use crate::postgres::user::RunAs;
 use crate::supervise::{Ended, Event, end_fenced};
 use auriga_pagefs::{FsOptions, LoadError, Mount, MountError, MountOptions, mkfs};
+use auriga_protocol::writer::FollowersConfig;
 use auriga_volume::{RemoteVolume, Volume, VolumeConfig, VolumeError, find_volume};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -63,7 +64,24 @@ pub(super) fn open(
 /// Finds out which volume is meant, and becomes its writer.
 async fn find_and_open(config: &NodeConfig, deadline: Instant) -> Result<RemoteVolume, NodeError> {
     let volume = find_volume(&config.volume, config.identity, deadline).await?;
-    Ok(RemoteVolume::open(VolumeConfig { volume, ..config.volume.clone() }, deadline).await?)
+    let mut config_of_volume = VolumeConfig { volume, ..config.volume.clone() };
+    if config.readers.is_some() {
+        config_of_volume.writer.followers = FollowersConfig::some();
+    }
+    Ok(RemoteVolume::open(config_of_volume, deadline).await?)
+}
+
+/// Lets readers follow. They were not answered before: only an open volume has something to say.
+pub(super) fn listen_to_readers(
+    config: &NodeConfig,
+    runtime: &tokio::runtime::Runtime,
+    volume: &RemoteVolume,
+    listener: TcpListener,
+) -> Result<(), NodeError> {
+    let _within = runtime.enter();
+    let listening = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
+    volume.serve_readers(listening.map_err(io_error("listening for readers"))?, &config.volume);
+    Ok(())
 }
 
 /// Returns once the instance is asked to stop. Nothing else is reported before PostgreSQL runs.

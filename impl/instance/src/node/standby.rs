@@ -50,6 +50,8 @@ pub struct StandbyConfig {
     pub pg_bin: Option<PathBuf>,
     /// Whom PostgreSQL runs as.
     pub user: Option<String>,
+    /// Where PostgreSQL's log is appended; in `directory` where absent.
+    pub log: Option<PathBuf>,
     /// PostgreSQL's settings.
     pub settings: Vec<(String, String)>,
     /// How to start what uses the mount.
@@ -76,11 +78,31 @@ pub fn run(
     sender: &SyncSender<Event>,
     receiver: Receiver<Event>,
 ) -> Result<Ended, NodeError> {
+    run_shown(config, volume, health, sender, receiver, |_| ())
+}
+
+/// Looks whether what can be known to be missing is there.
+pub(super) fn check(config: &StandbyConfig) -> Result<(), NodeError> {
+    let installations = find::find(config.pg_bin.as_deref())?;
+    let user = RunAs::resolve(config.user.as_deref())?;
+    Ok(settings::check(&installations[0], &user, &config.settings)?)
+}
+
+/// The same as [`run`], and calls `begun` with the file system once there is one.
+pub(super) fn run_shown(
+    config: &StandbyConfig,
+    volume: Arc<dyn ReaderVolume>,
+    health: &Arc<Health>,
+    sender: &SyncSender<Event>,
+    receiver: Receiver<Event>,
+    begun: impl FnOnce(&Arc<ReaderFs>),
+) -> Result<Ended, NodeError> {
     let installations = find::find(config.pg_bin.as_deref())?;
     let user = RunAs::resolve(config.user.as_deref())?;
     settings::check(&installations[0], &user, &config.settings)?;
     let local = Local::make(&config.directory, &user)?;
     let (fs, mount) = begin(config, volume, &local)?;
+    begun(&fs);
     let prepared = prepare(
         &config.helper,
         Prepare {
@@ -159,7 +181,9 @@ fn begin(
 }
 
 fn server(config: &StandbyConfig, prepared: Prepared, gate: &Gate, local: &Local) -> Result<ServerSpec, NodeError> {
-    let mut settings = at_least(&config.settings, &prepared.least);
+    let usual = USUAL.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut settings: Vec<_> = usual.into_iter().chain(at_least(&config.settings, &prepared.least)).collect();
+    let log = config.log.clone().unwrap_or_else(|| config.directory.join("postgres.log"));
     let hba = gate.path.to_str().ok_or_else(|| io_error("naming pg_hba.conf")(io::ErrorKind::InvalidInput.into()))?;
     // A server that starts again must find the gate closed: only a new postmaster reads it.
     let ours = [
@@ -174,13 +198,21 @@ fn server(config: &StandbyConfig, prepared: Prepared, gate: &Gate, local: &Local
         user: gate.user.clone(),
         data: Cluster::in_root(&local.mount).data(),
         sockets: local.sockets.clone(),
-        log: absolute(&config.directory.join("postgres.log"))?,
+        log: absolute(&log)?,
         listen: config.listen.to_string(),
         port: config.port,
         settings,
         helper: config.helper.clone(),
     })
 }
+
+/// Settings that suit a reader; the instance's own win.
+const USUAL: [(&str, &str); 2] = [
+    // The writer keeps the rows that queries here still see. It would collect them sooner otherwise, and cancel the queries.
+    ("hot_standby_feedback", "on"),
+    // The writer may be a new one at any time.
+    ("wal_retrieve_retry_interval", "500ms"),
+];
 
 /// Who is let in.
 struct Gate {

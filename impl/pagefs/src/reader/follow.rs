@@ -80,7 +80,12 @@ impl ReaderFs {
 
     fn advance(&self, to: Published) -> Result<(), FollowError> {
         let defects = self.options.defects;
-        let mut state = match self.volume.advance(to.read_point)? {
+        let changes = match self.volume.advance(to.read_point) {
+            // The stream was cut since the point was published: others will be.
+            Err(VolumeError::TimedOut) => return Ok(()),
+            changes => changes?,
+        };
+        let mut state = match changes {
             Changes::Records(records) => {
                 let mut state = self.lock();
                 state.advance(to, &records, defects)?;

@@ -125,18 +125,20 @@ impl Cluster {
         self.members.iter_mut().map(|member| describe(&layout, member)).collect()
     }
 
-    /// The names that `target` stands for: one member, `az-a` … `az-c`, `storage` (all six) or `all`.
+    /// The names that `target` stands for: one member, `az-a` … `az-c`, `storage` (all six), `instance` (the one
+    /// that writes), `readers` or `all`.
     ///
     /// # Errors
     /// No such name.
     pub fn targets(&self, target: &str) -> Result<Vec<String>, ClusterError> {
-        let any_instance = self.members.iter().any(|m| m.role == Role::Instance && m.process.is_some());
+        let any_instance = self.members.iter().any(|m| self.writes(m) && m.process.is_some());
         let names = self.members.iter().filter(|m| match target {
             "all" => true,
             "storage" => m.role == Role::Storage,
-            "instance" => m.role == Role::Instance && (m.process.is_some() || !any_instance),
+            "instance" => self.writes(m) && (m.process.is_some() || !any_instance),
+            "readers" => m.role == Role::Instance && !self.writes(m),
             _ => match target.strip_prefix("az-") {
-                Some(az) => m.role == Role::Storage && Layout::az(&m.name) == az,
+                Some(az) => az_of(&self.layout, m) == az,
                 None => m.name == target,
             },
         });
@@ -145,10 +147,14 @@ impl Cluster {
             false => Ok(names),
             true => {
                 let mut known: Vec<&str> = self.members.iter().map(|m| m.name.as_str()).collect();
-                known.extend(["az-a", "az-b", "az-c", "instance", "storage", "all"]);
+                known.extend(["az-a", "az-b", "az-c", "instance", "readers", "storage", "all"]);
                 Err(ClusterError::Unknown(target.to_owned(), known.join(", ")))
             }
         }
+    }
+
+    fn writes(&self, member: &Member) -> bool {
+        member.role == Role::Instance && !self.layout.is_reader(member.number as u8)
     }
 
     /// Adds an instance, not started. The demo's first has number 0.
@@ -348,8 +354,17 @@ fn describe(layout: &Layout, member: &mut Member) -> Described {
             (SocketAddr::new(host, super::layout::ADMIN_PORT), Some(SocketAddr::new(host, layout.port)))
         }
     };
-    let az = if member.role == Role::Storage { Layout::az(&member.name) } else { String::new() };
+    let az = az_of(layout, member);
     Described { name: member.name.clone(), role: member.role, az, address, postgres, pid, state, faults: Vec::new() }
+}
+
+/// The Availability Zone of a storage process or a reader. An instance that writes moves between them, and has none.
+fn az_of(layout: &Layout, member: &Member) -> String {
+    match (member.role, member.number as u8) {
+        (Role::Storage, _) => Layout::az(&member.name),
+        (Role::Instance, number) if layout.is_reader(number) => Layout::reader_az(number).to_owned(),
+        (Role::Instance, _) => String::new(),
+    }
 }
 
 /// The last lines of a log.

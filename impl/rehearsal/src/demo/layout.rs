@@ -2,7 +2,10 @@
 //! address (drivers tell instances apart by host, and expect one port for all).
 
 use super::certificates;
-use auriga_admin::config::{InstanceConfig, MountConfig, PostgresConfig, StorageAddress, StorageConfig, TlsConfig};
+use auriga_admin::config::{
+    FollowConfig, InstanceConfig, InstanceRole, MountConfig, PostgresConfig, ReadersConfig, StorageAddress,
+    StorageConfig, TlsConfig, overlay_mib, spill_mib,
+};
 use auriga_admin::trust;
 use auriga_net::admin::Access;
 use auriga_net::tls::CredentialError;
@@ -16,6 +19,10 @@ pub const STORAGE: [&str; 6] = ["a1", "a2", "b1", "b2", "c1", "c2"];
 pub const STORAGE_PORT: u16 = 7400;
 /// The port where an instance answers questions about itself.
 pub const ADMIN_PORT: u16 = 7401;
+/// The port where a writer listens for readers.
+pub const READERS_PORT: u16 = 7402;
+/// Most readers of a demo.
+pub const READERS_MAX: u8 = 15;
 /// The host part of the first instance's address.
 const FIRST_INSTANCE: u8 = 11;
 
@@ -44,6 +51,9 @@ pub struct Layout {
     pub allocation_limit: Option<u64>,
     /// See [`StorageConfig::scrub_journal_s`].
     pub scrub_journal_s: u64,
+    /// How many readers there are.
+    #[serde(default)]
+    pub readers: u8,
     /// Where the certificates of the processes are; they speak in the clear where absent.
     pub certificates: Option<PathBuf>,
 }
@@ -57,6 +67,26 @@ impl Layout {
     /// Host of the instance with this number (0 is the first).
     pub fn instance_host(&self, number: u8) -> IpAddr {
         self.address(FIRST_INSTANCE + number, 0).ip()
+    }
+
+    /// The numbers of the instances that are readers. The first instance, the writer, has number 0.
+    pub fn readers(&self) -> impl Iterator<Item = u8> + use<> {
+        1..=self.readers
+    }
+
+    /// Whether the instance with this number is a reader.
+    pub fn is_reader(&self, number: u8) -> bool {
+        self.readers().any(|reader| reader == number)
+    }
+
+    /// The name of the reader with this number.
+    pub fn reader_name(number: u8) -> String {
+        format!("reader-{number}")
+    }
+
+    /// The Availability Zone of the reader with this number: first those where the writer is not.
+    pub fn reader_az(number: u8) -> &'static str {
+        ["a", "b", "c"][usize::from(number % 3)]
     }
 
     fn address(&self, host: u8, port: u16) -> SocketAddr {
@@ -91,9 +121,19 @@ impl Layout {
     /// Configuration of an instance, keeping its local things in `directory`.
     pub fn instance_config(&self, name: &str, number: u8, directory: &Path) -> InstanceConfig {
         let host = self.instance_host(number);
+        let is_reader = self.is_reader(number);
+        let writer = self.instance_host(0);
+        let follow = is_reader.then(|| FollowConfig {
+            writers: vec![SocketAddr::new(writer, READERS_PORT)],
+            postgres: format!("host={writer} port={} user=postgres application_name={name}", self.port),
+            overlay_mib: overlay_mib(),
+            spill_mib: spill_mib(),
+        });
+        let listens = self.readers > 0 && !is_reader;
         InstanceConfig {
             cluster: self.cluster.clone(),
             name: name.to_owned(),
+            role: if is_reader { InstanceRole::Reader } else { InstanceRole::Writer },
             volume: 1,
             identity: std::fs::read_to_string(self.identity_file()).ok().map(|text| text.trim().to_owned()),
             groups: self.groups,
@@ -106,6 +146,8 @@ impl Layout {
             trace_inputs_mib: self.trace_inputs_mib,
             insecure: false,
             tls: self.tls(name),
+            readers: listens.then(|| ReadersConfig { listen: SocketAddr::new(host, READERS_PORT) }),
+            follow,
             // Its log outlives the instance's directory.
             postgres: PostgresConfig { log: Some(self.postgres_log(name)), ..self.postgres.clone() },
             mount: self.mount.clone(),
@@ -177,6 +219,41 @@ pub fn parse_network(text: &str) -> Result<[u8; 3], String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn layout(readers: u8) -> Layout {
+        Layout {
+            dir: "/demo".into(),
+            network: [127, 0, 1],
+            port: 5432,
+            cluster: "demo".to_owned(),
+            postgres: PostgresConfig::default(),
+            mount: MountConfig::default(),
+            trace: false,
+            trace_inputs_mib: None,
+            groups: 1,
+            allocation_limit: None,
+            scrub_journal_s: 60,
+            readers,
+            certificates: None,
+        }
+    }
+
+    #[test]
+    fn a_reader_follows_where_the_writer_listens() {
+        let config = |readers, number| layout(readers).instance_config("name", number, Path::new("/d"));
+        let (writer, reader, successor) = (config(1, 0), config(1, 1), config(1, 2));
+        let listens = writer.readers.expect("it has readers").listen;
+        assert_eq!(reader.follow.expect("it follows").writers, [listens]);
+        assert_eq!((writer.role, reader.role), (InstanceRole::Writer, InstanceRole::Reader));
+        assert!(reader.readers.is_none() && successor.follow.is_none() && successor.readers.is_some());
+        let alone = config(0, 0);
+        assert!(alone.readers.is_none() && config(0, 1).role == InstanceRole::Writer);
+    }
+
+    #[test]
+    fn readers_are_elsewhere_first() {
+        assert_eq!([1, 2, 3, 4].map(Layout::reader_az), ["b", "c", "a", "b"]);
+    }
 
     #[test]
     fn only_loopback_networks_are_taken() {

@@ -86,6 +86,8 @@ pub struct Options {
     pub scrub_journal_s: u64,
     /// Whether the processes speak in the clear, without certificates.
     pub plaintext: bool,
+    /// How many readers there are.
+    pub readers: u8,
 }
 
 /// Why there is no demo.
@@ -166,6 +168,7 @@ impl Demo {
             .map_err(io_error(&layout.dir))?;
         let mut cluster = Cluster::new(layout.clone())?;
         cluster.add_instance(WRITER, 0);
+        layout.readers().for_each(|number| cluster.add_instance(&Layout::reader_name(number), number));
         let members = Arc::new(Mutex::new((cluster, Faults::default())));
         let access = layout.access()?;
         let (janitor, is_kept) = (Some(janitor), keeps);
@@ -209,7 +212,10 @@ impl Demo {
             keep(&mark, &storage::identity_text(identity)).map_err(io_error(&mark))?;
         }
         self.cluster().0.start(WRITER)?;
-        self.wait_for_instance(WRITER, Some(stop))
+        self.wait_for_instance(WRITER, Some(stop))?;
+        let readers: Vec<String> = self.layout.readers().map(Layout::reader_name).collect();
+        readers.iter().try_for_each(|name| self.cluster().0.start(name))?;
+        readers.iter().try_for_each(|name| self.wait_for_instance(name, Some(stop)))
     }
 
     /// Saves the logs of an attempt whose directory is about to be deleted.
@@ -404,6 +410,7 @@ fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError
         groups: options.groups,
         allocation_limit: options.allocation_limit,
         scrub_journal_s: options.scrub_journal_s,
+        readers: options.readers,
         certificates: (!options.plaintext).then(|| dir.join("certificates")),
     };
     let problems = preflight::problems(&layout);

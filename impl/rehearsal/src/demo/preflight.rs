@@ -1,6 +1,6 @@
 //! Looks, before anything is started, whether a demo can run here; what is missing is named with the line that helps.
 
-use super::layout::{ADMIN_PORT, Layout, STORAGE};
+use super::layout::{ADMIN_PORT, Layout, READERS_PORT, STORAGE};
 use auriga_instance::postgres::user::RunAs;
 use auriga_instance::postgres::{find, settings};
 use std::fs::OpenOptions;
@@ -65,9 +65,11 @@ fn fuse_problem() -> Option<String> {
 
 fn address_problems(layout: &Layout) -> Vec<String> {
     let storage = (0..STORAGE.len()).map(|index| layout.storage_address(index));
-    let instances = (0..2).flat_map(|number| {
+    // The writer, the readers, and at least one that takes over.
+    let instances = (0..=layout.readers.max(1)).flat_map(|number| {
         let host = layout.instance_host(number);
-        [SocketAddr::new(host, layout.port), SocketAddr::new(host, ADMIN_PORT)]
+        let readers = (number == 0 && layout.readers > 0).then_some(READERS_PORT);
+        [layout.port, ADMIN_PORT].into_iter().chain(readers).map(move |port| SocketAddr::new(host, port))
     });
     // The standard library sets SO_REUSEADDR: connections that linger in TIME_WAIT are no obstacle.
     let unusable = |address| TcpListener::bind(address).err().map(|error| (address, error));

@@ -34,6 +34,11 @@ pub fn boxed(layout: &Layout, is_kept: bool, columns: Option<usize>) -> String {
         String::new(),
         "try, in another terminal:".to_owned(),
     ];
+    let readers = layout.readers().map(|number| {
+        let (host, az) = (layout.instance_host(number), Layout::reader_az(number));
+        format!("{:<9} psql -h {host} -p {} -U postgres   (AZ {az})", Layout::reader_name(number), layout.port)
+    });
+    lines.splice(3..3, readers);
     let program = callable();
     let widest = TO_TRY.iter().map(|(_, effect)| program.len() + effect.chars().count() + 28).max().unwrap_or(0);
     let narrow = columns.is_some_and(|columns| columns < widest);

@@ -29,7 +29,12 @@ impl Demo {
 
     pub(super) fn wait_for_instance(&self, name: &str, stop: Option<&Receiver<()>>) -> Result<(), DemoError> {
         self.wait_for(name, INSTANCE_PROGRESS, stop, |address| match instance::status(address) {
-            Ok(status) if status.health.phase == Phase::Ready => Seen::Ready,
+            // A standby serves before its replay is where clients may come.
+            Ok(status)
+                if status.health.phase == Phase::Ready && status.reader.is_none_or(|reader| reader.lets_clients_in) =>
+            {
+                Seen::Ready
+            }
             Ok(status) => Seen::Progress(Progress::of(&status)),
             Err(_) => Seen::Nothing,
         })
@@ -118,6 +123,7 @@ impl Progress {
 impl fmt::Display for Progress {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = match self.phase {
+            Phase::Connecting => "looking for its writer",
             Phase::Recovering => "recovering the volume",
             Phase::CreatingCluster => "creating the database cluster",
             Phase::StartingPostgres => "PostgreSQL is starting",

@@ -83,6 +83,7 @@ pub(super) fn another_clusters(demo: &Demo) -> Result<PathBuf, TourError> {
         dir: ours.dir.join("another-cluster"),
         network: [a, b, c.wrapping_add(100)],
         trace: false,
+        readers: 0,
         trace_inputs_mib: None,
         ..ours.clone()
     };

@@ -122,6 +122,11 @@ impl RemoteReader {
         RemoteReaderStatus { reader: self.client.driver.look(Reader::status), traffic }
     }
 
+    /// Whether the writer has dropped it, for good: begin again, as another.
+    pub fn is_lost(&self) -> bool {
+        self.client.driver.look(Reader::is_lost)
+    }
+
     /// Ends it; whoever waits is answered `Closed`.
     pub fn close(&self) {
         self.client.closed.store(true, SeqCst);
