@@ -14,11 +14,12 @@
 //! or doubled. It keeps nothing on disk.
 //!
 //! **Where to go next.** `interface.rs` (the trait), `client/` (the real one; `group_commit/` decides when
-//! commits are sent; `followers.rs` serves readers), `reader/` (another instance), `memory_volume.rs`.
+//! commits are sent; `followers.rs` serves readers), `reader/` (another instance), `memory_volume.rs`, `pending_reads.rs`.
 
 pub mod client;
 mod interface;
 mod memory_volume;
+mod pending_reads;
 pub mod reader;
 mod waiters;
 

@@ -193,7 +193,7 @@ impl RemoteVolume {
     fn end(&self) {
         lock(&self.tasks).abort_all();
         self.client.waiting.end(VolumeError::Closed).call();
-        self.client.driver.ports().end_reads(VolumeError::Closed);
+        self.client.driver.ports().reads.end(VolumeError::Closed);
         self.client.driver.ports().trace.flush();
     }
 }
@@ -255,12 +255,12 @@ impl Volume for RemoteVolume {
         let ports = self.client.driver.ports();
         let begin = |(page, callback)| {
             let token = Token(self.client.next_read.fetch_add(1, SeqCst));
-            ports.begin_read(token, page, deadline, callback);
+            ports.reads.begin(token, page, deadline, callback);
             (token, page)
         };
         let begun: Vec<(Token, PageId)> = reads.into_iter().map(begin).collect();
         if let Some(error) = self.client.waiting.ended() {
-            return ports.end_reads(error); // The volume ended just now, and no task will look at these reads.
+            return ports.reads.end(error); // The volume ended just now, and no task will look at these reads.
         }
         // One step, so that the requests leave together.
         self.client.step(|writer, now, effects| {
@@ -328,10 +328,10 @@ async fn sweep(client: Arc<Client>) {
         sleep(SWEEP_EVERY).await;
         let now = Instant::now();
         client.waiting.expire(now).call();
-        for token in client.driver.ports().expire_reads(now) {
+        for token in client.driver.ports().reads.expire(now) {
             client.input(Input::Request { token, request: Request::Cancel });
         }
-        for (token, page) in client.driver.ports().take_postponed_reads() {
+        for (token, page) in client.driver.ports().reads.take_postponed() {
             client.input(Input::Request { token, request: Request::Read(page) });
         }
     }

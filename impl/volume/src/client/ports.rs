@@ -2,7 +2,8 @@
 
 use super::VolumeConfig;
 use super::followers::ReaderRoutes;
-use crate::{Callback, PageRead, VolumeError};
+use crate::pending_reads::PendingReads;
+use crate::{PageRead, VolumeError};
 use auriga_audit::recording::{Happened, outputs};
 use auriga_audit::trace::Trace;
 use auriga_driver::timers::Timers;
@@ -14,10 +15,9 @@ use auriga_protocol::writer::{Answer, SubmitRefused, Timer, WriterIdentity};
 use auriga_protocol::{
     AppendId, Effect, Input, MemberId, Message, Micros, Note, PageId, Party, Token, VolumeEpoch, Writer,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 /// The ways to one node: two, so that pages never stand in an acknowledgement's way.
 pub(super) struct Ways {
@@ -33,19 +33,10 @@ pub(super) struct WriterPorts {
     pub timers: Timers<Timer>,
     pub trace: Trace,
     touched: Mutex<Vec<Arc<Outbox>>>,
-    reads: Mutex<HashMap<Token, Reading>>,
+    pub reads: PendingReads<PageId>,
     fenced_by: Mutex<VolumeEpoch>,
     /// Where readers on other instances are.
     pub readers: ReaderRoutes,
-}
-
-/// A read that waits for its page.
-struct Reading {
-    page: PageId,
-    deadline: Instant,
-    callback: Callback<PageRead>,
-    /// The writer had too many: to be asked again.
-    postponed: bool,
 }
 
 impl WriterPorts {
@@ -59,7 +50,7 @@ impl WriterPorts {
             timers: Timers::default(),
             trace: config.trace.clone(),
             touched: Mutex::default(),
-            reads: Mutex::default(),
+            reads: PendingReads::default(),
             fenced_by: Mutex::default(),
             readers: ReaderRoutes::default(),
             traffic,
@@ -71,49 +62,9 @@ impl WriterPorts {
         *lock(&self.fenced_by)
     }
 
-    /// Keeps a read until its page arrives, or `deadline` passes.
-    pub fn begin_read(&self, token: Token, page: PageId, deadline: Instant, callback: Callback<PageRead>) {
-        lock(&self.reads).insert(token, Reading { page, deadline, callback, postponed: false });
-    }
-
-    /// Answers the reads whose deadline has passed. Returns their tokens, so that the writer can forget them, too.
-    pub fn expire_reads(&self, now: Instant) -> Vec<Token> {
-        let mut reads = lock(&self.reads);
-        let expired: Vec<_> = reads.iter().filter(|(_, read)| read.deadline <= now).map(|(token, _)| *token).collect();
-        let taken: Vec<_> = expired.iter().filter_map(|token| reads.remove(token)).collect();
-        drop(reads);
-        taken.into_iter().for_each(|read| (read.callback)(Err(VolumeError::TimedOut)));
-        expired
-    }
-
-    /// Reads to ask the writer for again.
-    pub fn take_postponed_reads(&self) -> Vec<(Token, PageId)> {
-        let mut reads = lock(&self.reads);
-        let postponed = reads.iter_mut().filter(|(_, read)| read.postponed);
-        let again = |(token, read): (&Token, &mut Reading)| {
-            read.postponed = false;
-            (*token, read.page)
-        };
-        postponed.map(again).collect()
-    }
-
-    /// Answers every read.
-    pub fn end_reads(&self, error: VolumeError) {
-        let reads = std::mem::take(&mut *lock(&self.reads));
-        reads.into_values().for_each(|read| (read.callback)(Err(error)));
-    }
-
     /// Records what happens to the writer, where that is asked for.
     pub fn record(&self, now: Micros, what: impl FnOnce() -> Happened) {
         self.trace.record(now, Party::Writer(self.identity.volume, self.identity.writer), what);
-    }
-
-    fn finish_read(&self, token: Token, result: Result<PageRead, VolumeError>) {
-        // Without an entry its deadline has passed.
-        let read = lock(&self.reads).remove(&token);
-        if let Some(read) = read {
-            (read.callback)(result);
-        }
     }
 }
 
@@ -187,14 +138,10 @@ impl Ports<Writer<Delta>> for WriterPorts {
     fn answer(&self, token: Token, answer: Answer<Delta>) {
         match answer {
             Answer::Page { read_point, version, page } => {
-                self.finish_read(token, Ok(PageRead { read_point, version, page }));
+                self.reads.finish(token, Ok(PageRead { read_point, version, page }));
             }
-            Answer::NotRead(SubmitRefused::Fenced { by }) => self.finish_read(token, Err(VolumeError::Fenced { by })),
-            Answer::NotRead(SubmitRefused::BackPressure | SubmitRefused::NotOpen) => {
-                if let Some(read) = lock(&self.reads).get_mut(&token) {
-                    read.postponed = true;
-                }
-            }
+            Answer::NotRead(SubmitRefused::Fenced { by }) => self.reads.finish(token, Err(VolumeError::Fenced { by })),
+            Answer::NotRead(SubmitRefused::BackPressure | SubmitRefused::NotOpen) => self.reads.postpone(token),
             // Submits don't take the way of requests.
             Answer::Submitted(_) | Answer::NotSubmitted(_) | Answer::Published => {}
         }

@@ -131,7 +131,7 @@ impl RemoteReader {
     pub fn close(&self) {
         self.client.closed.store(true, SeqCst);
         lock(&self.tasks).abort_all();
-        self.client.driver.ports().end_reads(VolumeError::Closed);
+        self.client.driver.ports().reads.end(VolumeError::Closed);
         self.client.driver.ports().trace.flush();
     }
 }
@@ -170,10 +170,10 @@ impl ReaderVolume for RemoteReader {
             return callback(Err(VolumeError::Closed));
         }
         let token = Token(self.client.next_read.fetch_add(1, SeqCst));
-        self.client.driver.ports().begin_read(token, (page, at), deadline, callback);
+        self.client.driver.ports().reads.begin(token, (page, at), deadline, callback);
         self.client.input(Input::Request { token, request: Request::Read { page, at } });
         if self.client.closed.load(SeqCst) {
-            self.client.driver.ports().end_reads(VolumeError::Closed);
+            self.client.driver.ports().reads.end(VolumeError::Closed);
         }
     }
 
@@ -216,10 +216,10 @@ async fn run_timers(client: Arc<Client>) {
 async fn sweep(client: Arc<Client>) {
     loop {
         sleep(LOOK_EVERY).await;
-        for token in client.driver.ports().expire_reads(Instant::now()) {
+        for token in client.driver.ports().reads.expire(Instant::now()) {
             client.input(Input::Request { token, request: Request::Cancel });
         }
-        for (token, (page, at)) in client.driver.ports().take_postponed_reads() {
+        for (token, (page, at)) in client.driver.ports().reads.take_postponed() {
             client.input(Input::Request { token, request: Request::Read { page, at } });
         }
     }

@@ -1,7 +1,8 @@
 //! Where a reader's effects go: page requests to the nodes, what it needs to the writer, pages to those who asked.
 
 use super::RemoteReaderConfig;
-use crate::{Callback, PageRead, VolumeError};
+use crate::pending_reads::PendingReads;
+use crate::{PageRead, VolumeError};
 use auriga_audit::trace::Trace;
 use auriga_driver::timers::Timers;
 use auriga_driver::{Ports, lock};
@@ -10,10 +11,9 @@ use auriga_net::{Encoded, Traffic};
 use auriga_page::Delta;
 use auriga_protocol::reader::{Answer, ReaderIdentity, ReaderRefused, Timer};
 use auriga_protocol::{AppendId, Lsn, MemberId, Message, Micros, Note, PageId, Party, Reader, Token};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 /// A reader's ports.
 pub(super) struct ReaderPorts {
@@ -25,20 +25,11 @@ pub(super) struct ReaderPorts {
     pub timers: Timers<Timer>,
     pub trace: Trace,
     touched: Mutex<Vec<Arc<Outbox>>>,
-    reads: Mutex<HashMap<Token, Reading>>,
+    pub reads: PendingReads<Wanted>,
 }
 
 /// A page, as of a read point.
 type Wanted = (PageId, Lsn);
-
-/// A read that waits for its page.
-struct Reading {
-    wanted: Wanted,
-    deadline: Instant,
-    callback: Callback<PageRead>,
-    /// The reader had too many: to be asked again.
-    postponed: bool,
-}
 
 impl ReaderPorts {
     pub fn new(identity: ReaderIdentity, config: &RemoteReaderConfig) -> ReaderPorts {
@@ -51,48 +42,8 @@ impl ReaderPorts {
             timers: Timers::default(),
             trace: config.trace.clone(),
             touched: Mutex::default(),
-            reads: Mutex::default(),
+            reads: PendingReads::default(),
             traffic,
-        }
-    }
-
-    /// Keeps a read until its page arrives, or `deadline` passes.
-    pub fn begin_read(&self, token: Token, wanted: Wanted, deadline: Instant, callback: Callback<PageRead>) {
-        lock(&self.reads).insert(token, Reading { wanted, deadline, callback, postponed: false });
-    }
-
-    /// Answers the reads whose deadline has passed. Returns their tokens, so that the reader can forget them, too.
-    pub fn expire_reads(&self, now: Instant) -> Vec<Token> {
-        let mut reads = lock(&self.reads);
-        let expired: Vec<_> = reads.iter().filter(|(_, read)| read.deadline <= now).map(|(token, _)| *token).collect();
-        let taken: Vec<_> = expired.iter().filter_map(|token| reads.remove(token)).collect();
-        drop(reads);
-        taken.into_iter().for_each(|read| (read.callback)(Err(VolumeError::TimedOut)));
-        expired
-    }
-
-    /// Returns the reads to ask for again.
-    pub fn take_postponed_reads(&self) -> Vec<(Token, Wanted)> {
-        let mut reads = lock(&self.reads);
-        let postponed = reads.iter_mut().filter(|(_, read)| read.postponed);
-        let again = |(token, read): (&Token, &mut Reading)| {
-            read.postponed = false;
-            (*token, read.wanted)
-        };
-        postponed.map(again).collect()
-    }
-
-    /// Answers every read.
-    pub fn end_reads(&self, error: VolumeError) {
-        let reads = std::mem::take(&mut *lock(&self.reads));
-        reads.into_values().for_each(|read| (read.callback)(Err(error)));
-    }
-
-    fn finish_read(&self, token: Token, result: Result<PageRead, VolumeError>) {
-        // Without an entry its deadline has passed.
-        let read = lock(&self.reads).remove(&token);
-        if let Some(read) = read {
-            (read.callback)(result);
         }
     }
 }
@@ -149,16 +100,12 @@ impl Ports<Reader<Delta>> for ReaderPorts {
     fn answer(&self, token: Token, answer: Answer<Delta>) {
         match answer {
             Answer::Page { read_point, version, page } => {
-                self.finish_read(token, Ok(PageRead { read_point, version, page }));
+                self.reads.finish(token, Ok(PageRead { read_point, version, page }));
             }
-            Answer::NotRead(ReaderRefused::Busy) => {
-                if let Some(read) = lock(&self.reads).get_mut(&token) {
-                    read.postponed = true;
-                }
-            }
+            Answer::NotRead(ReaderRefused::Busy) => self.reads.postpone(token),
             // A point that was released is not kept either.
             Answer::NotRead(ReaderRefused::NotKept | ReaderRefused::NotHeld) => {
-                self.finish_read(token, Err(VolumeError::NotKept));
+                self.reads.finish(token, Err(VolumeError::NotKept));
             }
         }
     }
