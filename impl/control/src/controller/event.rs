@@ -1,0 +1,78 @@
+//! What people are told, in Aurora's words.
+
+use serde::{Deserialize, Serialize};
+
+/// What has happened.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "instance")]
+pub enum EventKind {
+    /// Nobody can be promoted.
+    Failed,
+    /// The one that wrote before is promoted.
+    PreviousPrimaryAgain(String),
+    /// The new writer serves.
+    Completed(String),
+    /// Within the AZ of the writer before.
+    StartedSameAz(String),
+    /// To another AZ, or from one that is not known.
+    StartedCrossAz(String),
+}
+
+/// An event.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// What has happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+    /// Why, for a person.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+impl Event {
+    pub(super) fn new(kind: EventKind, reason: &str) -> Event {
+        Event { kind, reason: reason.to_owned() }
+    }
+
+    /// Aurora's number of such an event.
+    pub fn id(&self) -> &'static str {
+        match self.kind {
+            EventKind::Failed => "RDS-EVENT-0069",
+            EventKind::PreviousPrimaryAgain(_) => "RDS-EVENT-0070",
+            EventKind::Completed(_) => "RDS-EVENT-0071",
+            EventKind::StartedSameAz(_) => "RDS-EVENT-0072",
+            EventKind::StartedCrossAz(_) => "RDS-EVENT-0073",
+        }
+    }
+
+    /// Aurora's text.
+    pub fn message(&self) -> String {
+        match &self.kind {
+            EventKind::Failed => {
+                "Cluster failover failed, check the health of your cluster instances and try again.".to_owned()
+            }
+            EventKind::PreviousPrimaryAgain(name) => format!("Promoting previous primary again: {name}."),
+            EventKind::Completed(name) => format!("Completed failover to DB instance: {name}."),
+            EventKind::StartedSameAz(name) => format!("Started same AZ failover to DB instance: {name}."),
+            EventKind::StartedCrossAz(name) => format!("Started cross AZ failover to DB instance: {name}."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_those_that_aurora_has() {
+        let event = |kind| Event::new(kind, "why");
+        let cross = event(EventKind::StartedCrossAz("r1".to_owned()));
+        assert_eq!(cross.id(), "RDS-EVENT-0073");
+        assert_eq!(cross.message(), "Started cross AZ failover to DB instance: r1.");
+        let json = serde_json::to_string(&cross).expect("JSON");
+        assert_eq!(json, r#"{"kind":"started_cross_az","instance":"r1","reason":"why"}"#);
+        assert_eq!(serde_json::from_str::<Event>(&json).expect("an event"), cross);
+        let failed = event(EventKind::Failed);
+        assert_eq!(serde_json::from_str::<Event>(&serde_json::to_string(&failed).expect("JSON")).ok(), Some(failed));
+    }
+}

@@ -1,0 +1,9 @@
+//! `auriga control`: sees that the writer of a cluster is gone, and has another instance take over.
+//!
+//! **What it never does.** It decides nothing that safety rests on: storage refuses every writer but the newest one. A cluster
+//! goes on serving when no such process runs; only nobody takes over then. It starts no process, and moves no connection.
+//!
+//! **Where to go next.** [`controller`] decides, without I/O. [`store`] keeps events.
+
+pub mod controller;
+pub mod store;
