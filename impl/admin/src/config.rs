@@ -1,7 +1,6 @@
 //! The TOML files of the two roles. `auriga demo` writes them, and people write them by hand on several machines; the
 //! files in `examples/` are read by a test.
 
-pub use auriga_instance::node::InstanceRole;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -58,9 +57,15 @@ pub struct InstanceConfig {
     pub cluster: String,
     /// Its own name, such as `writer`.
     pub name: String,
-    /// Whether it writes the volume, or follows whoever does.
+    /// Whether it writes the volume, follows whoever does, or does what it is told.
     #[serde(default, skip_serializing_if = "is_writer")]
-    pub role: InstanceRole,
+    pub role: ConfiguredRole,
+    /// Its Availability Zone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub az: String,
+    /// Its promotion tier, 0 to 15: of the instances that could be promoted, one of the lowest tier is.
+    #[serde(default = "usual_tier")]
+    pub tier: u8,
     /// The volume's number.
     pub volume: u64,
     /// The volume's identity, as `create-volume` prints it: where given, no other volume of that number is opened.
@@ -80,9 +85,10 @@ pub struct InstanceConfig {
     /// PostgreSQL's port.
     #[serde(default = "postgres_port")]
     pub port: u16,
-    /// Where the instance answers questions about itself. No authentication: keep it on a private address.
+    /// Where the instance answers questions about itself, and is told to change its role: HTTP, with certificates where it has
+    /// one.
     pub admin: SocketAddr,
-    /// Reaches storage at addresses that are not loopback although there is no `[tls]`.
+    /// Reaches storage, and listens, at addresses that are not loopback although there is no `[tls]`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub insecure: bool,
     /// See [`StorageConfig::trace`].
@@ -94,10 +100,10 @@ pub struct InstanceConfig {
     /// Its certificate, which names the volume. Storage that has certificates speaks with no other instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
-    /// For a writer: readers may follow it.
+    /// For an instance that may write: readers may follow it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readers: Option<ReadersConfig>,
-    /// For a reader: whom it follows.
+    /// For an instance that may read: whom it follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follow: Option<FollowConfig>,
     /// PostgreSQL's own settings.
@@ -108,6 +114,27 @@ pub struct InstanceConfig {
     pub mount: MountConfig,
     /// The six storage processes, in the order of the volume's members A to F.
     pub storage: Vec<StorageAddress>,
+}
+
+/// The usual [`InstanceConfig::tier`], as in Aurora.
+pub const fn usual_tier() -> u8 {
+    1
+}
+
+/// The highest [`InstanceConfig::tier`].
+pub const TIER_MAX: u8 = 15;
+
+/// What an instance is configured to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfiguredRole {
+    /// It writes, for as long as no other instance does.
+    #[default]
+    Writer,
+    /// It reads.
+    Reader,
+    /// It reads until it is promoted, and then writes until it is demoted or fenced.
+    Any,
 }
 
 /// See [`InstanceConfig::readers`].
@@ -123,9 +150,11 @@ pub struct ReadersConfig {
 #[serde(deny_unknown_fields)]
 pub struct FollowConfig {
     /// Where instances that may write listen for readers: whoever writes is followed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writers: Vec<SocketAddr>,
-    /// How to reach the writer's PostgreSQL, as `primary_conninfo` has it. Other programs of the machine can see it: name a
-    /// `passfile` there, not a password.
+    /// How to reach the writer's PostgreSQL, as `primary_conninfo` has it, whichever of `writers` it is. Other programs of the
+    /// machine can see it: name a `passfile` there, not a password.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub postgres: String,
     /// Limit of what the standby has written and the volume does not show yet, in memory, in MiB.
     #[serde(default = "overlay_mib")]
@@ -133,6 +162,20 @@ pub struct FollowConfig {
     /// The same, on the local disk, in MiB.
     #[serde(default = "spill_mib")]
     pub spill_mib: u64,
+    /// Instances that may write, each with how to reach its PostgreSQL: besides `writers`, or instead. This instance may be
+    /// among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<FollowedConfig>,
+}
+
+/// See [`FollowConfig::instances`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FollowedConfig {
+    /// Where it listens for readers.
+    pub readers: SocketAddr,
+    /// How to reach its PostgreSQL; see [`FollowConfig::postgres`].
+    pub postgres: String,
 }
 
 /// The usual [`FollowConfig::overlay_mib`].
@@ -224,8 +267,8 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn is_writer(role: &InstanceRole) -> bool {
-    *role == InstanceRole::Writer
+fn is_writer(role: &ConfiguredRole) -> bool {
+    *role == ConfiguredRole::Writer
 }
 
 fn one() -> u16 {
@@ -286,7 +329,11 @@ mod tests {
         let storage: StorageConfig = read(&examples.join("storage.toml")).unwrap();
         let instance: InstanceConfig = read(&examples.join("instance.toml")).unwrap();
         let reader: InstanceConfig = read(&examples.join("reader.toml")).unwrap();
-        assert_eq!((instance.role, reader.role), (InstanceRole::Writer, InstanceRole::Reader));
+        let any: InstanceConfig = read(&examples.join("any.toml")).unwrap();
+        let roles = (ConfiguredRole::Writer, ConfiguredRole::Reader, ConfiguredRole::Any);
+        assert_eq!((instance.role, reader.role, any.role), roles);
+        let own = any.readers.unwrap().listen;
+        assert!(any.follow.unwrap().instances.iter().any(|instance| instance.readers == own), "itself among them");
         assert_eq!((&reader.cluster, reader.volume, &reader.storage), (&instance.cluster, 1, &instance.storage));
         let followed = reader.follow.unwrap();
         assert_eq!(followed.writers, [instance.readers.as_ref().unwrap().listen]);
@@ -305,7 +352,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("reader.toml");
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-        for name in ["instance.toml", "reader.toml"] {
+        for name in ["instance.toml", "reader.toml", "any.toml"] {
             let instance: InstanceConfig = read(&examples.join(name)).unwrap();
             write(&path, &instance).unwrap();
             assert_eq!(read::<InstanceConfig>(&path).unwrap(), instance);

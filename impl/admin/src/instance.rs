@@ -1,26 +1,51 @@
 //! Asking instances.
 
-use auriga_instance::admin::{self, Question};
+pub use auriga_http::HttpError;
+use auriga_http::{Method, ask};
 use auriga_instance::node::InstanceStatus;
-use std::io;
+use auriga_net::admin::Access;
+use auriga_net::tls::CertifiedRole;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long an instance may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an instance may take to answer, usually.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a change of role may take, usually.
+pub const TURN_PATIENCE: Duration = Duration::from_secs(110);
 
 /// An instance's numbers.
 ///
 /// # Errors
-/// Not reached.
-pub fn status(address: SocketAddr) -> io::Result<InstanceStatus> {
-    admin::ask(address, Question::Status, PATIENCE)
+/// Not reached within `patience`.
+pub async fn status(address: SocketAddr, access: &Access, patience: Duration) -> Result<InstanceStatus, HttpError> {
+    ask(address, access, CertifiedRole::Instance, Method::GET, "/status", patience).await
 }
 
 /// Empties the instance's page cache, but for pages that are not durable yet.
 ///
 /// # Errors
-/// Not reached.
-pub fn drop_caches(address: SocketAddr) -> io::Result<InstanceStatus> {
-    admin::ask(address, Question::DropCaches, PATIENCE)
+/// Not reached within `patience`, or refused.
+pub async fn drop_caches(
+    address: SocketAddr,
+    access: &Access,
+    patience: Duration,
+) -> Result<InstanceStatus, HttpError> {
+    ask(address, access, CertifiedRole::Instance, Method::POST, "/drop-caches", patience).await
+}
+
+/// Makes the instance the volume's writer; every other one is fenced. Answers once its PostgreSQL accepts connections; that
+/// nobody waits for the answer any more changes nothing.
+///
+/// # Errors
+/// Not reached or not done within `patience`, or refused, or it failed: then it is a reader as before.
+pub async fn promote(address: SocketAddr, access: &Access, patience: Duration) -> Result<InstanceStatus, HttpError> {
+    ask(address, access, CertifiedRole::Instance, Method::POST, "/promote", patience).await
+}
+
+/// Makes the instance a reader. Answers once it has stopped to write, with everything durable.
+///
+/// # Errors
+/// As [`promote`].
+pub async fn demote(address: SocketAddr, access: &Access, patience: Duration) -> Result<InstanceStatus, HttpError> {
+    ask(address, access, CertifiedRole::Instance, Method::POST, "/demote", patience).await
 }

@@ -59,10 +59,13 @@ pub fn of_instance(config: &InstanceConfig) -> Result<Option<Credentials>, Strin
             }
         }
         None => {
-            let writers = config.follow.iter().flat_map(|follow| follow.writers.iter().copied());
-            let reached = config.storage.iter().map(|storage| storage.address).chain(writers);
+            let follow = config.follow.iter();
+            let writers = follow.clone().flat_map(|follow| follow.writers.iter().copied());
+            let others = follow.flat_map(|follow| follow.instances.iter().map(|instance| instance.readers));
+            let reached = config.storage.iter().map(|storage| storage.address).chain(writers).chain(others);
             may_go_without("reaches", reached, config.insecure)?;
-            may_go_without("listens on", config.readers.iter().map(|readers| readers.listen), config.insecure)?;
+            let listens = config.readers.iter().map(|readers| readers.listen).chain([config.admin]);
+            may_go_without("listens on", listens, config.insecure)?;
         }
     }
     Ok(credentials)

@@ -2,13 +2,13 @@
 
 use crate::{log, memory, planted, signals};
 use auriga_admin::config::members;
-use auriga_admin::config::{FollowConfig, InstanceConfig, InstanceRole, StorageConfig};
+use auriga_admin::config::{ConfiguredRole, InstanceConfig, StorageConfig, TIER_MAX};
 use auriga_admin::storage::{VolumeConfig, cluster_id, identity_of, volume_config};
 use auriga_admin::trust;
 use auriga_audit::trace::Trace;
-use auriga_instance::node::reader::ReaderNodeConfig;
+use auriga_instance::node::reader::{Followed, ReaderNodeConfig};
 use auriga_instance::node::standby::StandbyConfig;
-use auriga_instance::node::{self, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
+use auriga_instance::node::{self, About, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
 use auriga_instance::on_mount::{self, Helper};
 use auriga_instance::supervise::{Ended, Event, events};
 use auriga_net::Credentials;
@@ -165,8 +165,9 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     volume.writer.defects = planted::defects()?;
     volume.trace = trace(&config.name, config.trace.as_deref(), config.trace_inputs_mib)?;
     let ended = match config.role {
-        InstanceRole::Writer => node::run(&writer(config, volume)?, &sender, receiver)?,
-        InstanceRole::Reader => node::reader::run(&reader(config, volume)?, receiver)?,
+        ConfiguredRole::Writer => node::run(&writer(&config, volume)?, receiver)?,
+        ConfiguredRole::Reader => node::reader::run(&reader(&config, volume)?, receiver)?,
+        ConfiguredRole::Any => node::any::run(&writer(&config, volume.clone())?, &reader(&config, volume)?, receiver)?,
     };
     Ok(match ended {
         Ended::Stopped => ExitCode::SUCCESS,
@@ -175,54 +176,79 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-fn writer(config: InstanceConfig, volume: VolumeConfig) -> Result<NodeConfig, String> {
-    if config.follow.is_some() {
-        return Err("[follow]: only an instance with role = \"reader\" follows".to_owned());
+fn about(config: &InstanceConfig) -> Result<About, String> {
+    if config.tier > TIER_MAX {
+        return Err(format!("tier = {}: promotion tiers are 0 to {TIER_MAX}", config.tier));
     }
+    Ok(About { az: config.az.clone(), tier: config.tier, admin: config.admin })
+}
+
+/// What it is as the writer.
+fn writer(config: &InstanceConfig, volume: VolumeConfig) -> Result<NodeConfig, String> {
+    if config.follow.is_some() && config.role == ConfiguredRole::Writer {
+        return Err("[follow]: an instance with role = \"writer\" follows nobody".to_owned());
+    }
+    if config.readers.is_none() && config.role == ConfiguredRole::Any {
+        return Err("role = \"any\": [readers] must say where it listens for readers while it writes".to_owned());
+    }
+    let postgres = &config.postgres;
     Ok(NodeConfig {
-        identity: identity_of(&config)?,
+        identity: identity_of(config)?,
+        about: about(config)?,
         volume,
-        readers: config.readers.map(|readers| readers.listen),
-        directory: config.directory,
+        readers: config.readers.as_ref().map(|readers| readers.listen),
+        directory: config.directory.clone(),
         listen: config.listen,
         port: config.port,
-        admin: config.admin,
-        pg_bin: config.postgres.bin,
-        user: config.postgres.user,
-        password_file: config.postgres.password_file,
-        settings: config.postgres.settings.into_iter().collect(),
-        locale: config.postgres.locale,
-        log: config.postgres.log,
+        pg_bin: postgres.bin.clone(),
+        user: postgres.user.clone(),
+        password_file: postgres.password_file.clone(),
+        settings: postgres.settings.clone().into_iter().collect(),
+        locale: postgres.locale.clone(),
+        log: postgres.log.clone(),
         helper: Helper::this_program(&["on-mount"]),
         cache_bytes: config.mount.cache_mib << 20,
         deadline: Duration::from_secs(config.mount.deadline_s),
     })
 }
 
-fn reader(config: InstanceConfig, volume: VolumeConfig) -> Result<ReaderNodeConfig, String> {
-    let identity = identity_of(&config)?;
-    let Some(FollowConfig { writers, postgres, overlay_mib, spill_mib }) = config.follow else {
-        return Err("role = \"reader\": [follow] must say whom it follows".to_owned());
+/// What it is as a reader.
+fn reader(config: &InstanceConfig, volume: VolumeConfig) -> Result<ReaderNodeConfig, String> {
+    let identity = identity_of(config)?;
+    let Some(follow) = &config.follow else {
+        return Err("role = \"reader\" or \"any\": [follow] must say whom it follows".to_owned());
     };
-    if config.readers.is_some() {
-        return Err("[readers]: a reader has no readers of its own".to_owned());
+    if config.readers.is_some() && config.role == ConfiguredRole::Reader {
+        return Err("[readers]: an instance with role = \"reader\" has no readers of its own".to_owned());
     }
+    if !follow.writers.is_empty() && follow.postgres.is_empty() {
+        return Err("[follow]: postgres must say how the PostgreSQL of the writers is reached".to_owned());
+    }
+    let instances = follow.instances.iter();
+    let writers = follow.writers.iter().map(|at| Followed { readers: *at, postgres: None });
+    let writers: Vec<Followed> = writers
+        .chain(instances.map(|it| Followed { readers: it.readers, postgres: Some(it.postgres.clone()) }))
+        .collect();
+    let Some(first) = writers.first() else {
+        return Err("[follow]: writers, or [[follow.instances]], must say who may write".to_owned());
+    };
+    let postgres = &config.postgres;
     let standby = StandbyConfig {
-        directory: config.directory,
+        directory: config.directory.clone(),
         listen: config.listen,
         port: config.port,
-        writer: postgres,
-        pg_bin: config.postgres.bin,
-        user: config.postgres.user,
-        log: config.postgres.log,
-        settings: config.postgres.settings.into_iter().collect(),
+        writer: first.postgres.clone().unwrap_or_else(|| follow.postgres.clone()),
+        pg_bin: postgres.bin.clone(),
+        user: postgres.user.clone(),
+        log: postgres.log.clone(),
+        settings: postgres.settings.clone().into_iter().collect(),
         helper: Helper::this_program(&["on-mount"]),
         cache_bytes: config.mount.cache_mib << 20,
-        overlay_bytes: overlay_mib << 20,
-        spill_bytes: spill_mib << 20,
+        overlay_bytes: follow.overlay_mib << 20,
+        spill_bytes: follow.spill_mib << 20,
         deadline: Duration::from_secs(config.mount.deadline_s),
     };
-    Ok(ReaderNodeConfig { volume, identity, writers, admin: config.admin, standby })
+    Ok(ReaderNodeConfig { volume, identity, writers, about: about(config)?, standby })
 }
 
 /// Runs a helper of an instance.

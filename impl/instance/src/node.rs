@@ -3,45 +3,46 @@
 //! ```text
 //! open the volume (recover it: higher volume epoch) ─► mount ─► initdb or prepare ─► supervise postgres ─► unmount
 //! ```
-//! Each change of role is one line in the log.
+//! Each change of role is one line in the log. A *life* is what an instance does in one role: [`run`] lives one as the
+//! writer, [`reader`] as many as it takes as a reader, and [`any`] whatever it is asked to.
 
+pub mod any;
+mod env;
 mod opening;
+mod port;
 mod publishing;
 pub mod reader;
+mod roles;
 mod shown;
 pub mod standby;
+mod writer;
 
-pub use shown::{FollowerShown, InstanceRole, InstanceStatus, MountStatus, ReaderShown};
+pub use env::About;
+pub use roles::Turn;
+pub use shown::{FollowerShown, InstanceRole, InstanceStatus, MountStatus, ReaderShown, Transition};
 
 use crate::on_mount::Helper;
-use crate::on_mount::prepare::{Prepare, Prepared, prepare};
-use crate::postgres::cluster::Cluster;
-use crate::postgres::find::{self, Installation};
-use crate::postgres::server::ServerSpec;
-use crate::postgres::settings::{self, SettingsError};
+use crate::postgres::find;
+use crate::postgres::settings::SettingsError;
 use crate::postgres::user::{RunAs, UserError};
-use crate::supervise::{Ended, Event, end_fenced, supervise};
+use crate::supervise::{Ended, Event, end_fenced};
 use auriga_pagefs::{LoadError, MountError};
 use auriga_protocol::{VolumeEpoch, VolumeId};
 use auriga_volume::{FindError, RemoteVolume, VolumeConfig, VolumeError};
-use opening::{Opened, RECOVERY_LIMIT, listen_to_readers, mount_unless_stopped, open};
-use publishing::Publisher;
-use shown::{Shown, serve_admin};
+use env::Env;
+use opening::{Opened, RECOVERY_LIMIT};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+use writer::Machine;
 
 /// Exit code of an instance that was fenced: starting it again would fence its successor.
 pub const EXIT_FENCED: u8 = 3;
 /// Exit code of an instance whose PostgreSQL does not stay up.
 pub const EXIT_GAVE_UP: u8 = 4;
-
-/// How long the last writes may take to be durable when stopping.
-const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What an instance needs to know.
 #[derive(Clone)]
@@ -56,8 +57,8 @@ pub struct NodeConfig {
     pub listen: IpAddr,
     /// PostgreSQL's port.
     pub port: u16,
-    /// The admin port.
-    pub admin: SocketAddr,
+    /// What the instance is, whatever its role.
+    pub about: About,
     /// Where it listens for readers, where there may be any.
     pub readers: Option<SocketAddr>,
     /// Directory of PostgreSQL's programs, where it isn't to be searched for.
@@ -97,10 +98,15 @@ pub enum NodeError {
     NoVolume(#[from] FindError),
     /// Too few storage processes answer.
     #[error(
-        "the volume could not be recovered within {RECOVERY_LIMIT:?}: that takes three of six copies of each protection \
-         group to read and four to write. Are the storage processes running ({0})? `auriga status` shows which answer"
+        "the volume could not be recovered within {limit:?}: that takes three of six copies of each protection group to \
+         read and four to write. Are the storage processes running ({storage})? `auriga status` shows which answer"
     )]
-    NoQuorum(String),
+    NoQuorum {
+        /// The time that it had.
+        limit: Duration,
+        /// Where they should be.
+        storage: String,
+    },
     /// PostgreSQL won't take a setting.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -131,143 +137,29 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> NodeError {
     move |source| NodeError::Io { what, source }
 }
 
-/// Runs an instance until it is told to stop (through `sender`), or is fenced. To be called on the main thread.
+/// Runs an instance that writes until it is told to stop (through `receiver`), or is fenced. To be called on the main thread.
 ///
 /// # Errors
 /// Something is missing, or the volume can't be opened.
-pub fn run(config: &NodeConfig, sender: &SyncSender<Event>, receiver: Receiver<Event>) -> Result<Ended, NodeError> {
+pub fn run(config: &NodeConfig, receiver: Receiver<Event>) -> Result<Ended, NodeError> {
     // What can be known to be missing is looked for before another writer is fenced.
-    let installations = find::find(config.pg_bin.as_deref())?;
-    let user = RunAs::resolve(config.user.as_deref())?;
-    settings::check(&installations[0], &user, &config.settings)?;
-    let local = Local::make(&config.directory, &user)?;
-    let readers = config.readers.map(|at| TcpListener::bind(at).map_err(io_error(format!("listening on {at}"))));
-    let readers = readers.transpose()?;
-    // One thread: what storage says is short work, and a second one would be woken for every acknowledgement, to find
-    // nothing to steal. Whatever waits is on FUSE's threads or the file system's own.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(io_error("starting tokio"))?;
-    let shown = Arc::new(Shown {
-        name: config.volume.name.clone(),
-        role: InstanceRole::Writer,
-        postgres: SocketAddr::new(config.listen, config.port),
-        health: Arc::default(),
-        volume: OnceLock::new(),
-        files: OnceLock::new(),
-        reader: Mutex::default(),
-        cache_limit_bytes: config.cache_bytes as u64,
-    });
-    serve_admin(config.admin, &shown)?;
-
-    let volume = match open(config, &runtime, &receiver, &shown.health)? {
+    let machine = Machine::look(config)?;
+    let postgres = SocketAddr::new(config.listen, config.port);
+    let role = (InstanceRole::Writer, false);
+    let env = Env::start(&config.about, &config.volume, postgres, config.cache_bytes, role, receiver)?;
+    let volume = match opening::open(config, &env, RECOVERY_LIMIT)? {
         Opened::Volume(volume) => volume,
+        Opened::Not(Ended::Fenced(by)) => return Ok(end_fenced(&env.shown.health, by)),
         Opened::Not(ended) => return Ok(ended),
     };
-    let _ = shown.volume.set(volume.clone());
-    if let Some(listener) = readers {
-        listen_to_readers(config, &runtime, &volume, listener)?;
-    }
-    let served = serve(config, sender, receiver, (&installations, user, &local), (&shown, &volume));
-    let ended = match (served, fenced(&volume)) {
-        // Whatever failed, failed because a newer writer has taken over: to start again would fence that one.
-        (Err(error), Some(by)) => {
-            tracing::warn!(%error, "what follows from being fenced");
-            end_fenced(&shown.health, by)
-        }
-        (served, _) => served?,
-    };
-    if !runtime.block_on(volume.close(Instant::now() + CLOSE_LIMIT)) && ended == Ended::Stopped {
-        tracing::warn!("the last writes are not known to be durable; the next start recovers");
-    }
+    let ended = writer::live(config, &env, &machine, &volume)?;
     tracing::info!(?ended, "the instance has ended");
-    Ok(ended)
-}
-
-/// Mounts the open volume and runs PostgreSQL on it.
-fn serve(
-    config: &NodeConfig,
-    sender: &SyncSender<Event>,
-    receiver: Receiver<Event>,
-    (installations, user, local): (&[Installation], RunAs, &Local),
-    (shown, volume): (&Shown, &Arc<RemoteVolume>),
-) -> Result<Ended, NodeError> {
-    let mount = match mount_unless_stopped(config, volume, local, &user, &receiver)? {
-        Some(mount) => mount,
-        None => return Ok(Ended::Stopped),
-    };
-    let _ = shown.files.set(mount.fs().clone());
-    let prepared = prepare(
-        &config.helper,
-        Prepare {
-            root: local.mount.clone(),
-            installations: installations.to_vec(),
-            user: user.clone(),
-            listen: config.listen,
-            password_file: config.password_file.as_deref().map(absolute).transpose()?,
-            locale: config.locale.clone(),
-            standby: false,
-        },
-        &shown.health,
-        &receiver,
-        || fenced(volume),
-    );
-    let ended = match prepared.map_err(io_error("preparing the database cluster"))? {
-        Err(ended) => ended,
-        Ok(Prepared { installation, created_ms, .. }) => {
-            if let Some(took_ms) = created_ms {
-                tracing::info!(took_ms, "the database cluster was created");
-            }
-            let spec = server(config, installation, user, local)?;
-            let publisher = config.readers.map(|_| Publisher::start(volume.clone(), spec.clone())).transpose();
-            let _publisher = publisher.map_err(io_error("starting a thread"))?;
-            supervise(&spec, &shown.health, sender, receiver, || fenced(volume))
-                .map_err(io_error(format!("running {}", spec.installation.bin.display())))?
-        }
-    };
-    if let Err(error) = mount.unmount_within(CLOSE_LIMIT) {
-        tracing::warn!(%error, "the mount was given up before everything on it was done");
-    }
     Ok(ended)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, NodeError> {
     std::path::absolute(path).map_err(io_error(format!("finding {}", path.display())))
 }
-
-fn server(
-    config: &NodeConfig,
-    installation: Installation,
-    user: RunAs,
-    local: &Local,
-) -> Result<ServerSpec, NodeError> {
-    let log = config.log.clone().unwrap_or_else(|| config.directory.join("postgres.log"));
-    let for_readers = config.readers.iter().flat_map(|_| FOR_READERS);
-    let for_readers = for_readers.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Ok(ServerSpec {
-        installation,
-        user,
-        data: Cluster::in_root(&local.mount).data(),
-        sockets: local.sockets.clone(),
-        log: absolute(&log)?,
-        listen: config.listen.to_string(),
-        port: config.port,
-        settings: for_readers.chain(config.settings.iter().cloned()).collect(),
-        helper: config.helper.clone(),
-    })
-}
-
-/// Settings of a writer that has readers: each is a standby, which streams its WAL. The instance's own settings win.
-const FOR_READERS: [(&str, &str); 3] = [
-    ("wal_level", "replica"),
-    // As many as there may be readers, and some for those that are gone and not yet known to be.
-    ("max_wal_senders", "20"),
-    // A standby that was away for some seconds finds what it has missed. Not more, because a reader that begins copies all
-    // of it (R-READER-FS-10).
-    ("wal_keep_size", "64MB"),
-];
 
 /// The instance's local directories.
 #[derive(Clone)]

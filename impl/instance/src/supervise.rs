@@ -27,6 +27,8 @@ pub const CRASH_WINDOW: Duration = Duration::from_secs(60);
 const FAST_STOP: Duration = Duration::from_secs(60);
 /// An immediate shutdown that takes longer becomes SIGKILL.
 const IMMEDIATE_STOP: Duration = Duration::from_secs(2);
+/// The same, where another server waits for the place of this one.
+const ABANDONED_STOP: Duration = Duration::from_millis(500);
 /// How often readiness and fencing are looked at.
 const GLANCE: Duration = Duration::from_millis(25);
 
@@ -37,6 +39,8 @@ pub enum Event {
     Exited(io::Result<ExitStatus>),
     /// Stop cleanly (SIGTERM, SIGINT).
     Stop,
+    /// Stop at once, without a checkpoint: nothing of this server is needed any more.
+    Abandon,
 }
 
 /// Where events come in. Bounded: there are few, and a full queue means that no thread listens any more.
@@ -47,7 +51,7 @@ pub fn events() -> (SyncSender<Event>, Receiver<Event>) {
 /// How it all ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
-    /// As asked, with a checkpoint written.
+    /// As asked; with a checkpoint written, unless it was to be at once.
     Stopped,
     /// A writer with this higher volume epoch has taken over.
     Fenced(VolumeEpoch),
@@ -97,12 +101,13 @@ pub fn supervise(
                     None => Ended::Stopped,
                 });
             }
+            Watched::Abandoned => {
+                health.set_phase(Phase::Stopping);
+                end(&server, receiver, ABANDONED_STOP);
+                return Ok(Ended::Stopped);
+            }
             Watched::Fenced(by) => {
-                server.stop(Stop::Immediate);
-                if !exited_within(receiver, IMMEDIATE_STOP) {
-                    server.stop(Stop::Kill);
-                    exited_within(receiver, IMMEDIATE_STOP);
-                }
+                end(&server, receiver, IMMEDIATE_STOP);
                 return Ok(end_fenced(health, by));
             }
         }
@@ -122,6 +127,7 @@ fn start(spec: &ServerSpec, health: &Health, sender: &SyncSender<Event>) -> io::
 enum Watched {
     Crashed(String),
     StopAsked,
+    Abandoned,
     Fenced(VolumeEpoch),
 }
 
@@ -150,6 +156,7 @@ fn watch(
                 return Watched::Crashed(status.map_or_else(|e| e.to_string(), |s| s.to_string()));
             }
             Ok(Event::Stop) => return Watched::StopAsked,
+            Ok(Event::Abandon) => return Watched::Abandoned,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
     }
@@ -165,8 +172,13 @@ fn stop(server: &Server, receiver: &Receiver<Event>, fenced: &impl Fn() -> Optio
         }
     }
     tracing::warn!("postgres did not finish its shutdown in time: stopping it at once; the next start recovers");
+    end(server, receiver, IMMEDIATE_STOP);
+}
+
+/// Immediate; SIGKILL where that takes longer than `patience`.
+fn end(server: &Server, receiver: &Receiver<Event>, patience: Duration) {
     server.stop(Stop::Immediate);
-    if !exited_within(receiver, IMMEDIATE_STOP) {
+    if !exited_within(receiver, patience) {
         server.stop(Stop::Kill);
         exited_within(receiver, IMMEDIATE_STOP);
     }
@@ -177,7 +189,7 @@ fn exited_within(receiver: &Receiver<Event>, limit: Duration) -> bool {
     loop {
         match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Event::Exited(_)) => return true,
-            Ok(Event::Stop) => {}
+            Ok(Event::Stop | Event::Abandon) => {}
             Err(_) => return false,
         }
     }
@@ -186,6 +198,6 @@ fn exited_within(receiver: &Receiver<Event>, limit: Duration) -> bool {
 /// Says everywhere that a writer with the volume epoch `by` has taken over. PostgreSQL does not run any more, or never did.
 pub fn end_fenced(health: &Health, by: VolumeEpoch) -> Ended {
     health.set_phase(Phase::Fenced);
-    tracing::error!(%by, "FENCED: another writer has taken over this volume; this instance ends");
+    tracing::error!(%by, "FENCED: another writer has taken over this volume");
     Ended::Fenced(by)
 }

@@ -26,4 +26,4 @@ mod waiters;
 pub use client::{CreateError, FindError, RemoteVolume, VolumeConfig, VolumeStatus, create_volume, find_volume};
 pub use interface::{Callback, Changes, PageRead, Published, ReaderVolume, Volume, VolumeError};
 pub use memory_volume::{MemoryReader, MemoryVolume, MemoryVolumeConfig};
-pub use reader::{RemoteReader, RemoteReaderConfig, RemoteReaderStatus};
+pub use reader::{Heard, RemoteReader, RemoteReaderConfig, RemoteReaderStatus};

@@ -100,7 +100,10 @@ pub async fn gather(place: &Where) -> std::io::Result<Report> {
                 report.storage.push(Storage { member, status, silent_because });
             }
             Role::Instance => {
-                let status = up.then(|| instance::status(member.address).ok()).flatten();
+                let status = match up {
+                    true => instance::status(member.address, &access, instance::PATIENCE).await.ok(),
+                    false => None,
+                };
                 let transactions = match (member.postgres, &status) {
                     (Some(postgres), Some(_)) => transactions(postgres).await,
                     _ => None,

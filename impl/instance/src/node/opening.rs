@@ -1,9 +1,9 @@
 //! From nothing to a mounted volume: recovery, and the mount. Either may wait for storage; neither makes the instance deaf.
 
+use super::env::Env;
 use super::{Local, NodeConfig, NodeError, io_error};
-use crate::health::Health;
 use crate::postgres::user::RunAs;
-use crate::supervise::{Ended, Event, end_fenced};
+use crate::supervise::{Ended, Event};
 use auriga_pagefs::{FsOptions, LoadError, Mount, MountError, MountOptions, mkfs};
 use auriga_protocol::writer::FollowersConfig;
 use auriga_volume::{RemoteVolume, Volume, VolumeConfig, VolumeError, find_volume};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// How long a recovery may wait for a quorum of storage.
 pub(super) const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
-/// How often a recovery looks whether it is still wanted.
+/// How often a mount under way looks whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What has become of an attempt to open the volume.
@@ -25,28 +25,23 @@ pub(super) enum Opened {
     Not(Ended),
 }
 
-/// Recovers the volume.
-pub(super) fn open(
-    config: &NodeConfig,
-    runtime: &tokio::runtime::Runtime,
-    receiver: &Receiver<Event>,
-    health: &Health,
-) -> Result<Opened, NodeError> {
+/// Recovers the volume, within a limit.
+pub(super) fn open(config: &NodeConfig, env: &Env, limit: Duration) -> Result<Opened, NodeError> {
     let begun = Instant::now();
     tracing::info!(volume = config.volume.label, "recovering the volume");
-    let opened = runtime.block_on(async {
+    let opened = env.runtime.block_on(async {
         tokio::select! {
-            opened = find_and_open(config, begun + RECOVERY_LIMIT) => Some(opened),
-            () = asked_to_stop(receiver) => None,
+            opened = find_and_open(config, begun + limit) => Some(opened),
+            () = env.roles.stopping() => None,
         }
     });
     let volume = match opened {
         Some(Ok(volume)) => volume,
         Some(Err(NodeError::Volume(VolumeError::TimedOut))) => {
             let storage: Vec<_> = config.volume.members.values().map(SocketAddr::to_string).collect();
-            return Err(NodeError::NoQuorum(storage.join(", ")));
+            return Err(NodeError::NoQuorum { limit, storage: storage.join(", ") });
         }
-        Some(Err(NodeError::Volume(VolumeError::Fenced { by }))) => return Ok(Opened::Not(end_fenced(health, by))),
+        Some(Err(NodeError::Volume(VolumeError::Fenced { by }))) => return Ok(Opened::Not(Ended::Fenced(by))),
         Some(Err(error)) => return Err(error),
         None => {
             tracing::info!("asked to stop before the volume was recovered");
@@ -84,13 +79,6 @@ pub(super) fn listen_to_readers(
     Ok(())
 }
 
-/// Returns once the instance is asked to stop. Nothing else is reported before PostgreSQL runs.
-async fn asked_to_stop(receiver: &Receiver<Event>) {
-    while !matches!(receiver.try_recv(), Ok(Event::Stop)) {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
 /// Mounts the volume; `None`: asked to stop meanwhile. To read what is on it may take as long as storage takes.
 pub(super) fn mount_unless_stopped(
     config: &NodeConfig,
@@ -108,7 +96,7 @@ pub(super) fn mount_unless_stopped(
     loop {
         match mounted.recv_timeout(LOOK_EVERY) {
             Ok(mounted) => return mounted.map(Some),
-            Err(RecvTimeoutError::Timeout) if matches!(receiver.try_recv(), Ok(Event::Stop)) => {
+            Err(RecvTimeoutError::Timeout) if matches!(receiver.try_recv(), Ok(Event::Stop | Event::Abandon)) => {
                 tracing::info!("asked to stop before the volume was mounted");
                 return Ok(None);
             }

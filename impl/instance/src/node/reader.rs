@@ -8,10 +8,10 @@
 //!
 //! A reader has stored nothing, so to begin again costs seconds and loses nothing.
 
-use super::shown::{ReaderParts, Shown, serve_admin};
+use super::env::{About, Env};
 use super::standby::{self, StandbyConfig};
 use super::{InstanceRole, NodeError, io_error};
-use crate::health::{Health, Phase};
+use crate::health::Phase;
 use crate::supervise::{CRASH_WINDOW, CRASHES_MAX, Ended, Event, events};
 use auriga_protocol::{ReaderConfig, VolumeId};
 use auriga_volume::{
@@ -19,12 +19,11 @@ use auriga_volume::{
 };
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
 
 /// How long one attempt to find the volume or its writer may take. Then a line in the log says what is missing.
 const FIND_LIMIT: Duration = Duration::from_secs(20);
@@ -33,6 +32,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long it waits before it begins again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// An instance that may write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Followed {
+    /// Where it listens for readers.
+    pub readers: SocketAddr,
+    /// How to reach its PostgreSQL, as `primary_conninfo` has it; [`StandbyConfig::writer`] where absent.
+    pub postgres: Option<String>,
+}
+
 /// What a reader needs to know.
 #[derive(Clone)]
 pub struct ReaderNodeConfig {
@@ -40,10 +48,10 @@ pub struct ReaderNodeConfig {
     pub volume: VolumeConfig,
     /// The volume's identity, where it is known: no other is opened.
     pub identity: Option<VolumeId>,
-    /// Where instances listen for readers, whichever of them writes.
-    pub writers: Vec<SocketAddr>,
-    /// The admin port.
-    pub admin: SocketAddr,
+    /// The instances that may write: whichever does is followed.
+    pub writers: Vec<Followed>,
+    /// What the instance is, whatever its role.
+    pub about: About,
     /// The standby.
     pub standby: StandbyConfig,
 }
@@ -54,35 +62,28 @@ pub struct ReaderNodeConfig {
 /// Something is missing, or it isn't clear which volume is meant.
 pub fn run(config: &ReaderNodeConfig, receiver: Receiver<Event>) -> Result<Ended, NodeError> {
     standby::check(&config.standby)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(io_error("starting tokio"))?;
-    let shown = Arc::new(Shown {
-        name: config.volume.name.clone(),
-        role: InstanceRole::Reader,
-        postgres: SocketAddr::new(config.standby.listen, config.standby.port),
-        health: Arc::default(),
-        volume: OnceLock::new(),
-        files: OnceLock::new(),
-        reader: Mutex::default(),
-        cache_limit_bytes: config.standby.cache_bytes as u64,
-    });
-    serve_admin(config.admin, &shown)?;
-    let stopping = Stopping::hear(receiver).map_err(io_error("starting a thread"))?;
+    let postgres = SocketAddr::new(config.standby.listen, config.standby.port);
+    let role = (InstanceRole::Reader, false);
+    let env = Env::start(&config.about, &config.volume, postgres, config.standby.cache_bytes, role, receiver)?;
+    live(config, &env)?;
+    tracing::info!("the reader has ended");
+    Ok(Ended::Stopped)
+}
+
+/// Lives as a reader, as many times as it takes, until the process is to end or the instance is to write.
+pub(super) fn live(config: &ReaderNodeConfig, env: &Env) -> Result<(), NodeError> {
     let mut failures: Vec<Instant> = Vec::new();
     loop {
-        shown.health.set_phase(Phase::Connecting);
-        let Some(volume) = follow_writer(config, &runtime, &stopping)? else { break };
-        let lived = live(config, &volume, &shown, &stopping);
+        env.shown.health.set_phase(Phase::Connecting);
+        let Some(volume) = follow_writer(config, env)? else { return Ok(()) };
+        let lived = live_once(config, &volume, env);
         let is_dropped = volume.is_lost();
         volume.close();
-        if stopping.is_asked() {
+        if env.roles.is_interrupted() {
             if let Err(error) = lived {
                 tracing::warn!(%error, "while stopping");
             }
-            break;
+            return Ok(());
         }
         match lived {
             _ if is_dropped => tracing::warn!("the writer has dropped this reader: it begins again"),
@@ -90,10 +91,8 @@ pub fn run(config: &ReaderNodeConfig, receiver: Receiver<Event>) -> Result<Ended
             Err(error @ (NodeError::Reader(_) | NodeError::Mount(_))) => failed(&mut failures, &error.to_string())?,
             Err(error) => return Err(error),
         }
-        stopping.sleep(PAUSE);
+        env.roles.sleep(PAUSE);
     }
-    tracing::info!("the reader has ended");
-    Ok(Ended::Stopped)
 }
 
 /// Takes note of a failure. It does not try without end: what fails again and again is reported, and the instance ends.
@@ -108,24 +107,20 @@ fn failed(failures: &mut Vec<Instant>, why: &str) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Finds the volume, and waits for a writer that publishes, as long as it takes. `None`: asked to stop meanwhile.
-fn follow_writer(
-    config: &ReaderNodeConfig,
-    runtime: &Runtime,
-    stopping: &Stopping,
-) -> Result<Option<Arc<RemoteReader>>, NodeError> {
+/// Finds the volume, and waits for a writer that publishes, as long as it takes. `None`: it is to end meanwhile.
+fn follow_writer(config: &ReaderNodeConfig, env: &Env) -> Result<Option<Arc<RemoteReader>>, NodeError> {
     loop {
-        let opened = runtime.block_on(async {
+        let opened = env.runtime.block_on(async {
             tokio::select! {
                 opened = find_and_follow(config, Instant::now() + FIND_LIMIT) => Some(opened),
-                () = stopping.asked() => None,
+                () = env.roles.interrupted() => None,
             }
         });
         match opened {
             None => return Ok(None),
             Some(Ok(reader)) => return Ok(Some(Arc::new(reader))),
             Some(Err(NodeError::Volume(VolumeError::TimedOut | VolumeError::NotKept))) => {
-                let writers: Vec<_> = config.writers.iter().map(SocketAddr::to_string).collect();
+                let writers: Vec<_> = config.writers.iter().map(|writer| writer.readers.to_string()).collect();
                 let writers = writers.join(", ");
                 tracing::warn!(writers, "no writer publishes at any of these addresses; trying on");
             }
@@ -152,32 +147,32 @@ async fn find_and_follow(config: &ReaderNodeConfig, deadline: Instant) -> Result
         credentials: config.volume.credentials.clone(),
         volume,
         members: config.volume.members.clone(),
-        writers: config.writers.clone(),
+        writers: config.writers.iter().map(|writer| writer.readers).collect(),
         reader,
         trace: config.volume.trace.clone(),
     };
     Ok(RemoteReader::open(config, deadline).await?)
 }
 
-/// Runs a standby until it can't go on, the writer has dropped this reader, or it is asked to stop.
-fn live(
-    config: &ReaderNodeConfig,
-    volume: &Arc<RemoteReader>,
-    shown: &Shown,
-    stopping: &Stopping,
-) -> Result<Ended, NodeError> {
+/// Runs a standby until it can't go on, the writer has dropped this reader, or it is to end.
+fn live_once(config: &ReaderNodeConfig, volume: &Arc<RemoteReader>, env: &Env) -> Result<Ended, NodeError> {
     let (sender, receiver) = events();
-    stopping.pass_on_to(&sender);
+    env.roles.pass_on_to(&sender);
     let watcher = Watcher::start(volume.clone(), sender.clone()).map_err(io_error("starting a thread"))?;
-    *lock(&shown.reader) = Some(ReaderParts { volume: volume.clone(), files: None });
-    let health: &Arc<Health> = &shown.health;
+    env.shown.parts().reader = Some(volume.clone());
+    let (writers, followed) = (config.writers.clone(), volume.clone());
+    let surroundings = standby::Surroundings {
+        begun: Box::new(|files| env.shown.parts().reader_files = Some(files.clone())),
+        conninfo: Box::new(move || {
+            let at = followed.heard()?.writer;
+            writers.iter().find(|writer| writer.readers == at)?.postgres.clone()
+        }),
+    };
     let volume: Arc<dyn ReaderVolume> = volume.clone();
-    let ended = standby::run_shown(&config.standby, volume, health, &sender, receiver, |files| {
-        if let Some(parts) = &mut *lock(&shown.reader) {
-            parts.files = Some(files.clone());
-        }
-    });
-    *lock(&shown.reader) = None;
+    let ended = standby::run_within(&config.standby, volume, &env.shown.health, &sender, receiver, surroundings);
+    let mut parts = env.shown.parts();
+    (parts.reader, parts.reader_files) = (None, None);
+    drop(parts);
     drop(watcher);
     ended
 }
@@ -214,84 +209,9 @@ impl Drop for Watcher {
     }
 }
 
-/// Whether a person has asked it to stop, and who is to be told.
-#[derive(Clone, Default)]
-struct Stopping(Arc<Mutex<Wish>>);
-
-#[derive(Default)]
-struct Wish {
-    asked: bool,
-    running: Option<SyncSender<Event>>,
-}
-
-impl Stopping {
-    /// Hears what comes to the instance, as long as the process lives.
-    fn hear(receiver: Receiver<Event>) -> io::Result<Stopping> {
-        let stopping = Stopping::default();
-        let heard = stopping.clone();
-        std::thread::Builder::new().name("stopping".to_owned()).spawn(move || {
-            while let Ok(event) = receiver.recv() {
-                if matches!(event, Event::Stop) {
-                    let mut wish = lock(&heard.0);
-                    wish.asked = true;
-                    wish.running.iter().for_each(|running| drop(running.try_send(Event::Stop)));
-                }
-            }
-        })?;
-        Ok(stopping)
-    }
-
-    /// What runs from now on is told.
-    fn pass_on_to(&self, running: &SyncSender<Event>) {
-        let mut wish = lock(&self.0);
-        if wish.asked {
-            let _ = running.try_send(Event::Stop);
-        }
-        wish.running = Some(running.clone());
-    }
-
-    fn is_asked(&self) -> bool {
-        lock(&self.0).asked
-    }
-
-    /// Returns once it is asked.
-    async fn asked(&self) {
-        while !self.is_asked() {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// Sleeps, unless it is asked.
-    fn sleep(&self, time: Duration) {
-        let until = Instant::now() + time;
-        while !self.is_asked() && Instant::now() < until {
-            std::thread::sleep(LOOK_EVERY);
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_wish_to_stop_reaches_what_runs_and_what_runs_later() {
-        let (sender, receiver) = events();
-        let stopping = Stopping::hear(receiver).unwrap();
-        let (first, told) = events();
-        stopping.pass_on_to(&first);
-        assert!(!stopping.is_asked());
-        sender.send(Event::Stop).unwrap();
-        assert!(matches!(told.recv_timeout(Duration::from_secs(60)), Ok(Event::Stop)));
-        assert!(stopping.is_asked());
-        let (second, told) = events();
-        stopping.pass_on_to(&second);
-        assert!(matches!(told.try_recv(), Ok(Event::Stop)));
-    }
 
     #[test]
     fn a_reader_that_fails_again_and_again_gives_up() {

@@ -1,15 +1,15 @@
 //! What the admin port shows.
 
-use super::{NodeError, io_error};
-use crate::admin::{self, Question};
+use super::env::About;
+use super::roles::{Roles, Turn};
 use crate::health::{Health, HealthReport};
 use auriga_net::traffic::MessageTraffic;
 use auriga_pagefs::{PageFs, ReaderFs};
 use auriga_protocol::{Lsn, ReaderId, VolumeEpoch};
 use auriga_volume::{RemoteReader, RemoteVolume, VolumeStatus};
 use serde::{Deserialize, Serialize};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What an instance does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -20,6 +20,21 @@ pub enum InstanceRole {
     Writer,
     /// Reads it, and follows whoever writes.
     Reader,
+    /// Neither, for a moment: it is becoming one of them.
+    Switching,
+}
+
+/// A change of role.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Transition {
+    /// When, in milliseconds of Unix time.
+    pub at_ms: u64,
+    /// What it was from then on.
+    pub role: InstanceRole,
+    /// The volume epoch in which it writes, or by which it was fenced.
+    pub volume_epoch: Option<VolumeEpoch>,
+    /// Why, for a person to read.
+    pub why: String,
 }
 
 /// What an instance says of itself.
@@ -30,6 +45,30 @@ pub struct InstanceStatus {
     /// What it does.
     #[serde(default)]
     pub role: InstanceRole,
+    /// What it was asked to become, as long as that is under way.
+    #[serde(default)]
+    pub turn: Option<Turn>,
+    /// Its Availability Zone.
+    #[serde(default)]
+    pub az: String,
+    /// Its promotion tier, 0 to 15: of the instances that could be promoted, one of the lowest tier is.
+    #[serde(default)]
+    pub tier: u8,
+    /// As the writer: its own. As a reader: that of the writer that it follows, or followed last.
+    #[serde(default)]
+    pub volume_epoch: Option<VolumeEpoch>,
+    /// As a reader: milliseconds since it heard its writer; `None` if it has never heard one.
+    #[serde(default)]
+    pub writer_heard_ms: Option<u64>,
+    /// As the writer: milliseconds since anything became durable, while something waits for it; 0 while nothing waits.
+    #[serde(default)]
+    pub stalled_ms: u64,
+    /// As a reader: how old what it shows is, in milliseconds.
+    #[serde(default)]
+    pub lag_ms: Option<u64>,
+    /// Its last role changes, the oldest first.
+    #[serde(default)]
+    pub transitions: Vec<Transition>,
     /// Its process.
     pub pid: u32,
     /// Where PostgreSQL listens.
@@ -122,57 +161,83 @@ fn pages_in(traffic: &[MessageTraffic]) -> u64 {
     traffic.iter().filter(|kind| kind.message == "Page").map(|kind| kind.received.frames).sum()
 }
 
-/// What the admin port shows, filled in as things come up.
+/// What the admin port shows, filled in as things come up, and emptied when they end.
 pub(super) struct Shown {
-    pub name: String,
-    pub role: InstanceRole,
-    pub postgres: SocketAddr,
+    name: String,
+    about: About,
+    postgres: SocketAddr,
+    cache_limit_bytes: u64,
     pub health: Arc<Health>,
-    pub volume: OnceLock<Arc<RemoteVolume>>,
-    pub files: OnceLock<Arc<PageFs>>,
-    /// A reader that begins again has others.
-    pub reader: Mutex<Option<ReaderParts>>,
-    pub cache_limit_bytes: u64,
+    pub roles: Roles,
+    parts: Mutex<Parts>,
 }
 
-/// What a reader is made of.
-pub(super) struct ReaderParts {
-    pub volume: Arc<RemoteReader>,
-    pub files: Option<Arc<ReaderFs>>,
+/// What an instance is made of just now.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub volume: Option<Arc<RemoteVolume>>,
+    pub files: Option<Arc<PageFs>>,
+    pub reader: Option<Arc<RemoteReader>>,
+    pub reader_files: Option<Arc<ReaderFs>>,
 }
 
-pub(super) fn serve_admin(address: SocketAddr, shown: &Arc<Shown>) -> Result<(), NodeError> {
-    let listener = TcpListener::bind(address).map_err(io_error(format!("listening on {address}")))?;
-    let shown = shown.clone();
-    let answer = move |question| {
-        if let (Question::DropCaches, Some(files)) = (question, shown.files.get()) {
+impl Shown {
+    pub fn new(name: String, about: &About, postgres: SocketAddr, cache_limit_bytes: u64, roles: Roles) -> Shown {
+        let (health, parts) = (Arc::default(), Mutex::default());
+        Shown { name, about: about.clone(), postgres, cache_limit_bytes, health, roles, parts }
+    }
+
+    pub fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets every page that the mount has cached and that is durable.
+    pub fn drop_caches(&self) {
+        let files = self.parts().files.clone();
+        if let Some(files) = files {
             files.drop_caches();
         }
-        status(&shown)
-    };
-    admin::serve(listener, answer).map_err(io_error("serving the admin port"))
-}
+    }
 
-fn status(shown: &Shown) -> InstanceStatus {
-    InstanceStatus {
-        name: shown.name.clone(),
-        role: shown.role,
-        pid: std::process::id(),
-        postgres: shown.postgres,
-        health: shown.health.report(),
-        volume: shown.volume.get().map(|volume| volume.status()),
-        mount: shown.files.get().map(|files| mount_status(files, shown.cache_limit_bytes)),
-        followers: shown.volume.get().map_or_else(Vec::new, |volume| {
-            volume.followers().into_iter().map(|(reader, needs)| FollowerShown { reader, needs }).collect()
-        }),
-        reader: shown.reader.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(reader_status),
-        rss_bytes: rss_bytes(),
+    pub fn status(&self) -> InstanceStatus {
+        let Parts { volume, files, reader, reader_files } = {
+            let parts = self.parts();
+            let (volume, files) = (parts.volume.clone(), parts.files.clone());
+            Parts { volume, files, reader: parts.reader.clone(), reader_files: parts.reader_files.clone() }
+        };
+        let reader_shown = reader.as_ref().map(|reader| reader_status(reader, reader_files.as_deref()));
+        let writer = volume.as_ref().map(|volume| volume.status());
+        let own_epoch = writer.as_ref().map(|volume| volume.writer.volume_epoch);
+        let followed_epoch = reader_shown.map(|reader| reader.volume_epoch).filter(|epoch| *epoch != VolumeEpoch::NONE);
+        let millis = |time: std::time::Duration| time.as_millis() as u64;
+        InstanceStatus {
+            name: self.name.clone(),
+            role: self.roles.role(),
+            turn: self.roles.turn(),
+            az: self.about.az.clone(),
+            tier: self.about.tier,
+            volume_epoch: own_epoch.or(followed_epoch),
+            writer_heard_ms: reader.as_ref().and_then(|reader| reader.heard()).map(|heard| millis(heard.at.elapsed())),
+            stalled_ms: volume.as_ref().map_or(0, |volume| millis(volume.stalled())),
+            lag_ms: None,
+            transitions: self.roles.transitions(),
+            pid: std::process::id(),
+            postgres: self.postgres,
+            health: self.health.report(),
+            mount: files.as_ref().map(|files| mount_status(files, self.cache_limit_bytes)),
+            followers: volume.as_ref().map_or_else(Vec::new, |volume| {
+                volume.followers().into_iter().map(|(reader, needs)| FollowerShown { reader, needs }).collect()
+            }),
+            volume: writer,
+            reader: reader_shown,
+            rss_bytes: rss_bytes(),
+        }
     }
 }
 
-fn reader_status(parts: &ReaderParts) -> ReaderShown {
-    let status = parts.volume.status();
-    let figures = parts.files.as_ref().map(|files| files.figures()).unwrap_or_default();
+fn reader_status(reader: &RemoteReader, files: Option<&ReaderFs>) -> ReaderShown {
+    let status = reader.status();
+    let figures = files.map(|files| files.figures()).unwrap_or_default();
     ReaderShown {
         volume_epoch: status.reader.volume_epoch,
         follows: status.reader.follows,

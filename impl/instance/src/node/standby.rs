@@ -44,7 +44,7 @@ pub struct StandbyConfig {
     pub listen: IpAddr,
     /// PostgreSQL's port.
     pub port: u16,
-    /// How to reach the writer, as `primary_conninfo` has it.
+    /// How to reach the writer, as `primary_conninfo` has it; where it depends on who writes, what to begin with.
     pub writer: String,
     /// Directory of PostgreSQL's programs, where it isn't to be searched for.
     pub pg_bin: Option<PathBuf>,
@@ -78,7 +78,19 @@ pub fn run(
     sender: &SyncSender<Event>,
     receiver: Receiver<Event>,
 ) -> Result<Ended, NodeError> {
-    run_shown(config, volume, health, sender, receiver, |_| ())
+    let surroundings = Surroundings { begun: Box::new(|_| ()), conninfo: Box::new(|| None) };
+    run_within(config, volume, health, sender, receiver, surroundings)
+}
+
+/// Is told of a file system.
+type Begun<'a> = Box<dyn FnOnce(&Arc<ReaderFs>) + 'a>;
+
+/// What whoever runs a standby tells it, and is told.
+pub(super) struct Surroundings<'a> {
+    /// Called with the file system once there is one.
+    pub begun: Begun<'a>,
+    /// How to reach the PostgreSQL of the writer that is followed now; `None`: as the configuration says.
+    pub conninfo: Box<dyn Fn() -> Option<String> + Send>,
 }
 
 /// Looks whether what can be known to be missing is there.
@@ -88,21 +100,21 @@ pub(super) fn check(config: &StandbyConfig) -> Result<(), NodeError> {
     Ok(settings::check(&installations[0], &user, &config.settings)?)
 }
 
-/// The same as [`run`], and calls `begun` with the file system once there is one.
-pub(super) fn run_shown(
+/// The same as [`run`], within its surroundings.
+pub(super) fn run_within(
     config: &StandbyConfig,
     volume: Arc<dyn ReaderVolume>,
     health: &Arc<Health>,
     sender: &SyncSender<Event>,
     receiver: Receiver<Event>,
-    begun: impl FnOnce(&Arc<ReaderFs>),
+    surroundings: Surroundings<'_>,
 ) -> Result<Ended, NodeError> {
     let installations = find::find(config.pg_bin.as_deref())?;
     let user = RunAs::resolve(config.user.as_deref())?;
     settings::check(&installations[0], &user, &config.settings)?;
     let local = Local::make(&config.directory, &user)?;
     let (fs, mount) = begin(config, volume, &local)?;
-    begun(&fs);
+    (surroundings.begun)(&fs);
     let prepared = prepare(
         &config.helper,
         Prepare {
@@ -124,10 +136,19 @@ pub(super) fn run_shown(
     };
     let gate = Gate { path: absolute(&config.directory.join("pg_hba.conf"))?, all: prepared.hba.clone(), user };
     gate.close().map_err(io_error("writing pg_hba.conf"))?;
-    let spec = server(config, prepared, &gate, &local)?;
+    let mut upstream = Upstream {
+        path: absolute(&config.directory.join("standby.conf"))?,
+        data: Cluster::in_root(&local.mount).data(),
+        user: gate.user.clone(),
+        usual: config.writer.clone(),
+        written: None,
+        now: surroundings.conninfo,
+    };
+    upstream.follow().map_err(io_error("writing standby.conf"))?;
+    let spec = server(config, prepared, (&gate, &upstream), &local)?;
     let lost = Arc::new(Mutex::new(None));
     let follower = {
-        let (lost, sender, mut asking) = (lost.clone(), sender.clone(), Asking::new(&spec, gate, fs.clone()));
+        let (lost, sender, mut asking) = (lost.clone(), sender.clone(), Asking::new(&spec, gate, upstream, fs.clone()));
         fs.follow(
             STEP_EVERY,
             move || asking.replayed(),
@@ -180,18 +201,22 @@ fn begin(
     Ok((fs, mount))
 }
 
-fn server(config: &StandbyConfig, prepared: Prepared, gate: &Gate, local: &Local) -> Result<ServerSpec, NodeError> {
+fn server(
+    config: &StandbyConfig,
+    prepared: Prepared,
+    (gate, upstream): (&Gate, &Upstream),
+    local: &Local,
+) -> Result<ServerSpec, NodeError> {
     let usual = USUAL.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut settings: Vec<_> = usual.into_iter().chain(at_least(&config.settings, &prepared.least)).collect();
     let log = config.log.clone().unwrap_or_else(|| config.directory.join("postgres.log"));
-    let hba = gate.path.to_str().ok_or_else(|| io_error("naming pg_hba.conf")(io::ErrorKind::InvalidInput.into()))?;
+    let named = |path: &Path| {
+        let name = path.to_str().map(str::to_owned);
+        name.ok_or_else(|| io_error(format!("naming {}", path.display()))(io::ErrorKind::InvalidInput.into()))
+    };
+    let (hba, conf) = (named(&gate.path)?, named(&upstream.path)?);
     // A server that starts again must find the gate closed: only a new postmaster reads it.
-    let ours = [
-        ("hot_standby", "on"),
-        ("primary_conninfo", &config.writer),
-        ("hba_file", hba),
-        ("restart_after_crash", "off"),
-    ];
+    let ours = [("hot_standby", "on"), ("config_file", &conf), ("hba_file", &hba), ("restart_after_crash", "off")];
     settings.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
     Ok(ServerSpec {
         installation: prepared.installation,
@@ -213,6 +238,39 @@ const USUAL: [(&str, &str); 2] = [
     // The writer may be a new one at any time.
     ("wal_retrieve_retry_interval", "500ms"),
 ];
+
+/// Whose WAL the standby streams. It is in a file on the local disk, which includes the cluster's own: what is given on the
+/// command line could not be changed while the server runs.
+struct Upstream {
+    path: PathBuf,
+    data: PathBuf,
+    user: RunAs,
+    usual: String,
+    written: Option<String>,
+    now: Box<dyn Fn() -> Option<String> + Send>,
+}
+
+impl Upstream {
+    /// Writes the file, unless it says what it should. Returns whether the server must be told.
+    fn follow(&mut self) -> io::Result<bool> {
+        // Where nobody has been heard yet, the last one may come back.
+        let now = (self.now)().or_else(|| self.written.clone()).unwrap_or_else(|| self.usual.clone());
+        if self.written.as_ref() == Some(&now) {
+            return Ok(false);
+        }
+        let data = self.data.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        let text =
+            format!("include {}\nprimary_conninfo = {}\n", quoted(&format!("{data}/postgresql.conf")), quoted(&now));
+        write(&self.path, &text, &self.user)?;
+        self.written = Some(now);
+        Ok(true)
+    }
+}
+
+/// A value, as PostgreSQL's configuration files have it.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+}
 
 /// Who is let in.
 struct Gate {
@@ -256,12 +314,13 @@ struct Asking {
     replayed: Option<u64>,
     gate: Gate,
     is_open: bool,
+    upstream: Upstream,
     fs: Arc<ReaderFs>,
 }
 
 impl Asking {
-    fn new(spec: &ServerSpec, gate: Gate, fs: Arc<ReaderFs>) -> Asking {
-        Asking { spec: spec.clone(), session: None, replayed: None, gate, is_open: false, fs }
+    fn new(spec: &ServerSpec, gate: Gate, upstream: Upstream, fs: Arc<ReaderFs>) -> Asking {
+        Asking { spec: spec.clone(), session: None, replayed: None, gate, is_open: false, upstream, fs }
     }
 
     /// `pg_last_wal_replay_lsn()`; `None`: the server does not answer.
@@ -294,6 +353,10 @@ impl Asking {
             session.ask("SELECT pg_reload_conf()")?;
             tracing::info!("replay has passed where the reader began: clients are let in");
         }
+        if self.upstream.follow()? {
+            session.ask("SELECT pg_reload_conf()")?;
+            tracing::info!("another instance writes: its WAL is streamed from now on");
+        }
         session.ask_position("SELECT pg_last_wal_replay_lsn()")
     }
 
@@ -304,7 +367,12 @@ impl Asking {
 
 #[cfg(test)]
 mod tests {
-    use super::sockets_only;
+    use super::{quoted, sockets_only};
+
+    #[test]
+    fn values_are_quoted() {
+        assert_eq!(quoted("a 'b' c\\d"), "'a ''b'' c\\\\d'");
+    }
 
     #[test]
     fn the_gate_lets_nobody_in_from_the_network() {

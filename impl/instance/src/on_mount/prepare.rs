@@ -149,7 +149,7 @@ pub fn prepare(
             stop();
             return Ok(Err(end_fenced(health, by)));
         }
-        if matches!(receiver.try_recv(), Ok(Event::Stop)) {
+        if matches!(receiver.try_recv(), Ok(Event::Stop | Event::Abandon)) {
             stop();
             tracing::info!("asked to stop while the database cluster was being prepared");
             return Ok(Err(Ended::Stopped));

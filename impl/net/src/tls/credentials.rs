@@ -17,6 +17,8 @@ use webpki::{EndEntityCert, KeyUsage};
 
 /// What the other side must speak inside TLS.
 const ALPN: &[u8] = b"auriga";
+/// The same, on ports where programs of others may ask.
+const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// A certificate that ends within this time is warned of at each start.
 const ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -42,6 +44,16 @@ pub struct Credentials {
     pub(super) client: Arc<ClientConfig>,
     /// To reach an instance: a reader follows its writer.
     pub(super) to_instance: Arc<ClientConfig>,
+    /// For HTTP ports.
+    pub(super) http: Http,
+}
+
+/// What is shown and believed on HTTP ports. The certificates are the same.
+#[derive(Clone)]
+pub(super) struct Http {
+    pub server: Arc<ServerConfig>,
+    pub to_instance: Arc<ClientConfig>,
+    pub to_control: Arc<ClientConfig>,
 }
 
 /// Why there are no credentials.
@@ -152,8 +164,22 @@ impl Credentials {
             client.enable_sni = false;
             Ok(Arc::new(client))
         };
-        let (client, to_instance) = (client(CertifiedRole::Storage)?, client(CertifiedRole::Instance)?);
-        Ok(Credentials { own, ends_soon, server: Arc::new(server), client, to_instance })
+        let [client, to_instance, to_control] =
+            [CertifiedRole::Storage, CertifiedRole::Instance, CertifiedRole::Control].map(client);
+        let (client, to_instance, to_control) = (client?, to_instance?, to_control?);
+        let over_http = |config: &ClientConfig| {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![ALPN_HTTP.to_vec()];
+            Arc::new(config)
+        };
+        let mut http_server = server.clone();
+        http_server.alpn_protocols = vec![ALPN_HTTP.to_vec()];
+        let http = Http {
+            server: Arc::new(http_server),
+            to_instance: over_http(&to_instance),
+            to_control: over_http(&to_control),
+        };
+        Ok(Credentials { own, ends_soon, server: Arc::new(server), client, to_instance, http })
     }
 
     /// What this process's certificate says of it.

@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 /// Bytes that are read, and thrown away, of one who is turned away.
 const FAREWELL_BYTES_MAX: usize = 64 << 10;
@@ -65,6 +65,47 @@ pub(crate) async fn accept(
     let (tcp, tls) = stream.into_inner();
     let certified = authenticate(tls.peer_certificates(), &peer).map_err(|error| (error, None))?;
     Ok((Session::secure(tcp, tls.into(), certified), peer))
+}
+
+/// Accepts a connection on which HTTP will be spoken, and says who has dialled.
+///
+/// # Errors
+/// There is no connection, and why.
+pub async fn accept_http(
+    tcp: TcpStream,
+    credentials: &Credentials,
+) -> Result<(server::TlsStream<TcpStream>, Certified), HandshakeError> {
+    let accepting = TlsAcceptor::from(credentials.http.server.clone()).accept(tcp).into_fallible();
+    let stream = match accepting.await {
+        Ok(stream) => stream,
+        Err((error, tcp)) => {
+            farewell(tcp).await;
+            return Err(HandshakeError::tls(error));
+        }
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|all| all.first());
+    let certificate = certificate.ok_or(HandshakeError::Malformed("there is no certificate"))?;
+    let certified = credentials::certified(certificate)?;
+    Ok((stream, certified))
+}
+
+/// Dials a port on which HTTP is spoken: that of an instance, or of a controller.
+///
+/// # Errors
+/// There is no connection, and why.
+pub async fn dial_http(
+    tcp: TcpStream,
+    credentials: &Credentials,
+    role: CertifiedRole,
+) -> Result<client::TlsStream<TcpStream>, HandshakeError> {
+    let config = match role {
+        CertifiedRole::Instance => &credentials.http.to_instance,
+        CertifiedRole::Control => &credentials.http.to_control,
+        _ => return Err(HandshakeError::Malformed("processes of this role have no HTTP port")),
+    };
+    let nowhere = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
+    let stream = TlsConnector::from(config.clone()).connect(nowhere, tcp).await;
+    stream.map_err(HandshakeError::tls)
 }
 
 /// Ends a connection so that the other side can still read why: a socket that is closed while bytes have come that were

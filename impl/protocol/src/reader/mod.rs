@@ -143,6 +143,11 @@ impl<P: Payload> Reader<P> {
         self.read_point
     }
 
+    /// Returns the epoch of the writer that it follows, or followed last.
+    pub fn volume_epoch(&self) -> VolumeEpoch {
+        self.volume_epoch
+    }
+
     /// Returns who this is.
     pub fn id(&self) -> ReaderIdentity {
         self.id

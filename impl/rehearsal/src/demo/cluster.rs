@@ -168,6 +168,12 @@ impl Cluster {
         });
     }
 
+    /// The number of an instance; `None`: no instance is called that.
+    pub fn instance_number(&self, name: &str) -> Option<u8> {
+        let mut instances = self.members.iter().filter(|member| member.role == Role::Instance);
+        instances.find(|member| member.name == name).map(|member| member.number as u8)
+    }
+
     /// Starts a member that is not running; an instance on a new, empty directory.
     ///
     /// # Errors
@@ -362,7 +368,7 @@ fn describe(layout: &Layout, member: &mut Member) -> Described {
 fn az_of(layout: &Layout, member: &Member) -> String {
     match (member.role, member.number as u8) {
         (Role::Storage, _) => Layout::az(&member.name),
-        (Role::Instance, number) if layout.is_reader(number) => Layout::reader_az(number).to_owned(),
+        (Role::Instance, number) if layout.is_reader(number) => Layout::instance_az(number).to_owned(),
         (Role::Instance, _) => String::new(),
     }
 }

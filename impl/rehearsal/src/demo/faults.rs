@@ -2,6 +2,7 @@
 
 use super::cluster::{Cluster, ClusterError};
 use super::control::Action;
+use super::promotion::promote_unless_written;
 use auriga_admin::member::{Described, Role, State};
 use auriga_admin::storage;
 use auriga_net::admin::{AdminRequest, Fault};
@@ -63,7 +64,7 @@ impl Faults {
             Action::Heal => self.heal(cluster, runtime, names)?,
             Action::Kill | Action::Freeze | Action::Resume | Action::Restart => {
                 for name in names {
-                    self.signal(cluster, name, action)?;
+                    self.signal(cluster, runtime, name, action)?;
                 }
             }
         }
@@ -103,7 +104,13 @@ impl Faults {
         faults
     }
 
-    fn signal(&mut self, cluster: &mut Cluster, name: &str, action: Action) -> Result<(), ClusterError> {
+    fn signal(
+        &mut self,
+        cluster: &mut Cluster,
+        runtime: &Handle,
+        name: &str,
+        action: Action,
+    ) -> Result<(), ClusterError> {
         match action {
             Action::Freeze => cluster.process(name).map(|p| p.freeze()),
             Action::Resume => cluster.process(name).map(|p| p.resume()),
@@ -111,7 +118,13 @@ impl Faults {
                 cluster.kill(name)?;
                 self.cuts.remove(name);
                 self.slow.remove(name);
-                if action == Action::Restart { cluster.start(name) } else { Ok(()) }
+                if action == Action::Restart {
+                    cluster.start(name)?;
+                    if let Some(number) = cluster.instance_number(name) {
+                        promote_unless_written(runtime, cluster.layout(), number);
+                    }
+                }
+                Ok(())
             }
         }
     }

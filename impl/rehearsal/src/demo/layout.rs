@@ -3,8 +3,8 @@
 
 use super::certificates;
 use auriga_admin::config::{
-    FollowConfig, InstanceConfig, InstanceRole, MountConfig, PostgresConfig, ReadersConfig, StorageAddress,
-    StorageConfig, TlsConfig, overlay_mib, spill_mib,
+    ConfiguredRole, FollowConfig, FollowedConfig, InstanceConfig, MountConfig, PostgresConfig, ReadersConfig,
+    StorageAddress, StorageConfig, TlsConfig, overlay_mib, spill_mib, usual_tier,
 };
 use auriga_admin::trust;
 use auriga_net::admin::Access;
@@ -69,12 +69,18 @@ impl Layout {
         self.address(FIRST_INSTANCE + number, 0).ip()
     }
 
-    /// The numbers of the instances that are readers. The first instance, the writer, has number 0.
+    /// Whether the instance with this number takes any role: where there are readers, all of them do. Others are the first one
+    /// alone, and rivals that overtake it.
+    pub fn roles_change(&self, number: u8) -> bool {
+        self.readers > 0 && number <= self.readers
+    }
+
+    /// The numbers of the instances that begin as readers. The first instance, which begins as the writer, has number 0.
     pub fn readers(&self) -> impl Iterator<Item = u8> + use<> {
         1..=self.readers
     }
 
-    /// Whether the instance with this number is a reader.
+    /// Whether the instance with this number begins as a reader.
     pub fn is_reader(&self, number: u8) -> bool {
         self.readers().any(|reader| reader == number)
     }
@@ -84,8 +90,8 @@ impl Layout {
         format!("reader-{number}")
     }
 
-    /// The Availability Zone of the reader with this number: first those where the writer is not.
-    pub fn reader_az(number: u8) -> &'static str {
+    /// The Availability Zone of the instance with this number: the first one in A, the next ones elsewhere first.
+    pub fn instance_az(number: u8) -> &'static str {
         ["a", "b", "c"][usize::from(number % 3)]
     }
 
@@ -121,19 +127,20 @@ impl Layout {
     /// Configuration of an instance, keeping its local things in `directory`.
     pub fn instance_config(&self, name: &str, number: u8, directory: &Path) -> InstanceConfig {
         let host = self.instance_host(number);
-        let is_reader = self.is_reader(number);
-        let writer = self.instance_host(0);
-        let follow = is_reader.then(|| FollowConfig {
-            writers: vec![SocketAddr::new(writer, READERS_PORT)],
-            postgres: format!("host={writer} port={} user=postgres application_name={name}", self.port),
+        let may_change = self.roles_change(number);
+        let follow = may_change.then(|| FollowConfig {
+            writers: Vec::new(),
+            postgres: String::new(),
             overlay_mib: overlay_mib(),
             spill_mib: spill_mib(),
+            instances: (0..=self.readers).map(|other| self.followed(name, other)).collect(),
         });
-        let listens = self.readers > 0 && !is_reader;
         InstanceConfig {
             cluster: self.cluster.clone(),
             name: name.to_owned(),
-            role: if is_reader { InstanceRole::Reader } else { InstanceRole::Writer },
+            role: if may_change { ConfiguredRole::Any } else { ConfiguredRole::Writer },
+            az: Self::instance_az(number).to_owned(),
+            tier: usual_tier(),
             volume: 1,
             identity: std::fs::read_to_string(self.identity_file()).ok().map(|text| text.trim().to_owned()),
             groups: self.groups,
@@ -146,7 +153,7 @@ impl Layout {
             trace_inputs_mib: self.trace_inputs_mib,
             insecure: false,
             tls: self.tls(name),
-            readers: listens.then(|| ReadersConfig { listen: SocketAddr::new(host, READERS_PORT) }),
+            readers: (self.readers > 0).then(|| ReadersConfig { listen: SocketAddr::new(host, READERS_PORT) }),
             follow,
             // Its log outlives the instance's directory.
             postgres: PostgresConfig { log: Some(self.postgres_log(name)), ..self.postgres.clone() },
@@ -158,6 +165,15 @@ impl Layout {
                     address: self.storage_address(index),
                 })
                 .collect(),
+        }
+    }
+
+    /// Another instance, as one called `name` follows it.
+    fn followed(&self, name: &str, number: u8) -> FollowedConfig {
+        let host = self.instance_host(number);
+        FollowedConfig {
+            readers: SocketAddr::new(host, READERS_PORT),
+            postgres: format!("host={host} port={} user=postgres application_name={name}", self.port),
         }
     }
 
@@ -239,20 +255,23 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_follows_where_the_writer_listens() {
+    fn instances_follow_each_other() {
         let config = |readers, number| layout(readers).instance_config("name", number, Path::new("/d"));
         let (writer, reader, successor) = (config(1, 0), config(1, 1), config(1, 2));
-        let listens = writer.readers.expect("it has readers").listen;
-        assert_eq!(reader.follow.expect("it follows").writers, [listens]);
-        assert_eq!((writer.role, reader.role), (InstanceRole::Writer, InstanceRole::Reader));
-        assert!(reader.readers.is_none() && successor.follow.is_none() && successor.readers.is_some());
+        let listen = |config: &InstanceConfig| config.readers.as_ref().expect("it may have readers").listen;
+        let followed: Vec<SocketAddr> =
+            reader.follow.as_ref().expect("it follows").instances.iter().map(|instance| instance.readers).collect();
+        assert_eq!(followed, [listen(&writer), listen(&reader)]);
+        assert_eq!((writer.role, reader.role), (ConfiguredRole::Any, ConfiguredRole::Any));
+        assert!(successor.follow.is_none() && successor.role == ConfiguredRole::Writer);
         let alone = config(0, 0);
-        assert!(alone.readers.is_none() && config(0, 1).role == InstanceRole::Writer);
+        assert!(alone.readers.is_none() && alone.role == ConfiguredRole::Writer);
+        assert!(config(0, 1).role == ConfiguredRole::Writer);
     }
 
     #[test]
     fn readers_are_elsewhere_first() {
-        assert_eq!([1, 2, 3, 4].map(Layout::reader_az), ["b", "c", "a", "b"]);
+        assert_eq!([1, 2, 3, 4].map(Layout::instance_az), ["b", "c", "a", "b"]);
     }
 
     #[test]

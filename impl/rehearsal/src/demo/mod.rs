@@ -5,6 +5,7 @@
 //! - [`preflight`]: what is missing on this machine.
 //! - [`certificates`]: by which its processes know each other.
 //! - [`cluster`]: the processes, and what can be done to them.
+//! - [`promotion`](self): who writes first.
 //! - [`waiting`](self): until a member is ready, as long as it gets on.
 //! - [`faults`], [`control`]: what `auriga inject` asks for.
 //! - [`state`]: how it finds us.
@@ -18,6 +19,7 @@ pub mod faults;
 pub mod janitor;
 pub mod layout;
 pub mod preflight;
+mod promotion;
 pub mod state;
 pub mod summary;
 mod waiting;
@@ -34,6 +36,7 @@ use faults::Faults;
 use janitor::Janitor;
 use layout::Layout;
 use nix::fcntl::{Flock, FlockArg};
+use promotion::promote_unless_written;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -211,7 +214,7 @@ impl Demo {
             })?;
             keep(&mark, &storage::identity_text(identity)).map_err(io_error(&mark))?;
         }
-        self.cluster().0.start(WRITER)?;
+        self.launch(WRITER)?;
         self.wait_for_instance(WRITER, Some(stop))?;
         let readers: Vec<String> = self.layout.readers().map(Layout::reader_name).collect();
         readers.iter().try_for_each(|name| self.cluster().0.start(name))?;
@@ -314,11 +317,21 @@ impl Demo {
     /// # Errors
     /// It does not start, ends, or is not ready in time.
     pub fn start(&self, name: &str) -> Result<(), DemoError> {
-        self.cluster().0.start(name)?;
+        self.launch(name)?;
         match layout::STORAGE.contains(&name) {
             true => self.wait_for_storage(name, None),
             false => self.wait_for_instance(name, None),
         }
+    }
+
+    /// Starts a member. An instance is promoted where no other one writes.
+    fn launch(&self, name: &str) -> Result<(), ClusterError> {
+        let mut members = self.cluster();
+        members.0.start(name)?;
+        if let Some(number) = members.0.instance_number(name) {
+            promote_unless_written(self.runtime.handle(), &self.layout, number);
+        }
+        Ok(())
     }
 
     /// Stops every process, then judges their traces by the observer that also judges the model: whether it holds.
@@ -347,7 +360,7 @@ impl Demo {
                 let crashed = !layout::STORAGE.contains(&name.as_str()) && !ENDS_FOR_GOOD.contains(&status.code());
                 if crashed && crashes.len() <= CRASHES_MAX {
                     println!("{name} has crashed ({status}): starting it again on an empty directory");
-                    if let Err(error) = self.cluster().0.start(&name) {
+                    if let Err(error) = self.launch(&name) {
                         println!("{error}");
                     }
                 } else if status.code() == Some(EXIT_FENCED.into()) {

@@ -35,7 +35,7 @@ pub fn boxed(layout: &Layout, is_kept: bool, columns: Option<usize>) -> String {
         "try, in another terminal:".to_owned(),
     ];
     let readers = layout.readers().map(|number| {
-        let (host, az) = (layout.instance_host(number), Layout::reader_az(number));
+        let (host, az) = (layout.instance_host(number), Layout::instance_az(number));
         format!("{:<9} psql -h {host} -p {} -U postgres   (AZ {az})", Layout::reader_name(number), layout.port)
     });
     lines.splice(3..3, readers);

@@ -28,15 +28,19 @@ impl Demo {
     }
 
     pub(super) fn wait_for_instance(&self, name: &str, stop: Option<&Receiver<()>>) -> Result<(), DemoError> {
-        self.wait_for(name, INSTANCE_PROGRESS, stop, |address| match instance::status(address) {
-            // A standby serves before its replay is where clients may come.
-            Ok(status)
-                if status.health.phase == Phase::Ready && status.reader.is_none_or(|reader| reader.lets_clients_in) =>
-            {
-                Seen::Ready
+        self.wait_for(name, INSTANCE_PROGRESS, stop, |address| {
+            let asked = instance::status(address, &self.access, instance::PATIENCE);
+            match self.runtime.block_on(asked) {
+                // A standby serves before its replay is where clients may come.
+                Ok(status)
+                    if status.health.phase == Phase::Ready
+                        && status.reader.is_none_or(|reader| reader.lets_clients_in) =>
+                {
+                    Seen::Ready
+                }
+                Ok(status) => Seen::Progress(Progress::of(&status)),
+                Err(_) => Seen::Nothing,
             }
-            Ok(status) => Seen::Progress(Progress::of(&status)),
-            Err(_) => Seen::Nothing,
         })
     }
 

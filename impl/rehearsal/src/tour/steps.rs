@@ -56,14 +56,16 @@ pub fn az_and_one_killed(tour: &mut Tour) -> Seen {
     std::thread::sleep(Duration::from_millis(500));
     let acknowledged = tour.ledger().acknowledged();
     let address = tour.demo.cluster().0.address(WRITER)?;
-    let ask = |what: fn(SocketAddr) -> std::io::Result<auriga_instance::node::InstanceStatus>| {
-        what(address).map_err(|error| TourError::Unexpected(format!("the instance's admin port: {error}")))
-    };
-    let before = ask(instance::drop_caches)?;
+    let access = tour.demo.access().clone();
+    let failed = |error| TourError::Unexpected(format!("the instance's admin port: {error}"));
+    let runtime = tour.demo.runtime();
+    let asked = instance::drop_caches(address, &access, instance::PATIENCE);
+    let before = runtime.block_on(asked).map_err(failed)?;
     let begun = Instant::now();
     let sum = tour.ask(tour.server, "reading the archive with three copies left", ARCHIVE_SUM)?;
     let took = begun.elapsed();
-    let after = ask(instance::status)?;
+    let asked = instance::status(address, &access, instance::PATIENCE);
+    let after = tour.demo.runtime().block_on(asked).map_err(failed)?;
     let expected =
         format!("{ARCHIVE_ROWS} {} {}", u64::from(ARCHIVE_ROWS) * u64::from(ARCHIVE_ROWS + 1) / 2, ARCHIVE_ROWS * 512);
     if sum != expected {
@@ -166,7 +168,11 @@ pub fn instance_frozen(tour: &mut Tour) -> Seen {
 
 fn volume_epoch(tour: &Tour, instance: &str) -> Result<auriga_protocol::VolumeEpoch, TourError> {
     let address = tour.demo.cluster().0.address(instance)?;
-    let status = instance::status(address)
+    let asked = instance::status(address, tour.demo.access(), instance::PATIENCE);
+    let status = tour
+        .demo
+        .runtime()
+        .block_on(asked)
         .map_err(|error| TourError::Unexpected(format!("the admin port of {instance}: {error}")))?;
     match status.volume {
         Some(volume) => Ok(volume.writer.volume_epoch),

@@ -84,6 +84,13 @@ struct Client {
     waiting: Waiting,
     flushing: Flushing,
     next_read: AtomicU64,
+    /// Since when something waits, and nothing has become durable.
+    stalled: Mutex<Option<Stall>>,
+}
+
+struct Stall {
+    vdl: Lsn,
+    since: Instant,
 }
 
 impl RemoteVolume {
@@ -125,6 +132,7 @@ impl RemoteVolume {
             waiting: Waiting::default(),
             flushing: Flushing::default(),
             next_read: AtomicU64::new(1),
+            stalled: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
         for (member, ways) in &client.driver.ports().members {
@@ -162,6 +170,11 @@ impl RemoteVolume {
             dropped_frames: traffic.dropped(),
             traffic: by_name,
         }
+    }
+
+    /// Returns for how long something has waited to be durable while nothing became so; zero while nothing waits.
+    pub fn stalled(&self) -> Duration {
+        lock(&self.client.stalled).as_ref().map_or(Duration::ZERO, |stall| stall.since.elapsed())
     }
 
     /// Follows the writer's role.
@@ -310,6 +323,14 @@ impl Client {
         result
     }
 
+    fn look_for_a_stall(&self, now: Instant) {
+        let (vdl, waits) = self.driver.look(|writer| (writer.vdl(), !writer.all_is_durable()));
+        let mut stalled = lock(&self.stalled);
+        if stalled.as_ref().is_none_or(|stall| !waits || stall.vdl < vdl) {
+            *stalled = waits.then_some(Stall { vdl, since: now });
+        }
+    }
+
     /// Ends the volume for everyone who waits, because a newer writer has taken over. Returns the reason.
     fn end_fenced(&self, by: VolumeEpoch) -> VolumeError {
         let fenced = VolumeError::Fenced { by };
@@ -327,6 +348,7 @@ async fn sweep(client: Arc<Client>) {
     loop {
         sleep(SWEEP_EVERY).await;
         let now = Instant::now();
+        client.look_for_a_stall(now);
         client.waiting.expire(now).call();
         for token in client.driver.ports().reads.expire(now) {
             client.input(Input::Request { token, request: Request::Cancel });

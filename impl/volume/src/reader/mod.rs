@@ -18,7 +18,9 @@ use auriga_net::traffic::MessageTraffic;
 use auriga_net::{ClusterId, Hello, Role};
 use auriga_page::Delta;
 use auriga_protocol::reader::{Passed, ReaderIdentity, ReaderRefused, ReaderStatus, Request};
-use auriga_protocol::{Input, Lsn, Machine, MemberId, PageId, Party, Reader, ReaderConfig, ReaderId, Token, VolumeId};
+use auriga_protocol::{
+    Input, Lsn, Machine, MemberId, Message, PageId, Party, Reader, ReaderConfig, ReaderId, Token, VolumeEpoch, VolumeId,
+};
 use ports::ReaderPorts;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -68,10 +70,20 @@ pub struct RemoteReaderStatus {
     pub traffic: Vec<MessageTraffic>,
 }
 
+/// When and where a reader heard the writer that it follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heard {
+    /// Where that writer listens for readers: one of [`RemoteReaderConfig::writers`].
+    pub writer: SocketAddr,
+    /// The last time.
+    pub at: Instant,
+}
+
 struct Client {
     driver: Driver<Reader<Delta>, ReaderPorts>,
     next_read: AtomicU64,
     closed: AtomicBool,
+    heard: Mutex<Option<Heard>>,
 }
 
 impl RemoteReader {
@@ -98,7 +110,12 @@ impl RemoteReader {
         let id = ReaderIdentity { volume: config.volume, reader: fresh_reader_id() };
         let ports = ReaderPorts::new(id, &config);
         let driver = Driver::boot(&config.reader, id, (), ports);
-        let client = Arc::new(Client { driver, next_read: AtomicU64::new(1), closed: AtomicBool::new(false) });
+        let client = Arc::new(Client {
+            driver,
+            next_read: AtomicU64::new(1),
+            closed: AtomicBool::new(false),
+            heard: Mutex::default(),
+        });
         let mut tasks = JoinSet::new();
         let ports = client.driver.ports();
         let to_members =
@@ -107,7 +124,9 @@ impl RemoteReader {
             config.writers.iter().zip(&ports.writers).map(|(address, outbox)| (*address, outbox, Role::Reader));
         for (address, outbox, role) in to_members.chain(to_writers) {
             let own = Hello { cluster: config.cluster, role, name: config.name.clone() };
-            let (credentials, receiver) = (config.credentials.clone(), ReaderReceiver(client.clone()));
+            let writer = (role == Role::Reader).then_some(address);
+            let (credentials, receiver) =
+                (config.credentials.clone(), ReaderReceiver { client: client.clone(), writer });
             tasks.spawn(keep_connected(address, own, credentials, outbox.clone(), receiver));
         }
         tasks.spawn(run_timers(client.clone()));
@@ -120,6 +139,11 @@ impl RemoteReader {
     pub fn status(&self) -> RemoteReaderStatus {
         let traffic = self.client.driver.ports().traffic.by_name();
         RemoteReaderStatus { reader: self.client.driver.look(Reader::status), traffic }
+    }
+
+    /// Returns when and where it heard the writer that it follows, or followed last.
+    pub fn heard(&self) -> Option<Heard> {
+        *lock(&self.client.heard)
     }
 
     /// Whether the writer has dropped it, for good: begin again, as another.
@@ -192,19 +216,40 @@ impl Client {
 }
 
 /// Receives what storage and writers send.
-struct ReaderReceiver(Arc<Client>);
+struct ReaderReceiver {
+    client: Arc<Client>,
+    /// Where the peer listens, if it may be a writer.
+    writer: Option<SocketAddr>,
+}
 
 impl Receiver for ReaderReceiver {
     async fn receive(&mut self, frame: Frame, size: usize) -> Result<(), ConnectionError> {
-        let ports = self.0.driver.ports();
+        let ports = self.client.driver.ports();
         ports.traffic.count_received(frame.name(), size);
         let Frame::Protocol(envelope) = frame else {
             return Err(ConnectionError::OutOfPlace("not a message of the protocol"));
         };
         if envelope.to == Party::Reader(ports.identity.volume, ports.identity.reader) {
-            self.0.input(Input::Message { from: envelope.from, message: envelope.message });
+            let spoken_in = volume_epoch(&envelope.message);
+            self.client.input(Input::Message { from: envelope.from, message: envelope.message });
+            // Another writer than the one that is followed may speak, too: an old one.
+            if let (Some(writer), Some(epoch)) = (self.writer, spoken_in)
+                && epoch == self.client.driver.look(Reader::volume_epoch)
+            {
+                *lock(&self.client.heard) = Some(Heard { writer, at: Instant::now() });
+            }
         }
         Ok(())
+    }
+}
+
+/// The epoch of the writer that sends a reader this.
+fn volume_epoch(message: &Message<Delta>) -> Option<VolumeEpoch> {
+    match message {
+        Message::Write { volume_epoch, .. }
+        | Message::Following { volume_epoch, .. }
+        | Message::Published { volume_epoch, .. } => Some(*volume_epoch),
+        _ => None,
     }
 }
 
