@@ -81,6 +81,13 @@ pub fn scopes() -> Vec<Scope> {
             node_crash(submits(three(), 2))
         }),
         scope("log3-e3", Quick, Some(19_184), "2/3, three volume epochs, 1 LSN", || three_epochs(three())),
+        scope(
+            "log3-linger",
+            Quick,
+            Some(2_850),
+            "2/3, 2 LSNs, recoveries that wait for more promises than they need",
+            || Scale { lingers: true, ..submits(three(), 2) },
+        ),
         scope("log3-gossip", Quick, Some(18_258), "2/3, 2 LSNs, gossip", || gossip(submits(three(), 2))),
         scope("log3-2pg", Quick, Some(29_402), "2/3, two groups, 1 MTR over both", || two_groups(three())),
         scope("log4-az", Quick, Some(23_674), "3/4 in 2 AZs, asynchronous disk, 1 AZ crash", || zone_crash(four())),

@@ -39,6 +39,7 @@ impl Checkable for Volume {
             Step::Submit(index) => format!("{} submits", writer(index)),
             Step::Read(index, page) => format!("{} reads {page:?}", writer(index)),
             Step::Retry(index) => format!("{} retries", writer(index)),
+            Step::Linger(index) => format!("{} waits for no more promises", writer(index)),
             Step::Gossip(index, peer) => format!("{} asks {peer} what it misses", name(index)),
             Step::Coalesce(index) => format!("{} coalesces", name(index)),
             Step::Task(index) => format!("{} page store ends a task", name(index)),

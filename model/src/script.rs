@@ -20,7 +20,9 @@ impl Volume {
         let planted = planted.collect::<Vec<_>>().join(",");
         let planted = if planted.is_empty() { planted } else { format!(" defects={planted}") };
         let quorum = format!("members={members} write={} read={}", scale.write, scale.read);
-        let mut script = vec![format!("cluster {} {quorum} lal={}{planted}", scale.groups, scale.allocation_limit)];
+        let linger = if scale.lingers { " linger=yes" } else { "" };
+        let mut script =
+            vec![format!("cluster {} {quorum} lal={}{linger}{planted}", scale.groups, scale.allocation_limit)];
         script.push(String::from("start w1"));
         if scale.begins_open {
             script.push(String::from("run"));

@@ -127,6 +127,10 @@ impl Bench {
                 let copy = self.copies.get(node).cloned();
                 let copy = copy.ok_or_else(|| ScriptError(format!("no copy was made of {node}")))?;
                 self.node(node)?.1.put_back(copy);
+                if !self.shape.lives {
+                    let id = self.segment(node)?;
+                    self.judge.forgive(id);
+                }
             }
             Command::Clean(node) => self.node(node)?.1.clean_journal_as(|kinds| kinds.len()),
             Command::Rot(node, nth) => {
@@ -198,6 +202,7 @@ impl Bench {
             geometry: self.geometry(),
             membership: Membership::initial(self.quorum()),
             allocation_limit: self.shape.lal,
+            linger: Micros(if self.shape.lingers { 1 } else { 0 }),
             defects: self.defects(),
             ..WriterConfig::default()
         };
@@ -307,7 +312,11 @@ impl Bench {
     fn timer(&mut self, node: &str, timer: &str) -> Result<(), ScriptError> {
         let unknown = || ScriptError(format!("no such timer: {node} {timer}"));
         if let Some(id) = self.writers.keys().find(|id| id.to_string() == node).copied() {
-            let timer = if timer == "Retry" { WriterTimer::Retry } else { return Err(unknown()) };
+            let timer = match timer {
+                "Retry" => WriterTimer::Retry,
+                "Linger" => WriterTimer::Linger,
+                _ => return Err(unknown()),
+            };
             self.step_writer(id, Input::Timer(timer));
             return Ok(());
         }

@@ -83,6 +83,8 @@ pub struct Shape {
     pub blank: bool,
     /// Whether its members have lives (`lives=yes`): they find out old copies of their disks.
     pub lives: bool,
+    /// Whether recoveries wait for more promises than they need (`linger=yes`): until `timer w1 Linger`.
+    pub lingers: bool,
     /// Planted in every machine.
     pub defect: Option<Defect>,
 }
@@ -90,7 +92,8 @@ pub struct Shape {
 impl Shape {
     /// Six members, 4/6 and 3/6.
     pub fn aurora(groups: u16) -> Shape {
-        Shape { groups, members: 6, write: 4, read: 3, lal: 10, blank: false, lives: false, defect: None }
+        let (blank, lives, lingers) = (false, false, false);
+        Shape { groups, members: 6, write: 4, read: 3, lal: 10, blank, lives, lingers, defect: None }
     }
 }
 
@@ -110,6 +113,9 @@ impl fmt::Display for Shape {
         if self.lives {
             write!(f, " lives=yes")?;
         }
+        if self.lingers {
+            write!(f, " linger=yes")?;
+        }
         self.defect.iter().try_for_each(|defect| write!(f, " defects={}", defect.slug()))
     }
 }
@@ -127,6 +133,7 @@ fn shape(words: &[&str]) -> Option<Shape> {
             "lal" => shape.lal = value.parse().ok()?,
             "blank" => shape.blank = value == "yes",
             "lives" => shape.lives = value == "yes",
+            "linger" => shape.lingers = value == "yes",
             "defects" => shape.defect = Some(*Defect::ALL.iter().find(|defect| defect.slug() == value)?),
             _ => return None,
         }

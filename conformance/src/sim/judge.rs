@@ -89,6 +89,11 @@ impl<P: Payload> Judge<P> {
         judged.map_err(|violation| (violation.rule.to_owned(), violation.what))
     }
 
+    /// The segment's disk was replaced by an old copy, and nothing can find that out.
+    pub fn forgive(&mut self, segment: SegmentId) {
+        self.observer.forgive_segment(segment);
+    }
+
     /// What the recovery that opens at `vdl` in `volume_epoch` makes of earlier writers' records. Ask before observing.
     pub fn recovered(&self, volume_epoch: VolumeEpoch, vdl: Lsn) -> Recovered {
         let earlier = |vdls: &BTreeMap<VolumeEpoch, Lsn>| vdls.range(..volume_epoch).map(|(_, vdl)| *vdl).max();

@@ -39,6 +39,9 @@ pub struct Settings {
     pub batch_weight_max: usize,
     /// `WriterConfig::retry_every`.
     pub retry_every: u64,
+    /// `WriterConfig::linger`.
+    #[serde(default)]
+    pub linger: u64,
     /// `SegmentConfig::log_weight_max`.
     pub log_weight_max: usize,
     /// `SegmentConfig::coalesce_weight`.
@@ -126,6 +129,7 @@ impl Plan {
             in_flight_weight_max: settings.in_flight_weight_max,
             batch_weight_max: settings.batch_weight_max,
             retry_every: Micros(settings.retry_every),
+            linger: Micros(settings.linger),
             reads_max: 4,
             defects: self.defects(),
             ..WriterConfig::default()
@@ -155,6 +159,7 @@ impl Settings {
             in_flight_weight_max: RECORD * *pick(rng, &[4, 16, 1000]),
             batch_weight_max: RECORD * *pick(rng, &[1, 3, 100]),
             retry_every,
+            linger: if rng.bool() { 0 } else { rng.u64(100..10_000) },
             log_weight_max: RECORD * *pick(rng, &[16, 64, 1000]),
             coalesce_weight: RECORD * *pick(rng, &[4, 8, 100]),
             coalesce_every: rng.u64(5_000..60_000),

@@ -51,6 +51,8 @@ defects! {
     TailByLength = "tail-by-length", "R-RECOVER-1";
     /// Recovery serves before its tail is on a write quorum.
     TailNotBroughtToFour = "tail-not-brought-to-four", "R-RECOVER-4";
+    /// Recovery decides as soon as a read quorum has promised.
+    RecoveryDoesNotWait = "recovery-does-not-wait", "R-RECOVER-6";
     /// Recovery installs on a read quorum only.
     InstallOnThree = "install-on-three", "R-RECOVER-3";
     /// A segment forgets its truncation ranges in a restart.

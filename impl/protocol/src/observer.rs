@@ -162,6 +162,12 @@ impl Observer {
         }
     }
 
+    /// The segment's disk was replaced by an old copy, and nothing can find that out: what it said before is not held
+    /// against it, only against those who open without it.
+    pub fn forgive_segment(&mut self, segment: SegmentId) {
+        self.segments.remove(&segment);
+    }
+
     /// From here on this segment may have said something that was not heard: its process was killed.
     pub fn lose_track_of_segment(&mut self, segment: SegmentId) {
         self.unheard.segments.insert(segment);

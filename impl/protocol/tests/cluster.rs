@@ -112,7 +112,12 @@ impl Cluster {
     }
 
     fn start_writer(&mut self, writer: WriterId) {
-        let config = WriterConfig { geometry: self.geometry, allocation_limit: 64, ..WriterConfig::default() };
+        let config = WriterConfig {
+            geometry: self.geometry,
+            allocation_limit: 64,
+            linger: Micros(0),
+            ..WriterConfig::default()
+        };
         let mut out = Effects::default();
         let machine = Writer::boot(&config, WriterIdentity { volume: VOLUME, writer }, (), Micros(0), &mut out);
         self.writers.insert(writer, machine);

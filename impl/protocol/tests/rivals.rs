@@ -35,7 +35,7 @@ fn install(writer: u64, vdl: u64) -> Install {
 
 /// Lets a candidate recover from three reports: LSN 1 is on the segment that `keeper` installed on, and nowhere else.
 fn recovered_vdl(keeper: u64, dropper: u64) -> Lsn {
-    let config = WriterConfig { allocation_limit: LAL, ..WriterConfig::default() };
+    let config = WriterConfig { allocation_limit: LAL, linger: Micros(0), ..WriterConfig::default() };
     let identity = WriterIdentity { volume: VOLUME, writer: WriterId(5) };
     let mut out = Effects::default();
     let mut writer: Writer<Nothing> = Writer::boot(&config, identity, (), Micros(0), &mut out);

@@ -334,6 +334,10 @@ impl Volume {
                 world.script(|_| format!("timer w{} Retry", index + 1));
                 self.step_writer(world, *index, Input::Timer(WriterTimer::Retry));
             }
+            Step::Linger(index) => {
+                world.script(|_| format!("timer w{} Linger", index + 1));
+                self.step_writer(world, *index, Input::Timer(WriterTimer::Linger));
+            }
             Step::Gossip(index, peer) => {
                 world.left.gossips -= 1;
                 self.gossip(world, *index, *peer);

@@ -28,7 +28,7 @@ use crate::world::{Budgets, History, Shape, VOLUME, World};
 use auriga_protocol::observer::Observer;
 use auriga_protocol::writer::Role;
 use auriga_protocol::{
-    Geometry, Lsn, MemberId, MemberSet, Membership, PgId, QuorumSet, ReaderConfig, SegmentConfig, SegmentId,
+    Geometry, Lsn, MemberId, MemberSet, Membership, Micros, PgId, QuorumSet, ReaderConfig, SegmentConfig, SegmentId,
     VolumeEpoch, Writer, WriterConfig,
 };
 use stateright::{Model, Property};
@@ -58,6 +58,7 @@ impl Volume {
             geometry: Geometry { groups: scale.groups, extent_blocks: 1 },
             membership: Membership::initial(quorum),
             allocation_limit: scale.allocation_limit,
+            linger: Micros(u64::from(scale.lingers)),
             followers: scale.followers.clone(),
             defects: scale.defects,
             ..WriterConfig::default()

@@ -47,6 +47,8 @@ pub struct Scale {
     pub linearizable: bool,
     /// LAL.
     pub allocation_limit: u64,
+    /// Whether recoveries wait for more promises than they need.
+    pub lingers: bool,
     /// Whether the first reader follows from the beginning.
     pub begins_followed: bool,
     /// How writers treat readers on other instances.
@@ -80,6 +82,7 @@ impl Scale {
             prompt_tasks: true,
             linearizable: false,
             allocation_limit: 4,
+            lingers: false,
             begins_followed: false,
             followers: FollowersConfig::default(),
             reductions: Reductions::ON,

@@ -34,6 +34,8 @@ pub enum Step {
     Read(usize, PageId),
     /// This writer's retry timer fires.
     Retry(usize),
+    /// This writer waits for no more promises than it has.
+    Linger(usize),
     /// This node's gossip timer fires, and its question reaches this member.
     Gossip(usize, MemberId),
     /// This node's coalesce timer fires.
@@ -135,6 +137,9 @@ impl Volume {
             }
             if writer.role() != Role::Fenced && world.left.retries > 0 {
                 steps.push(Step::Retry(index));
+            }
+            if writer.is_lingering() {
+                steps.push(Step::Linger(index));
             }
         }
     }

@@ -87,6 +87,8 @@ pub enum Timer {
     Lease(ReaderId),
     /// No reader of the writer before this one comes any more.
     Grace,
+    /// Those whose promises are late had their time (R-RECOVER-6).
+    Linger,
 }
 
 /// A writer's fixed configuration.
@@ -104,6 +106,8 @@ pub struct WriterConfig {
     pub batch_weight_max: usize,
     /// How often to send again.
     pub retry_every: Micros,
+    /// How long a recovery that has a read quorum waits for the promises of all others; zero: not at all.
+    pub linger: Micros,
     /// Reads that may be under way at one time.
     pub reads_max: usize,
     /// Readers on other instances.
@@ -122,6 +126,7 @@ impl Default for WriterConfig {
             in_flight_weight_max: 64 << 20,
             batch_weight_max: 1 << 20,
             retry_every: Micros(100_000),
+            linger: Micros(20_000),
             reads_max: 4096,
             followers: FollowersConfig::default(),
             defects: Defects::NONE,

@@ -17,7 +17,7 @@
 //! - VDL ≤ VCL ≤ allocated (R-VDL-1, R-VDL-2);
 //! - allocated ≤ max(VDL, where it began) + LAL (R-ALLOC-1).
 //!
-//! Where to go next: `recovery.rs` (how it becomes the writer), `doubt.rs` (what it does not believe), `volume.rs` (allocation, quorum tracking), `group.rs`
+//! Where to go next: `recovery.rs` (how it becomes the writer), `lingering.rs` (whom it waits for), `doubt.rs` (what it does not believe), `volume.rs` (allocation, quorum tracking), `group.rs`
 //! (one protection group), `reads.rs`, `followers.rs`
 //! (readers on other instances).
 
@@ -25,6 +25,7 @@ mod doubt;
 mod followers;
 mod group;
 mod interface;
+mod lingering;
 mod reads;
 mod recovery;
 mod volume;
@@ -132,6 +133,7 @@ impl<P: Payload> Machine for Writer<P> {
             }
             Input::Timer(Timer::Lease(reader)) => self.on_lease_timer(reader),
             Input::Timer(Timer::Grace) => self.on_grace_timer(),
+            Input::Timer(Timer::Linger) => self.on_linger_timer(out),
             Input::Timer(Timer::Retry) => self.on_retry_timer(out),
             Input::Timer(Timer::Hedge(token)) => self.on_hedge_timer(now, token, out),
             Input::Request { token, request } => self.on_request(now, token, request, out),

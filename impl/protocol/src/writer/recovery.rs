@@ -1,7 +1,8 @@
 //! How a writer takes a volume over (17 §4.3, 18 §2.4), and why nothing acknowledged is lost.
 //!
 //! 1. **Seal** a read quorum of every group: from now on no older writer can reach a write quorum. Whatever an older
-//!    writer has acknowledged is on a write quorum, so at least one sealed segment of the group has it.
+//!    writer has acknowledged is on a write quorum, so at least one sealed segment of the group has it. All others are
+//!    waited for as well, for a moment (`lingering.rs`).
 //! 2. **Collect**: the newest install among the reports says which truncations are in force. A chain that was not yet
 //!    truncated so is cut where the first range it missed begins (R-RECOVER-1: by volume epoch, never by length). The
 //!    best chain of each group above the highest known VDL is fetched; the walk along `prev_volume` gives VCL, its last
@@ -11,6 +12,7 @@
 //!    anything is built on it (R-RECOVER-4). Then the writer is open.
 
 use super::doubt::TAIL_WEIGHT_MAX;
+use super::lingering::Patience;
 use super::{Out, Role, Writer};
 use crate::defect::Defect;
 use crate::ids::{Lsn, MemberId, PgId, SegmentId, VolumeEpoch};
@@ -39,6 +41,8 @@ pub(super) struct Recovery<P: Payload> {
     known_vdl: Lsn,
     /// Who claims to have promised an implausible volume epoch.
     pub doubted: BTreeSet<(PgId, MemberId)>,
+    /// Whether promises beyond a read quorum are waited for.
+    pub patience: Patience,
     /// The recovered VDL; the writer opens when its own VDL has reached it.
     target: Lsn,
 }
@@ -67,7 +71,8 @@ pub(super) struct TailPart<P: Payload> {
 impl<P: Payload> Default for Recovery<P> {
     fn default() -> Self {
         let (reports, tails, floors) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Recovery { reports, tails, floors, known_vdl: Lsn::ZERO, doubted: BTreeSet::new(), target: Lsn::ZERO }
+        let (doubted, patience) = (BTreeSet::new(), Patience::Whole);
+        Recovery { reports, tails, floors, known_vdl: Lsn::ZERO, doubted, patience, target: Lsn::ZERO }
     }
 }
 
@@ -127,13 +132,21 @@ impl<P: Payload> Writer<P> {
         }
         self.group(from.pg).learn_membership(report.membership.clone());
         self.recovery.reports.insert((from.pg, from.member), report);
-        if self.groups.iter().all(|group| self.is_sealed(group.pg)) {
-            self.collect(out);
-        }
+        self.collect_or_linger(out);
+    }
+
+    /// Whether a read quorum of every group has promised.
+    pub(super) fn all_are_sealed(&self) -> bool {
+        self.groups.iter().all(|group| self.is_sealed(group.pg))
+    }
+
+    /// Who has promised.
+    pub(super) fn sealed(&self, pg: PgId) -> MemberSet {
+        self.reports_of(pg).map(|(member, _)| member).collect()
     }
 
     fn is_sealed(&self, pg: PgId) -> bool {
-        let sealed: MemberSet = self.reports_of(pg).map(|(member, _)| member).collect();
+        let sealed = self.sealed(pg);
         let quorum = &self.groups[usize::from(pg.0)].membership.quorum;
         quorum.read_met(sealed) || (self.config.defects.has(Defect::ReadQuorumTwo) && sealed.len() >= 2)
     }
@@ -143,7 +156,7 @@ impl<P: Payload> Writer<P> {
     }
 
     /// Chooses each group's best chain and asks for what is above the highest known VDL.
-    fn collect(&mut self, out: &mut Out<P>) {
+    pub(super) fn collect(&mut self, out: &mut Out<P>) {
         self.role = Role::Collecting;
         self.install = self.recovery.reports.values().map(|report| &report.install).max().cloned().unwrap_or_default();
         self.recovery.known_vdl = self.recovery.reports.values().map(|report| report.vdl).max().unwrap_or_default();
@@ -197,15 +210,17 @@ impl<P: Payload> Writer<P> {
             return;
         }
         // A report may have been dropped since: its segment lost what it had reported.
-        if self.groups.iter().all(|group| self.is_sealed(group.pg)) {
+        if self.all_are_sealed() {
             self.decide(out);
         } else {
             self.role = Role::Sealing;
+            self.recovery.patience = Patience::Whole;
             self.send_seals(out);
         }
     }
 
-    /// A source that went silent is dropped, and its group sealed anew: by itself if it still answers.
+    /// A source that went silent is dropped, and its group sealed anew: by itself if it still answers. Where all others
+    /// have promised already, nobody is left to wait for.
     pub(super) fn retry_collecting(&mut self, out: &mut Out<P>) {
         let silent: Vec<(PgId, MemberId)> = (self.recovery.tails.iter())
             .filter(|(_, tail)| !tail.complete && tail.silent_rounds >= SOURCE_PATIENCE_ROUNDS)
@@ -217,7 +232,8 @@ impl<P: Payload> Writer<P> {
         if !silent.is_empty() {
             self.role = Role::Sealing;
             self.recovery.tails.clear();
-            return self.send_seals(out);
+            self.send_seals(out);
+            return self.collect_if_patience_is_spent(out);
         }
         for pg in self.recovery.tails.keys().copied().collect::<Vec<_>>() {
             let Some(tail) = self.recovery.tails.get_mut(&pg).filter(|tail| !tail.complete) else { continue };
