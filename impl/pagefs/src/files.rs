@@ -27,6 +27,8 @@ pub struct Room {
 pub trait Files: Send + Sync + Sized + 'static {
     /// How long the kernel may trust names and attributes.
     const TTL: Duration;
+    /// Whether the kernel may keep copies of files' content, because nothing changes it but what the kernel asks for.
+    const KERNEL_CACHES: bool;
 
     fn lookup(&self, parent: u64, name: &[u8]) -> Result<InodeRecord, FsError>;
     fn attributes(&self, ino: u64) -> Result<InodeRecord, FsError>;
@@ -94,6 +96,7 @@ pub trait Files: Send + Sync + Sized + 'static {
 impl Files for PageFs {
     /// The kernel is the only one who changes them.
     const TTL: Duration = Duration::from_secs(3600);
+    const KERNEL_CACHES: bool = true;
 
     fn lookup(&self, parent: u64, name: &[u8]) -> Result<InodeRecord, FsError> {
         PageFs::lookup(self, parent, name)
@@ -205,6 +208,8 @@ impl Files for ReaderFs {
     /// Names change through the kernel alone. A size may also change with the read point: it then grows by blocks of zeros,
     /// which the standby has not made yet; to see them a little late does no harm.
     const TTL: Duration = Duration::from_secs(1);
+    /// Content changes with the read point.
+    const KERNEL_CACHES: bool = false;
 
     fn lookup(&self, parent: u64, name: &[u8]) -> Result<InodeRecord, FsError> {
         ReaderFs::lookup(self, parent, name)

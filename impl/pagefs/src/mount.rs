@@ -11,13 +11,13 @@ use crate::fuse::Adapter;
 use crate::local::Local;
 use crate::reader::ReaderFs;
 use auriga_volume::{Volume, VolumeError};
-use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use fuser::{INodeNo, Notifier, BackgroundSession, Config, MountOption, Session, SessionACL};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
 /// How to mount.
@@ -73,6 +73,9 @@ pub enum MountError {
 pub struct Mount<F: Files = PageFs> {
     fs: Arc<F>,
     session: Option<BackgroundSession>,
+    /// How the kernel is told something. Dropped with the session, because it keeps the connection to the kernel open, and
+    /// processes that still use the mount must see that it has ended.
+    kernel: Option<Arc<Notifier>>,
     path: PathBuf,
 }
 
@@ -91,7 +94,13 @@ impl Mount {
         on_lost: impl Fn(VolumeError) + Send + Sync + 'static,
     ) -> Result<Mount, MountError> {
         let fs = PageFs::load(volume, options.fs.clone(), Box::new(on_lost))?;
-        Mount::of(fs, path, options, options.fs.read_only)
+        let mount = Mount::of(fs, path, options, options.fs.read_only)?;
+        let kernel = mount.kernel.as_ref().map_or_else(Weak::new, Arc::downgrade);
+        mount.fs.is_mounted(Box::new(move |ino| {
+            // A file that the kernel does not know has no copies.
+            let _ = kernel.upgrade().map(|kernel| kernel.inval_inode(INodeNo(ino), 0, 0));
+        }));
+        Ok(mount)
     }
 
     /// Figures of the file system.
@@ -159,7 +168,9 @@ impl<F: Files> Mount<F> {
         let path = path.canonicalize().map_err(failed)?;
         let adapter = Adapter::new(Arc::clone(&fs), local, options.absolute_links);
         let session = Session::new(adapter, &path, &config(options, read_only)).and_then(Session::spawn);
-        Ok(Mount { fs, session: Some(session.map_err(failed)?), path })
+        let session = session.map_err(failed)?;
+        let kernel = Some(Arc::new(session.notifier()));
+        Ok(Mount { fs, session: Some(session), kernel, path })
     }
 
     /// Where it is mounted.
@@ -174,6 +185,7 @@ impl<F: Files> Mount<F> {
 
     fn end(&mut self) -> io::Result<()> {
         let Some(session) = self.session.take() else { return Ok(()) };
+        self.kernel = None;
         match umount2(&self.path, MntFlags::empty()) {
             Ok(()) => session.join(),
             Err(busy) => {

@@ -3,7 +3,7 @@
 //! fsync of anything waits until VDL reaches the last mini-transaction of the whole file system. That may be more than
 //! was asked for, but it costs nothing: the log is one order, and everything before was sent when it was written.
 
-use super::PageFs;
+use super::{Forget, PageFs};
 use crate::cache::CacheFigures;
 use crate::error::FsError;
 use crate::inode::Inode;
@@ -87,9 +87,19 @@ pub struct Figures {
 }
 
 impl PageFs {
-    /// Forgets every cached page that is durable, so that the next reads come from storage (for rehearsals).
+    /// Forgets every cached page that is durable, the kernel's copies too, so that the next reads come from storage (for
+    /// rehearsals). Not to be called by a thread that answers the kernel.
     pub fn drop_caches(&self) {
         self.cache.drop_clean(self.volume.vdl());
+        let Some(forget) = self.forget_in_kernel.get() else { return };
+        let inodes: Vec<u64> = self.inodes.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        inodes.into_iter().for_each(forget);
+    }
+
+    /// Says how the kernel is made to forget its copies of a file.
+    pub(crate) fn is_mounted(&self, forget: Forget) {
+        // A file system is mounted once; a second mount would have copies of its own, which stay until they are replaced.
+        let _ = self.forget_in_kernel.set(forget);
     }
 
     /// Figures now.

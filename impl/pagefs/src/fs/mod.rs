@@ -44,7 +44,7 @@ use auriga_volume::{Volume, VolumeError};
 use durable::Counters;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Called once when the volume can't be written any more, for good. Must not block.
@@ -106,7 +106,12 @@ pub struct PageFs {
     on_lost: OnLost,
     counters: Arc<Counters>,
     workers: Workers,
+    /// Makes the kernel forget its copies of a file's content, where it may have some.
+    forget_in_kernel: OnceLock<Forget>,
 }
+
+/// Makes the kernel forget its copies of the content of the file with an inode number.
+pub(crate) type Forget = Box<dyn Fn(u64) + Send + Sync>;
 
 /// Free places in the table.
 struct Places {
@@ -133,6 +138,7 @@ impl PageFs {
             on_lost,
             counters: Arc::default(),
             workers: Workers::start(options.workers.max(1))?,
+            forget_in_kernel: OnceLock::new(),
             volume,
             options,
         })

@@ -2,7 +2,7 @@
 
 use super::GENERATION;
 use super::adapter::Adapter;
-use super::translate::{nanos, open_flags, permissions};
+use super::translate::{nanos, permissions, uncached};
 use crate::files::Files;
 use crate::fs::RenameMode;
 use crate::local::{Attributes, Content, Local, Owner, is_local};
@@ -133,7 +133,7 @@ impl<F: Files> Adapter<F> {
         match made {
             Ok((attr, content)) => match &content.backing {
                 Some(id) => reply.created_passthrough(&TTL, &attr, GENERATION, FileHandle(0), FopenFlags::empty(), id),
-                None => reply.created(&TTL, &attr, GENERATION, FileHandle(0), open_flags()),
+                None => reply.created(&TTL, &attr, GENERATION, FileHandle(0), uncached()),
             },
             Err(error) => reply.error(errno(&error)),
         }
@@ -143,7 +143,7 @@ impl<F: Files> Adapter<F> {
         let opened = local.open(ino.0, |file| self.back(file, |file| reply.open_backing(file)));
         match opened.as_deref() {
             Ok(Content { backing: Some(id), .. }) => reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), id),
-            Ok(_) => reply.opened(FileHandle(0), open_flags()),
+            Ok(_) => reply.opened(FileHandle(0), uncached()),
             Err(error) => reply.error(errno(error)),
         }
     }

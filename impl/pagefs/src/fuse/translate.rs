@@ -37,7 +37,16 @@ pub(super) fn reply_attr<F: Files>(result: Result<InodeRecord, FsError>, reply: 
     }
 }
 
-pub(super) fn open_flags() -> FopenFlags {
+/// How files of a file system are opened. A copy that the kernel keeps stays good when the file is opened again.
+pub(super) fn open_flags<F: Files>() -> FopenFlags {
+    match F::KERNEL_CACHES {
+        true => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
+        false => uncached(),
+    }
+}
+
+/// How files are opened of whose content the kernel keeps no copy.
+pub(super) fn uncached() -> FopenFlags {
     FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES | FopenFlags::FOPEN_NOFLUSH
 }
 
