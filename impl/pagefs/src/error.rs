@@ -24,6 +24,10 @@ pub enum FsError {
     /// The arguments make no sense together (`EINVAL`).
     #[error("invalid argument")]
     Invalid,
+    /// A write to a relation's file that neither begins a page nor goes on where the last one stopped (`EIO`). A page that is
+    /// in the log by half could not be told from a whole one after a crash.
+    #[error("only whole pages may be written to a relation's file")]
+    HalfAPage,
     /// A name above 255 bytes, or a symbolic link's target above what a slot holds (`ENAMETOOLONG`).
     #[error("the name is too long")]
     NameTooLong,
@@ -74,7 +78,7 @@ impl FsError {
             FsError::NotPermitted => libc::EPERM,
             FsError::TooManyLinks => libc::EMLINK,
             FsError::NoSuchRange => libc::ENXIO,
-            FsError::Volume(_) | FsError::Local => libc::EIO,
+            FsError::Volume(_) | FsError::Local | FsError::HalfAPage => libc::EIO,
         }
     }
 }

@@ -27,8 +27,6 @@ pub struct Room {
 pub trait Files: Send + Sync + Sized + 'static {
     /// How long the kernel may trust names and attributes.
     const TTL: Duration;
-    /// Whether the kernel may keep copies of files' content, because nothing changes it but what the kernel asks for.
-    const KERNEL_CACHES: bool;
 
     fn lookup(&self, parent: u64, name: &[u8]) -> Result<InodeRecord, FsError>;
     fn attributes(&self, ino: u64) -> Result<InodeRecord, FsError>;
@@ -49,6 +47,8 @@ pub trait Files: Send + Sync + Sized + 'static {
     ) -> Result<(), FsError>;
     fn read_link(&self, ino: u64) -> Result<Box<[u8]>, FsError>;
     fn open(&self, ino: u64) -> Result<(), FsError>;
+    /// Whether the kernel may keep copies of a file's content: nothing changes it but what the kernel asks for.
+    fn may_be_kept(&self, ino: u64) -> bool;
     fn close(self: &Arc<Self>, ino: u64);
     fn read<F>(self: &Arc<Self>, ino: u64, offset: u64, size: u32, done: F)
     where
@@ -96,7 +96,6 @@ pub trait Files: Send + Sync + Sized + 'static {
 impl Files for PageFs {
     /// The kernel is the only one who changes them.
     const TTL: Duration = Duration::from_secs(3600);
-    const KERNEL_CACHES: bool = true;
 
     fn lookup(&self, parent: u64, name: &[u8]) -> Result<InodeRecord, FsError> {
         PageFs::lookup(self, parent, name)
@@ -143,6 +142,10 @@ impl Files for PageFs {
         mode: RenameMode,
     ) -> Result<(), FsError> {
         PageFs::rename(self, parent, name, new_parent, new_name, mode)
+    }
+
+    fn may_be_kept(&self, ino: u64) -> bool {
+        self.is_relation(ino)
     }
 
     fn read_link(&self, ino: u64) -> Result<Box<[u8]>, FsError> {
@@ -208,8 +211,6 @@ impl Files for ReaderFs {
     /// Names change through the kernel alone. A size may also change with the read point: it then grows by blocks of zeros,
     /// which the standby has not made yet; to see them a little late does no harm.
     const TTL: Duration = Duration::from_secs(1);
-    /// Content changes with the read point.
-    const KERNEL_CACHES: bool = false;
 
     fn lookup(&self, parent: u64, name: &[u8]) -> Result<InodeRecord, FsError> {
         ReaderFs::lookup(self, parent, name)
@@ -256,6 +257,11 @@ impl Files for ReaderFs {
         mode: RenameMode,
     ) -> Result<(), FsError> {
         ReaderFs::rename(self, parent, name, new_parent, new_name, mode)
+    }
+
+    /// Content changes with the read point.
+    fn may_be_kept(&self, _: u64) -> bool {
+        false
     }
 
     fn read_link(&self, ino: u64) -> Result<Box<[u8]>, FsError> {

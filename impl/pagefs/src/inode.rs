@@ -8,10 +8,12 @@
 //! 2. [`Inode::view`] is what `getattr` and `read` look at: locked for a copy, never while waiting.
 //! 3. [`Inode::zeroes`] knows which blocks are zero although storage may not know it yet.
 
+use crate::fs::Part;
 use crate::layout::{Entry, InodeRecord, Kind, blocks};
 use crate::readahead::ReadAhead;
 use auriga_protocol::Lsn;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// An LSN that is never durable: for what has not been submitted yet.
@@ -31,6 +33,10 @@ pub(crate) struct Inode {
     pub directory: Option<RwLock<Directory>>,
     /// Who reads it from front to back.
     pub read_ahead: Mutex<ReadAhead>,
+    /// Whether it is a file of a relation, as its name says: such a file is written in whole pages.
+    pub is_relation: AtomicBool,
+    /// Of such a file: the first part of a page whose rest has not come yet.
+    pub part: Mutex<Option<Part>>,
 }
 
 /// What those who look at an inode see.
@@ -60,6 +66,8 @@ impl Inode {
             zeroes: Mutex::new(zeroes),
             directory: directory.map(RwLock::new),
             read_ahead: Mutex::default(),
+            is_relation: AtomicBool::new(false),
+            part: Mutex::default(),
         }
     }
 

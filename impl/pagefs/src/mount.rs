@@ -11,7 +11,7 @@ use crate::fuse::Adapter;
 use crate::local::Local;
 use crate::reader::ReaderFs;
 use auriga_volume::{Volume, VolumeError};
-use fuser::{INodeNo, Notifier, BackgroundSession, Config, MountOption, Session, SessionACL};
+use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};

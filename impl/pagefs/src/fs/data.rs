@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
-const PAGE: u64 = PAGE_SIZE as u64;
+pub(super) const PAGE: u64 = PAGE_SIZE as u64;
 
 /// What is read ahead of one reader may take up to this part of the cache.
 const READ_AHEAD_SHARE: usize = 16;
@@ -86,6 +86,7 @@ impl PageFs {
             return done(Ok(ReadData { pages: Vec::new(), from: 0, len: 0 }));
         }
         let wanted = offset / PAGE..blocks(end);
+        self.note_shown(&inode, &wanted);
         let (from, len) = ((offset % PAGE) as usize, (end - offset) as usize);
         let ahead = self.read_ahead_of(&inode, &wanted);
 
@@ -129,6 +130,17 @@ impl PageFs {
             Ok(inode) => inode,
             Err(error) => return done(Err(error)),
         };
+        if !inode.is_relation.load(Relaxed) {
+            return self.write_bytes(inode, offset, data, done);
+        }
+        match self.whole_pages(&inode, offset, data) {
+            Ok((_, pages)) if pages.is_empty() => done(Ok(self.last())),
+            Ok((offset, pages)) => self.write_bytes(inode, offset, &pages, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    fn write_bytes(self: &Arc<Self>, inode: Arc<Inode>, offset: u64, data: &[u8], done: impl Answer) {
         // What is written is a difference, so a sequential writer (a checkpoint) needs the pages ahead of it, too.
         let ahead = self.read_ahead_of(&inode, &(offset / PAGE..blocks(offset.saturating_add(data.len() as u64))));
         let mut missing = Vec::new();

@@ -91,9 +91,15 @@ impl PageFs {
     /// rehearsals). Not to be called by a thread that answers the kernel.
     pub fn drop_caches(&self) {
         self.cache.drop_clean(self.volume.vdl());
-        let Some(forget) = self.forget_in_kernel.get() else { return };
         let inodes: Vec<u64> = self.inodes.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
-        inodes.into_iter().for_each(forget);
+        inodes.into_iter().for_each(|ino| self.forget_copies(ino));
+    }
+
+    /// Makes the kernel forget its copies of a file's content.
+    pub(super) fn forget_copies(&self, ino: u64) {
+        if let Some(forget) = self.forget_in_kernel.get() {
+            forget(ino);
+        }
     }
 
     /// Says how the kernel is made to forget its copies of a file.

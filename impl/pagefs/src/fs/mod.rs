@@ -21,6 +21,7 @@ mod rename;
 mod resize;
 mod transaction;
 mod tree;
+mod whole;
 
 pub use attempt::Answer;
 pub(crate) use attempt::FetchDone;
@@ -31,6 +32,7 @@ pub(crate) use load::read_pages;
 pub use load::{LoadError, mkfs};
 pub use rename::RenameMode;
 pub use tree::{Listed, NewInode, SetAttr};
+pub(crate) use whole::Part;
 
 use crate::cache::Cache;
 use crate::defect::Defects;

@@ -72,6 +72,7 @@ impl PageFs {
             Ok(_) => return done(Err(FsError::Invalid)),
             Err(error) => return done(Err(error)),
         };
+        self.forget_part(&inode);
         let mut missing = Vec::new();
         if !self.is_lagging() {
             match attempt(self, &inode) {

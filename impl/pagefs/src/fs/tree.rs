@@ -8,6 +8,7 @@ use super::{PageFs, Places, now};
 use crate::error::FsError;
 use crate::inode::{Inode, lock};
 use crate::layout::{Entry, InodeRecord, Kind, NAME_MAX, ROOT, SLOTS_PER_PAGE, Superblock, TARGET_MAX};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
 /// Inode numbers taken at a time, so that few creations change the superblock.
@@ -79,7 +80,23 @@ impl PageFs {
             return Err(FsError::NameTooLong);
         }
         let (_, ino) = self.find(&*self.directory(parent)?, name)?;
+        self.note_name(parent, name, ino);
         self.attributes(ino)
+    }
+
+    /// Notes what a file is by its name. The kernel opens no file whose name it was not told by one of the callers.
+    fn note_name(&self, parent: u64, name: &[u8], ino: u64) {
+        if is_of_relation(name)
+            && holds_relations(&self.directory_names(parent, 2))
+            && let Ok(inode) = self.inode(ino)
+        {
+            inode.is_relation.store(true, Relaxed);
+        }
+    }
+
+    /// Whether a file is one of a relation.
+    pub(crate) fn is_relation(&self, ino: u64) -> bool {
+        self.inode(ino).is_ok_and(|inode| inode.is_relation.load(Relaxed))
     }
 
     /// The names of a directory and those above it, the nearest first, as many as there are up to `most`.
@@ -117,7 +134,10 @@ impl PageFs {
             let kind = inodes.get(&entry.ino)?.kind;
             Some(Listed { next: slot + 3, ino: entry.ino, kind, name: entry.name.clone() })
         });
-        Ok(dots.chain(named).take(max).collect())
+        let listed: Vec<Listed> = dots.chain(named).take(max).collect();
+        drop((inodes, entries));
+        listed.iter().for_each(|line| self.note_name(ino, &line.name, line.ino));
+        Ok(listed)
     }
 
     /// Makes an inode and its name. `open`: as one open handle, too.
@@ -155,6 +175,8 @@ impl PageFs {
             places.free_slots.pop();
         }
         places.free_slots.append(&mut taken.new_slots);
+        drop(places);
+        self.note_name(parent, name, record.ino);
         if open {
             self.open(record.ino)?;
         }
@@ -345,4 +367,16 @@ pub(super) fn drop_link<'a>(transaction: &mut Transaction<'a>, inode: &'a Inode,
     if is_directory {
         transaction.record(directory).nlink -= 1;
     }
+}
+
+/// Whether a file in a database's directory holds pages of a relation: its name begins with the relation's number.
+fn is_of_relation(name: &[u8]) -> bool {
+    name.first().is_some_and(u8::is_ascii_digit)
+}
+
+/// Whether a directory, given by its name and the one above it, holds files of relations: `global`, one of `base`, or one of
+/// a tablespace.
+fn holds_relations(names: &[Box<[u8]>]) -> bool {
+    let mut names = names.iter().map(|name| &**name);
+    names.next() == Some(b"global") || names.next().is_some_and(|above| above == b"base" || above.starts_with(b"PG_"))
 }

@@ -5,9 +5,8 @@
 //! answered: the file system bounds every wait by its deadline, because a PostgreSQL process that waits for an
 //! unanswered fsync can't even be killed.
 //!
-//! The kernel may keep copies of what it has read and written where [`Files::KERNEL_CACHES`] says so, but it writes
-//! through: one write of a process is one request, so what the process was told is written has reached the log, whole.
-//! Elsewhere files are opened for direct I/O. Names and attributes are cached by the kernel as long as [`Files::TTL`] says.
+//! Of files for which [`Files::may_be_kept`] holds, the kernel keeps copies, but it writes through: what a process was told
+//! is written has reached the log. All others are opened for direct I/O. Names and attributes are cached by the kernel as long as [`Files::TTL`] says.
 
 mod adapter;
 mod local;
@@ -230,7 +229,7 @@ impl<F: Files> Filesystem for Adapter<F> {
             return self.local_open(files, ino, reply);
         }
         match self.fs.open(ino.0) {
-            Ok(()) => reply.opened(FileHandle(0), open_flags::<F>()),
+            Ok(()) => reply.opened(FileHandle(0), open_flags(&*self.fs, ino.0)),
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -411,7 +410,9 @@ impl<F: Files> Filesystem for Adapter<F> {
         self.change(move |fs| {
             let new = NewInode { kind: Kind::File, mode: permissions(mode), uid, gid, rdev: 0, target: b"" };
             match fs.create(parent.0, name.as_bytes(), &new, true) {
-                Ok(record) => reply.created(&F::TTL, &attr(&record), GENERATION, FileHandle(0), open_flags::<F>()),
+                Ok(record) => {
+                    reply.created(&F::TTL, &attr(&record), GENERATION, FileHandle(0), open_flags(&**fs, record.ino))
+                }
                 Err(error) => reply.error(errno(error)),
             }
         });

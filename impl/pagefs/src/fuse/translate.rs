@@ -37,9 +37,9 @@ pub(super) fn reply_attr<F: Files>(result: Result<InodeRecord, FsError>, reply: 
     }
 }
 
-/// How files of a file system are opened. A copy that the kernel keeps stays good when the file is opened again.
-pub(super) fn open_flags<F: Files>() -> FopenFlags {
-    match F::KERNEL_CACHES {
+/// How a file is opened. A copy that the kernel keeps stays good when the file is opened again.
+pub(super) fn open_flags(fs: &impl Files, ino: u64) -> FopenFlags {
+    match fs.may_be_kept(ino) {
         true => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
         false => uncached(),
     }

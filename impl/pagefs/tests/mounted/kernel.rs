@@ -63,6 +63,103 @@ fn only_fsync_takes_times_along() {
     assert_eq!(records() - before, 2, "now the time");
 }
 
+/// PostgreSQL runs without full-page writes, so no page of it may be in the log by half.
+#[test]
+fn a_write_of_pages_is_one_mini_transaction() {
+    if !can_mount() {
+        return;
+    }
+    let mounted = mount(&volume(Duration::ZERO));
+    let path = relation(mounted.path());
+    let file = File::options().read(true).write(true).create_new(true).open(&path).expect("created");
+    let transactions = || mounted.mount.figures().transactions;
+    for (content, pages) in [(1, 1), (2, 1), (3, 16)] {
+        let before = transactions();
+        file.write_all_at(&vec![content; pages * 8192], 8192).expect("written");
+        assert_eq!(transactions() - before, 1, "{pages} pages");
+    }
+    let content = |offset| {
+        let mut page = vec![0; 8192];
+        file.read_exact_at(&mut page, offset).expect("read");
+        page
+    };
+    let before = transactions();
+    file.write_all_at(&[4; 4096], 8192).expect("the first half");
+    assert_eq!(transactions(), before, "it waits");
+    file.write_all_at(&[5; 12288], 12288).expect("the second half, and a page");
+    assert_eq!(transactions() - before, 1);
+    assert_eq!(content(8192), [[4; 4096], [5; 4096]].concat());
+    for (offset, bytes) in [(12288, 4096), (100, 8192)] {
+        let half = file.write_all_at(&vec![9; bytes], offset).expect_err("half a page");
+        assert_eq!(half.raw_os_error(), Some(libc::EIO));
+    }
+    assert_eq!(transactions() - before, 1);
+    assert_eq!(content(8192), [[4; 4096], [5; 4096]].concat(), "what was refused is not seen either");
+    fs::write(path.with_file_name("pg_filenode.map"), [1; 512]).expect("no file of pages");
+}
+
+/// The kernel cuts a write in two where the process's buffer is not mapped: it is not seen in the log.
+#[test]
+fn a_page_that_the_kernel_writes_in_parts_is_one_mini_transaction() {
+    if !can_mount() {
+        return;
+    }
+    let mounted = mount(&volume(Duration::ZERO));
+    let path = relation(mounted.path());
+    // A page at 32 bytes into the file, as PostgreSQL's buffers are in memory.
+    let source = mounted.path().join("source");
+    fs::write(&source, [vec![0; 32], vec![6; 64 << 10]].concat()).expect("written");
+    let source = File::open(&source).expect("opened");
+    let file = File::create(&path).expect("created");
+    let figures = || mounted.mount.figures();
+    for page in 0..4 {
+        // SAFETY: a new mapping, which is not mapped page by page before it is looked at, and outlives its use.
+        let bytes = unsafe {
+            let at = libc::mmap(std::ptr::null_mut(), 65536, libc::PROT_READ, libc::MAP_PRIVATE, source.as_raw_fd(), 0);
+            assert_ne!(at, libc::MAP_FAILED);
+            std::slice::from_raw_parts(at.cast::<u8>().add(32), 8192)
+        };
+        let before = figures();
+        file.write_all_at(bytes, page * 8192).expect("written");
+        assert_eq!(figures().transactions - before.transactions, 1);
+    }
+    mounted.mount.fs().drop_caches();
+    assert_eq!(fs::read(&path).expect("read"), vec![6; 4 * 8192]);
+}
+
+/// The path of a relation's file, in a database's directory that is made.
+fn relation(root: &Path) -> std::path::PathBuf {
+    let database = root.join("pgdata/base/5");
+    fs::create_dir_all(&database).expect("made");
+    database.join("16384")
+}
+
+#[test]
+fn what_the_kernel_has_read_costs_no_request_until_caches_are_dropped() {
+    if !can_mount() {
+        return;
+    }
+    let mounted = mount(&volume(Duration::ZERO));
+    let path = relation(mounted.path());
+    fs::write(&path, vec![7; 1 << 20]).expect("written");
+    let requests = |file: &File| {
+        let before = mounted.mount.figures().reads;
+        let mut content = vec![0; 8192];
+        for page in 0..128 {
+            file.read_exact_at(&mut content, page * 8192).expect("read");
+            assert_eq!(content, [7; 8192]);
+        }
+        mounted.mount.figures().reads - before
+    };
+    mounted.mount.fs().drop_caches();
+    let file = File::open(&path).expect("opened");
+    assert!((1..=64).contains(&requests(&file)), "read ahead, many pages at a time");
+    assert_eq!(requests(&file), 0);
+    assert_eq!(requests(&File::open(&path).expect("opened again")), 0);
+    mounted.mount.fs().drop_caches();
+    assert_ne!(requests(&file), 0);
+}
+
 #[test]
 fn a_write_by_another_user_ends_the_right_to_run_as_the_owner() {
     use std::os::unix::process::CommandExt;
@@ -212,7 +309,8 @@ fn a_synchronous_write_returns_when_it_is_durable() {
     let directory = File::open(mounted.path()).expect("opened");
     File::create(mounted.path().join("b")).expect("created");
     assert!(took(&|| directory.sync_all().map(|()| 0)) >= delay / 2);
-    assert_eq!(mounted.mount.figures().syncs, 4);
+    // A kernel that keeps copies may ask once more after each synchronous write.
+    assert!((4..=6).contains(&mounted.mount.figures().syncs), "{}", mounted.mount.figures().syncs);
     assert!(mounted.mount.figures().sync_p50_micros >= 16_384);
 }
 

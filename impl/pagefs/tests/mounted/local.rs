@@ -46,7 +46,7 @@ fn what_need_not_last_never_reaches_the_volume() {
     assert_eq!(mount.figures().records, before, "nothing of it is a record");
     fs::remove_dir(at.join("base/pgsql_tmp/pgsql_tmp7.0.fileset")).expect("empty");
 
-    fs::write(at.join("base/5/16384"), b"a table").expect("written");
+    fs::write(at.join("base/5/16384"), [1; 8192]).expect("written");
     fs::write(at.join("base/5/t3_16385"), b"a temporary one").expect("written");
     assert_eq!(names(&at.join("base/5")), ["16384", "t3_16385"].map(String::from).into());
     assert_eq!(local_files(&local), 1);
