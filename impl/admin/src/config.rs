@@ -106,6 +106,9 @@ pub struct InstanceConfig {
     /// For an instance that may read: whom it follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follow: Option<FollowConfig>,
+    /// Admin ports of all instances, for `aurora_replica_status`; its own may be among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<SocketAddr>,
     /// PostgreSQL's own settings.
     #[serde(default)]
     pub postgres: PostgresConfig,
@@ -233,6 +236,9 @@ pub struct PostgresConfig {
     /// File that PostgreSQL's log is appended to; `postgres.log` in the instance's directory where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<PathBuf>,
+    /// Leaves the catalogs as PostgreSQL makes them: without the functions that clients of Aurora call.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub plain_catalog: bool,
     /// Any of PostgreSQL's settings, such as `shared_buffers = "1GB"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,

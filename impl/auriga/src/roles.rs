@@ -4,12 +4,13 @@ use crate::{log, memory, planted, signals};
 use auriga_admin::config::members;
 use auriga_admin::config::{ConfiguredRole, InstanceConfig, StorageConfig, TIER_MAX};
 use auriga_admin::storage::{VolumeConfig, cluster_id, identity_of, volume_config};
-use auriga_admin::trust;
+use auriga_admin::{others, trust};
 use auriga_audit::trace::Trace;
 use auriga_instance::node::reader::{Followed, ReaderNodeConfig};
 use auriga_instance::node::standby::StandbyConfig;
 use auriga_instance::node::{self, About, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
 use auriga_instance::on_mount::{self, Helper};
+use auriga_instance::sql::Others;
 use auriga_instance::supervise::{Ended, Event, events};
 use auriga_net::Credentials;
 use auriga_net::admin::Access;
@@ -164,10 +165,14 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     let mut volume = volume_config(&config)?;
     volume.writer.defects = planted::defects()?;
     volume.trace = trace(&config.name, config.trace.as_deref(), config.trace_inputs_mib)?;
+    let others = others::watch(config.instances.clone(), trust::access(&config.cluster, config.tls.as_ref())?)?;
     let ended = match config.role {
-        ConfiguredRole::Writer => node::run(&writer(&config, volume)?, receiver)?,
-        ConfiguredRole::Reader => node::reader::run(&reader(&config, volume)?, receiver)?,
-        ConfiguredRole::Any => node::any::run(&writer(&config, volume.clone())?, &reader(&config, volume)?, receiver)?,
+        ConfiguredRole::Writer => node::run(&writer(&config, volume, others)?, receiver)?,
+        ConfiguredRole::Reader => node::reader::run(&reader(&config, volume, others)?, receiver)?,
+        ConfiguredRole::Any => {
+            let as_reader = reader(&config, volume.clone(), others.clone())?;
+            node::any::run(&writer(&config, volume, others)?, &as_reader, receiver)?
+        }
     };
     Ok(match ended {
         Ended::Stopped => ExitCode::SUCCESS,
@@ -184,7 +189,7 @@ fn about(config: &InstanceConfig) -> Result<About, String> {
 }
 
 /// What it is as the writer.
-fn writer(config: &InstanceConfig, volume: VolumeConfig) -> Result<NodeConfig, String> {
+fn writer(config: &InstanceConfig, volume: VolumeConfig, others: Others) -> Result<NodeConfig, String> {
     if config.follow.is_some() && config.role == ConfiguredRole::Writer {
         return Err("[follow]: an instance with role = \"writer\" follows nobody".to_owned());
     }
@@ -209,11 +214,13 @@ fn writer(config: &InstanceConfig, volume: VolumeConfig) -> Result<NodeConfig, S
         helper: Helper::this_program(&["on-mount"]),
         cache_bytes: config.mount.cache_mib << 20,
         deadline: Duration::from_secs(config.mount.deadline_s),
+        others,
+        aurora_functions: !config.postgres.plain_catalog,
     })
 }
 
 /// What it is as a reader.
-fn reader(config: &InstanceConfig, volume: VolumeConfig) -> Result<ReaderNodeConfig, String> {
+fn reader(config: &InstanceConfig, volume: VolumeConfig, others: Others) -> Result<ReaderNodeConfig, String> {
     let identity = identity_of(config)?;
     let Some(follow) = &config.follow else {
         return Err("role = \"reader\" or \"any\": [follow] must say whom it follows".to_owned());
@@ -248,7 +255,7 @@ fn reader(config: &InstanceConfig, volume: VolumeConfig) -> Result<ReaderNodeCon
         spill_bytes: follow.spill_mib << 20,
         deadline: Duration::from_secs(config.mount.deadline_s),
     };
-    Ok(ReaderNodeConfig { volume, identity, writers, about: about(config)?, standby })
+    Ok(ReaderNodeConfig { volume, identity, writers, about: about(config)?, standby, others })
 }
 
 /// Runs a helper of an instance.

@@ -80,3 +80,29 @@ fn a_reader_shows_what_the_writer_commits_whichever_of_them_is_killed() {
     demo.signal(Signal::SIGINT);
     wait_until_gone(&dir);
 }
+
+/// The number of times that the reader has begun again.
+fn begun_again(dir: &str) -> usize {
+    let log = std::fs::read_to_string(format!("{dir}/logs/reader-1.log")).unwrap();
+    log.lines().filter(|line| line.contains("it begins again")).count()
+}
+
+#[test]
+fn a_reader_that_was_silent_too_long_is_dropped_and_begins_again_by_itself() {
+    let mut demo = Running::start("127.0.101", &["--readers", "1"]);
+    let dir = demo.dir();
+    demo.sql("create table t as select generate_series(1, 1000) as x").unwrap();
+    wait_for_rows(&demo, "1000");
+    let pid = status(&demo).0["member"]["pid"].as_i64();
+    assert!(demo.auriga(&["inject", "freeze", "reader-1"]).status.success());
+    wait_until("the writer drops it", || status(&demo).1 == 0);
+    demo.sql("insert into t values (1001)").unwrap();
+    assert!(demo.auriga(&["inject", "resume", "reader-1"]).status.success());
+    wait_until("it finds out", || begun_again(&dir) == 1);
+    wait_for_rows(&demo, "1001");
+    let (reader, followers) = status(&demo);
+    assert_eq!((reader["member"]["pid"].as_i64(), followers), (pid, 1), "it is the same process");
+    assert!(reader["status"]["lag_ms"].is_u64(), "{reader}");
+    demo.signal(Signal::SIGINT);
+    wait_until_gone(&dir);
+}

@@ -8,11 +8,13 @@
 //! nothing. It never decides who may write: the storage does, by volume epochs. It never patches PostgreSQL.
 //!
 //! Where to go next: [`node`] (all of it in order), [`postgres`] (finding, creating, running it), [`supervise`],
-//! [`on_mount`] (what uses the mount, in processes of their own), [`health`], [`admin`].
+//! [`on_mount`] (what uses the mount, in processes of their own), [`sql`] (what clients of Aurora ask), [`health`],
+//! [`admin`].
 
 pub mod admin;
 pub mod health;
 pub mod node;
 pub mod on_mount;
 pub mod postgres;
+pub mod sql;
 pub mod supervise;

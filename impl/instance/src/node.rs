@@ -25,11 +25,12 @@ use crate::on_mount::Helper;
 use crate::postgres::find;
 use crate::postgres::settings::SettingsError;
 use crate::postgres::user::{RunAs, UserError};
+use crate::sql::Others;
 use crate::supervise::{Ended, Event, end_fenced};
 use auriga_pagefs::{LoadError, MountError};
 use auriga_protocol::{VolumeEpoch, VolumeId};
 use auriga_volume::{FindError, RemoteVolume, VolumeConfig, VolumeError};
-use env::Env;
+use env::{Env, Reports};
 use opening::{Opened, RECOVERY_LIMIT};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -79,6 +80,16 @@ pub struct NodeConfig {
     pub cache_bytes: usize,
     /// How long a write or read may wait for storage before PostgreSQL sees an I/O error.
     pub deadline: Duration,
+    /// What the other instances have said last.
+    pub others: Others,
+    /// Whether the databases get the functions that clients of Aurora call.
+    pub aurora_functions: bool,
+}
+
+impl NodeConfig {
+    fn reports(&self) -> Reports<'_> {
+        Reports { directory: &self.directory, user: self.user.as_deref(), others: &self.others }
+    }
 }
 
 /// Why an instance did not start, or ended.
@@ -146,7 +157,8 @@ pub fn run(config: &NodeConfig, receiver: Receiver<Event>) -> Result<Ended, Node
     let machine = Machine::look(config)?;
     let postgres = SocketAddr::new(config.listen, config.port);
     let role = (InstanceRole::Writer, false);
-    let env = Env::start(&config.about, &config.volume, postgres, config.cache_bytes, role, receiver)?;
+    let sql = config.reports();
+    let env = Env::start(&config.about, &config.volume, postgres, config.cache_bytes, role, receiver, sql)?;
     let volume = match opening::open(config, &env, RECOVERY_LIMIT)? {
         Opened::Volume(volume) => volume,
         Opened::Not(Ended::Fenced(by)) => return Ok(end_fenced(&env.shown.health, by)),

@@ -41,6 +41,8 @@ pub enum Event {
     Stop,
     /// Stop at once, without a checkpoint: nothing of this server is needed any more.
     Abandon,
+    /// Let PostgreSQL crash: it is started again.
+    Crash,
 }
 
 /// Where events come in. Bounded: there are few, and a full queue means that no thread listens any more.
@@ -157,6 +159,7 @@ fn watch(
             }
             Ok(Event::Stop) => return Watched::StopAsked,
             Ok(Event::Abandon) => return Watched::Abandoned,
+            Ok(Event::Crash) => server.stop(Stop::Kill),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
     }
@@ -189,7 +192,7 @@ fn exited_within(receiver: &Receiver<Event>, limit: Duration) -> bool {
     loop {
         match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Event::Exited(_)) => return true,
-            Ok(Event::Stop | Event::Abandon) => {}
+            Ok(Event::Stop | Event::Abandon | Event::Crash) => {}
             Err(_) => return false,
         }
     }

@@ -151,6 +151,9 @@ pub fn run(command: Command, stop_asked: StopAsked) -> Result<ExitCode, Failure>
             if scenario == Scenario::ByteFlips {
                 options.scrub_journal_s = 1;
             }
+            if scenario == Scenario::Readers {
+                options = rehearse::readers::options(options);
+            }
             let demo = match Demo::bring_up(options, &stop) {
                 Err(DemoError::Interrupted) => return Ok(interrupted()),
                 demo => demo?,
@@ -269,6 +272,7 @@ impl PlaceArguments {
             scrub_journal_s: config::scrub_journal_s(),
             plaintext: self.plaintext,
             readers: 0,
+            reader_settings: BTreeMap::new(),
         }
     }
 }

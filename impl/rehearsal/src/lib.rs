@@ -6,6 +6,7 @@
 //! | [`bank`] | the load, and its judge: clients that write down outside the database what was acknowledged |
 //! | [`tour`] | a fixed walk through failures |
 //! | [`rehearse`] | long runs of one kind of failure |
+//! | [`standbys`] | what readers show, compared with plain streaming standbys |
 //! | [`volatile_disk`] | a disk that forgets what was not synchronised when its power is cut |
 //! | [`cli`] | the commands |
 //! | [`process`] | child processes that never outlive their parent |
@@ -36,5 +37,6 @@ pub mod demo;
 mod fuse;
 pub mod process;
 pub mod rehearse;
+pub mod standbys;
 pub mod tour;
 pub mod volatile_disk;

@@ -27,9 +27,18 @@ impl Process {
     /// # Errors
     /// The program or the log can't be opened.
     pub fn start(args: &[&std::ffi::OsStr], log: &Path) -> io::Result<Process> {
-        let log = OpenOptions::new().create(true).append(true).open(log)?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.args(args);
+        Process::run(command, log)
+    }
+
+    /// The same, for another program.
+    ///
+    /// # Errors
+    /// The program or the log can't be opened.
+    pub fn run(mut command: Command, log: &Path) -> io::Result<Process> {
+        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // A group of its own: Ctrl-C is for us, and we stop it in order.
         command.process_group(0);
         let parent = std::process::id() as i32;
@@ -142,6 +151,13 @@ impl Process {
             }
         }
         self.frozen = true;
+    }
+
+    /// SIGKILL to everything below it, which it is left to find out.
+    pub fn kill_below(&self) {
+        for pid in descendants(self.pid()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
     }
 
     /// Undoes [`Process::freeze`].

@@ -11,6 +11,7 @@ mod disk_full;
 mod healing;
 mod operators;
 mod power_cut;
+pub mod readers;
 
 use crate::bank::Bank;
 use crate::bank::verify::{Verdict, verify};
@@ -63,6 +64,9 @@ pub enum Scenario {
     Healing,
     /// Each storage process is killed and started again in turn, under a bulk load; no commit may wait long
     RollingRestart,
+    /// Readers, the writer or storage fail under a mixed load; then every table of two readers is compared with a plain
+    /// streaming standby's that is paused at the same position
+    Readers,
 }
 
 impl Scenario {
@@ -120,6 +124,9 @@ pub fn run(
     match length {
         Length::Rounds(rounds) => println!("{scenario:?}, {rounds} rounds, seed {seed}"),
         Length::Time(time) => println!("{scenario:?}, {} s, seed {seed}", time.as_secs()),
+    }
+    if scenario == Scenario::Readers {
+        return readers::run(demo, length, seed, stop);
     }
     let server = demo.postgres(0);
     demo.runtime().block_on(Bank::create(server)).map_err(postgres("creating the bank"))?;
@@ -200,6 +207,7 @@ impl Rehearsal<'_> {
             Scenario::Operators => self.operate(round),
             Scenario::Healing => self.heal_zone(),
             Scenario::RollingRestart => self.restart_rolling(),
+            Scenario::Readers => Err(TourError::Unexpected("it has rounds of its own".to_owned())),
         }
     }
 

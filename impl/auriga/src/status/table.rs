@@ -64,7 +64,7 @@ fn instance_lines(instance: &Instance) -> String {
         text.push_str(&format!("\n{:10}{} of redo records sent", "", bytes(sent)));
     }
     if let Some(reader) = &status.reader {
-        text.push_str(&reader_lines(reader));
+        text.push_str(&reader_lines(reader, status.lag_ms));
     }
     if let Some(lowest) = status.followers.iter().map(|follower| follower.needs).min() {
         let follow = match status.followers.len() {
@@ -86,9 +86,12 @@ fn instance_lines(instance: &Instance) -> String {
     text
 }
 
-fn reader_lines(reader: &ReaderShown) -> String {
+fn reader_lines(reader: &ReaderShown, lag_ms: Option<u64>) -> String {
     let follows = if reader.follows { "follows" } else { "LOOKS FOR" };
-    let clients = if reader.lets_clients_in { "" } else { "  lets no client in yet" };
+    let clients = match lag_ms {
+        Some(lag_ms) if reader.lets_clients_in => format!("  lag {lag_ms} ms"),
+        _ => "  lets no client in yet".to_owned(),
+    };
     format!(
         "  {follows} the writer of volume epoch {}  read point {}  behind {}{clients}\n{:10}{} waiting for replay, overlay {}, \
          {} on disk, {} pages read from storage, {} cuts",

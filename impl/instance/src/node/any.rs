@@ -35,7 +35,9 @@ pub fn run(config: &NodeConfig, as_reader: &ReaderNodeConfig, receiver: Receiver
     standby::check(&as_reader.standby)?;
     let postgres = SocketAddr::new(config.listen, config.port);
     let role = (InstanceRole::Reader, true);
-    let env = Arc::new(Env::start(&config.about, &config.volume, postgres, config.cache_bytes, role, receiver)?);
+    let sql = config.reports();
+    let env = Env::start(&config.about, &config.volume, postgres, config.cache_bytes, role, receiver, sql)?;
+    let env = Arc::new(env);
     let promoter = {
         let (config, env) = (config.clone(), env.clone());
         std::thread::Builder::new().name("promoting".to_owned()).spawn(move || promote(&config, &env))

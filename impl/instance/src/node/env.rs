@@ -4,9 +4,12 @@ use super::port::serve_admin;
 use super::roles::Roles;
 use super::shown::Shown;
 use super::{InstanceRole, NodeError, io_error};
+use crate::postgres::user::RunAs;
+use crate::sql::{Others, Reporter};
 use crate::supervise::Event;
 use auriga_volume::VolumeConfig;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use tokio::runtime::Runtime;
@@ -22,11 +25,19 @@ pub struct About {
     pub admin: SocketAddr,
 }
 
+/// What is reported to functions in SQL: where, as whom, and what the other instances say.
+pub(super) struct Reports<'a> {
+    pub directory: &'a Path,
+    pub user: Option<&'a str>,
+    pub others: &'a Others,
+}
+
 /// See the module's header.
 pub(super) struct Env {
     pub runtime: Runtime,
     pub shown: Arc<Shown>,
     pub roles: Roles,
+    _reporter: Reporter,
 }
 
 impl Env {
@@ -38,6 +49,7 @@ impl Env {
         cache_bytes: usize,
         (role, is_free): (InstanceRole, bool),
         receiver: Receiver<Event>,
+        sql: Reports<'_>,
     ) -> Result<Env, NodeError> {
         // One thread: what storage says is short work, and a second one would be woken for every acknowledgement, to find
         // nothing to steal. Whatever waits is on FUSE's threads or the file system's own.
@@ -51,6 +63,11 @@ impl Env {
         let name = volume.name.clone();
         let shown = Arc::new(Shown::new(name, about, postgres, cache_bytes as u64, roles.clone()));
         serve_admin(about.admin, volume.credentials.clone(), &shown)?;
-        Ok(Env { runtime, shown, roles })
+        let (own, crashing) = (Arc::clone(&shown), roles.clone());
+        let user = RunAs::resolve(sql.user)?;
+        let others = sql.others.clone();
+        let reporter = Reporter::start(sql.directory, user, move || own.status(), others, move || crashing.crash());
+        let _reporter = reporter.map_err(io_error("reporting for SQL"))?;
+        Ok(Env { runtime, shown, roles, _reporter })
     }
 }

@@ -8,10 +8,11 @@
 //!
 //! A reader has stored nothing, so to begin again costs seconds and loses nothing.
 
-use super::env::{About, Env};
+use super::env::{About, Env, Reports};
 use super::standby::{self, StandbyConfig};
 use super::{InstanceRole, NodeError, io_error};
 use crate::health::Phase;
+use crate::sql::Others;
 use crate::supervise::{CRASH_WINDOW, CRASHES_MAX, Ended, Event, events};
 use auriga_protocol::{ReaderConfig, VolumeId};
 use auriga_volume::{
@@ -54,6 +55,8 @@ pub struct ReaderNodeConfig {
     pub about: About,
     /// The standby.
     pub standby: StandbyConfig,
+    /// What the other instances have said last.
+    pub others: Others,
 }
 
 /// Runs a reader until it is told to stop. To be called on the main thread, in a private mount namespace.
@@ -64,7 +67,9 @@ pub fn run(config: &ReaderNodeConfig, receiver: Receiver<Event>) -> Result<Ended
     standby::check(&config.standby)?;
     let postgres = SocketAddr::new(config.standby.listen, config.standby.port);
     let role = (InstanceRole::Reader, false);
-    let env = Env::start(&config.about, &config.volume, postgres, config.standby.cache_bytes, role, receiver)?;
+    let (directory, user) = (config.standby.directory.as_path(), config.standby.user.as_deref());
+    let sql = Reports { directory, user, others: &config.others };
+    let env = Env::start(&config.about, &config.volume, postgres, config.standby.cache_bytes, role, receiver, sql)?;
     live(config, &env)?;
     tracing::info!("the reader has ended");
     Ok(Ended::Stopped)

@@ -237,6 +237,11 @@ impl Roles {
         }
     }
 
+    /// What runs is to crash.
+    pub(super) fn crash(&self) {
+        self.lock().tell(|| Event::Crash);
+    }
+
     /// Whether the process is to end.
     pub(super) fn is_stopping(&self) -> bool {
         self.lock().is_stopping

@@ -63,7 +63,8 @@ pub struct InstanceStatus {
     /// As the writer: milliseconds since anything became durable, while something waits for it; 0 while nothing waits.
     #[serde(default)]
     pub stalled_ms: u64,
-    /// As a reader: how old what it shows is, in milliseconds.
+    /// As a reader that lets clients in: replica lag in milliseconds, by its own clock: since when it has been told of WAL
+    /// that it has not replayed.
     #[serde(default)]
     pub lag_ms: Option<u64>,
     /// Its last role changes, the oldest first.
@@ -85,6 +86,9 @@ pub struct InstanceStatus {
     /// The volume as a reader sees it; `None` before it follows, and of a writer.
     #[serde(default)]
     pub reader: Option<ReaderShown>,
+    /// How busy its machine is: processes that run or want to, averaged over a minute, in percent of the processors.
+    #[serde(default)]
+    pub load_percent: u32,
     /// Resident memory of the mount process, in bytes (PostgreSQL's not included).
     pub rss_bytes: u64,
 }
@@ -219,7 +223,7 @@ impl Shown {
             volume_epoch: own_epoch.or(followed_epoch),
             writer_heard_ms: reader.as_ref().and_then(|reader| reader.heard()).map(|heard| millis(heard.at.elapsed())),
             stalled_ms: volume.as_ref().map_or(0, |volume| millis(volume.stalled())),
-            lag_ms: None,
+            lag_ms: reader_files.as_ref().and_then(|files| lag_ms(files)),
             transitions: self.roles.transitions(),
             pid: std::process::id(),
             postgres: self.postgres,
@@ -230,9 +234,15 @@ impl Shown {
             }),
             volume: writer,
             reader: reader_shown,
+            load_percent: load_percent(),
             rss_bytes: rss_bytes(),
         }
     }
+}
+
+fn lag_ms(files: &ReaderFs) -> Option<u64> {
+    let figures = files.figures();
+    figures.is_ready.then_some(figures.lag.as_millis() as u64)
 }
 
 fn reader_status(reader: &RemoteReader, files: Option<&ReaderFs>) -> ReaderShown {
@@ -270,4 +280,12 @@ fn rss_bytes() -> u64 {
     const PAGE_BYTES: u64 = 4096;
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| pages * PAGE_BYTES)
+}
+
+/// See [`InstanceStatus::load_percent`]; 0 where it can't be known.
+fn load_percent() -> u32 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = text.split_whitespace().next().and_then(|load| load.parse::<f64>().ok()).unwrap_or(0.0);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (100.0 * load / processors as f64).clamp(0.0, 100.0) as u32
 }

@@ -19,12 +19,12 @@ use crate::postgres::server::ServerSpec;
 use crate::postgres::session::Session;
 use crate::postgres::settings;
 use crate::postgres::user::RunAs;
+use crate::sql::replace;
 use crate::supervise::{Ended, Event, supervise};
 use auriga_pagefs::{Mount, MountError, MountOptions, ReaderFs, ReaderOptions};
 use auriga_volume::ReaderVolume;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -261,7 +261,7 @@ impl Upstream {
         let data = self.data.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         let text =
             format!("include {}\nprimary_conninfo = {}\n", quoted(&format!("{data}/postgresql.conf")), quoted(&now));
-        write(&self.path, &text, &self.user)?;
+        replace(&self.path, &text, &self.user)?;
         self.written = Some(now);
         Ok(true)
     }
@@ -283,27 +283,17 @@ struct Gate {
 impl Gate {
     /// Nobody from the network.
     fn close(&self) -> io::Result<()> {
-        write(&self.path, &sockets_only(&self.all), &self.user)
+        replace(&self.path, &sockets_only(&self.all), &self.user)
     }
 
     fn open(&self) -> io::Result<()> {
-        write(&self.path, &self.all, &self.user)
+        replace(&self.path, &self.all, &self.user)
     }
 }
 
 /// The lines of a `pg_hba.conf` that are about Unix sockets.
 fn sockets_only(all: &str) -> String {
     all.lines().filter(|line| line.trim_start().starts_with("local")).flat_map(|line| [line, "\n"]).collect()
-}
-
-/// Replaces the file at once, as the server may be reading it.
-fn write(path: &Path, text: &str, user: &RunAs) -> io::Result<()> {
-    let making = path.with_extension("new");
-    let _ = std::fs::remove_file(&making);
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&making)?;
-    io::Write::write_all(&mut &file, text.as_bytes())?;
-    user.own(&making)?;
-    std::fs::rename(&making, path)
 }
 
 /// Asks the standby how far its replay is, and lets clients in when they may come.

@@ -10,6 +10,7 @@ use crate::postgres::find::{self, Installation};
 use crate::postgres::server::ServerSpec;
 use crate::postgres::settings;
 use crate::postgres::user::RunAs;
+use crate::sql::install::Installer;
 use crate::supervise::{Ended, Event, end_fenced, events, supervise};
 use auriga_volume::RemoteVolume;
 use std::net::TcpListener;
@@ -111,6 +112,8 @@ fn serve(
             let spec = server(config, installation, user.clone(), local)?;
             let publisher = config.readers.map(|_| Publisher::start(volume.clone(), spec.clone())).transpose();
             let _publisher = publisher.map_err(io_error("starting a thread"))?;
+            let installer = config.aurora_functions.then(|| Installer::start(spec.clone())).transpose();
+            let _installer = installer.map_err(io_error("starting a thread"))?;
             supervise(&spec, health, sender, receiver, || fenced(volume))
                 .map_err(io_error(format!("running {}", spec.installation.bin.display())))?
         }

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Things that one step looks at, to see whether they may leave the overlay.
 const SWEPT_A_STEP: usize = 4096;
@@ -56,7 +56,9 @@ impl ReaderFs {
         let (dropped, cuts) = self.lock().undated();
         // Everything in these lists was done before the question is asked.
         let Some(replayed) = replayed() else { return Ok(Step::Unknown) };
+        let published = self.volume.published();
         let mut state = self.lock();
+        state.lag.look(&published, replayed, Instant::now());
         state.date(dropped, cuts, replayed);
         if replayed < state.point.wal {
             // It has just begun, or was started again and replays what it had replayed before.
@@ -70,7 +72,7 @@ impl ReaderFs {
         drop(state);
         let waits = !self.options.defects.has(Defect::ReaderDoesNotWait);
         let passed = |point: &Published| point.wal <= replayed || !waits;
-        let newest = self.volume.published().into_iter().rfind(passed);
+        let newest = published.into_iter().rfind(passed);
         if let Some(to) = newest {
             self.advance(to)?;
         }

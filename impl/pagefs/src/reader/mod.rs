@@ -15,12 +15,13 @@
 //!
 //! * `base.rs`: the volume's tree. `node.rs`: the reader's own tree. `names.rs`: names. `data.rs`: content.
 //! * `start.rs`: what a reader begins with. `follow.rs`: advancing. `sweep.rs`: what leaves the overlay, by `rules.rs`.
-//! * `class.rs`: what a file is. `store.rs`: where the overlay's pages are.
+//! * `lag.rs`: how late it is. `class.rs`: what a file is. `store.rs`: where the overlay's pages are.
 
 mod base;
 mod class;
 mod data;
 mod follow;
+mod lag;
 mod names;
 mod node;
 mod pages;
@@ -41,6 +42,7 @@ use crate::workers::Workers;
 use auriga_protocol::Lsn;
 use auriga_volume::{Published, ReaderVolume};
 use base::Base;
+use lag::Lag;
 use node::Node;
 use pages::Pages;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -104,6 +106,8 @@ pub struct ReaderFigures {
     /// Whether replay has passed the read point's WAL position, since the reader began or the standby was started again:
     /// only now may clients come (R-READER-FS-3).
     pub is_ready: bool,
+    /// How late the standby is, by this machine's clock: since when it has been told of WAL that it has not replayed.
+    pub lag: Duration,
     /// Advances.
     pub advances: u64,
     /// Pages in the overlay, those of the reader's own files included.
@@ -155,6 +159,7 @@ struct State {
     /// Pages and sizes in `sweep`.
     noted: HashSet<sweep::Item>,
     is_ready: bool,
+    lag: Lag,
     figures: ReaderFigures,
 }
 
@@ -195,6 +200,7 @@ impl ReaderFs {
             read_point: state.point.read_point,
             wal: state.point.wal,
             is_ready: state.is_ready,
+            lag: state.lag.now(Instant::now()),
             overlay_pages: state.nodes.values().map(|node| node.pages.len() as u64).sum(),
             following_pages: following().map(|node| node.pages.len() as u64).sum(),
             tagged_pages: following().map(tagged).sum(),

@@ -3,6 +3,7 @@
 
 use super::base::Base;
 use super::class::{AtStart, Class, at_start};
+use super::lag::Lag;
 use super::node::{Names, Node};
 use super::pages::Pages;
 use super::store::Store;
@@ -70,6 +71,7 @@ impl ReaderFs {
             sweep: VecDeque::new(),
             noted: HashSet::new(),
             is_ready: false,
+            lag: Lag::default(),
             figures: ReaderFigures::default(),
         };
         let copied = state.take_tree(&options)?;

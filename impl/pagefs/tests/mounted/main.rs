@@ -4,7 +4,6 @@
 mod kernel;
 mod local;
 mod postgres;
-mod standby;
 
 use auriga_pagefs::{FsOptions, Mount, MountOptions, enter_private_namespace, mkfs};
 use auriga_volume::VolumeError;

@@ -10,6 +10,7 @@ use auriga_admin::trust;
 use auriga_net::admin::Access;
 use auriga_net::tls::CredentialError;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,9 @@ pub struct Layout {
     /// How many readers there are.
     #[serde(default)]
     pub readers: u8,
+    /// PostgreSQL's settings of readers, where they differ from [`Layout::postgres`].
+    #[serde(default)]
+    pub reader_settings: BTreeMap<String, String>,
     /// Where the certificates of the processes are; they speak in the clear where absent.
     pub certificates: Option<PathBuf>,
 }
@@ -135,6 +139,11 @@ impl Layout {
             spill_mib: spill_mib(),
             instances: (0..=self.readers).map(|other| self.followed(name, other)).collect(),
         });
+        // Its log outlives the instance's directory.
+        let mut postgres = PostgresConfig { log: Some(self.postgres_log(name)), ..self.postgres.clone() };
+        if self.is_reader(number) {
+            postgres.settings.extend(self.reader_settings.clone());
+        }
         InstanceConfig {
             cluster: self.cluster.clone(),
             name: name.to_owned(),
@@ -155,8 +164,10 @@ impl Layout {
             tls: self.tls(name),
             readers: (self.readers > 0).then(|| ReadersConfig { listen: SocketAddr::new(host, READERS_PORT) }),
             follow,
-            // Its log outlives the instance's directory.
-            postgres: PostgresConfig { log: Some(self.postgres_log(name)), ..self.postgres.clone() },
+            instances: (0..=self.readers)
+                .map(|number| SocketAddr::new(self.instance_host(number), ADMIN_PORT))
+                .collect(),
+            postgres,
             mount: self.mount.clone(),
             storage: (0..STORAGE.len())
                 .map(|index| StorageAddress {
@@ -250,6 +261,7 @@ mod tests {
             allocation_limit: None,
             scrub_journal_s: 60,
             readers,
+            reader_settings: BTreeMap::new(),
             certificates: None,
         }
     }

@@ -37,6 +37,7 @@ use janitor::Janitor;
 use layout::Layout;
 use nix::fcntl::{Flock, FlockArg};
 use promotion::promote_unless_written;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -91,6 +92,8 @@ pub struct Options {
     pub plaintext: bool,
     /// How many readers there are.
     pub readers: u8,
+    /// PostgreSQL's settings of readers, where they differ from the writer's.
+    pub reader_settings: BTreeMap<String, String>,
 }
 
 /// Why there is no demo.
@@ -424,6 +427,7 @@ fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError
         allocation_limit: options.allocation_limit,
         scrub_journal_s: options.scrub_journal_s,
         readers: options.readers,
+        reader_settings: options.reader_settings,
         certificates: (!options.plaintext).then(|| dir.join("certificates")),
     };
     let problems = preflight::problems(&layout);

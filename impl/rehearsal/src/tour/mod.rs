@@ -34,6 +34,9 @@ pub enum TourError {
         /// What it said.
         error: String,
     },
+    /// A program of PostgreSQL's.
+    #[error(transparent)]
+    Program(#[from] crate::standbys::ProgramError),
     /// Something that should have been seen was not.
     #[error("{0}")]
     Unexpected(String),

@@ -21,7 +21,7 @@ struct Open {
 }
 
 impl Session {
-    /// Sessions by this command. It is bounded in time by `timeout`, which has to be long enough for the whole test.
+    /// Sessions by this command.
     pub fn new(command: Command) -> Session {
         Session { command, open: None }
     }

@@ -1,12 +1,13 @@
 //! A writer, a standby on a reader's mount, and a plain standby beside it.
 
 use super::session::Session;
-use crate::postgres::{Installation, succeed};
-use crate::{Mounted, mount, open_to_all};
-use auriga_pagefs::defect::Defects;
+use auriga_instance::postgres::find::Installation;
+use auriga_instance::postgres::user::RunAs;
 use auriga_pagefs::reader::{Follower, ReaderFs, ReaderOptions};
-use auriga_pagefs::{Mount, MountOptions, mkfs};
-use auriga_volume::{MemoryVolume, MemoryVolumeConfig};
+use auriga_pagefs::{FsOptions, Mount, MountOptions, PageFs, mkfs};
+use auriga_rehearsal::standbys::{self, workload};
+use auriga_volume::{MemoryVolume, MemoryVolumeConfig, VolumeError};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -22,35 +23,45 @@ const EVERY: Duration = Duration::from_millis(10);
 
 /// A server: its sockets and its log are in a directory of its own.
 pub struct Server {
-    installation: Installation,
+    server: standbys::Server,
     data: PathBuf,
-    pub directory: TempDir,
+    directory: TempDir,
     settings: String,
 }
 
+impl std::ops::Deref for Server {
+    type Target = standbys::Server;
+
+    fn deref(&self) -> &standbys::Server {
+        &self.server
+    }
+}
+
 impl Server {
-    fn new(installation: &Installation, data: PathBuf, settings: &str) -> Server {
-        let directory = tempfile::Builder::new().prefix("pagefs-").tempdir().expect("a temporary directory");
-        open_to_all(directory.path());
-        std::os::unix::fs::chown(directory.path(), Some(installation.uid), None).expect("given away");
-        let settings =
-            format!("-c listen_addresses='' -c unix_socket_directories='{}' {settings}", directory.path().display());
-        Server { installation: installation.clone(), data, directory, settings }
+    fn new(name: &str, (installation, user): (&Installation, &RunAs), data: PathBuf, settings: &str) -> Server {
+        let directory = open_directory();
+        user.own(directory.path()).expect("given away");
+        let host = directory.path().display().to_string();
+        let settings = format!("-c listen_addresses='' -c unix_socket_directories='{host}' {settings}");
+        let (programs, user) = (installation.bin.clone(), user.clone());
+        let server = standbys::Server { name: name.to_owned(), programs, user, host, port: 5432 };
+        Server { server, data, directory, settings }
     }
 
     /// Starts it, and waits until it accepts connections.
     pub fn start(&self) {
         let mut command = self.command("pg_ctl");
         command.args(["start", "--wait", "--timeout=240", "--silent", "--options", &self.settings, "--pgdata"]);
-        command.arg(&self.data).arg("--log").arg(self.log()).stdout(Stdio::null());
+        command.arg(&self.data).arg("--log").arg(self.log()).stdin(Stdio::null()).stdout(Stdio::null());
         let status = command.status().expect("started");
         assert!(status.success(), "{command:?}:\n{}", self.log_text());
     }
 
     /// Ends it at once, and starts it again.
     pub fn crash(&self) {
-        let mut stop = self.command("pg_ctl");
-        succeed(stop.args(["stop", "--mode=immediate", "--silent", "--wait", "--pgdata"]).arg(&self.data));
+        succeed(
+            self.command("pg_ctl").args(["stop", "--mode=immediate", "--silent", "--wait", "--pgdata"]).arg(&self.data),
+        );
         self.start();
     }
 
@@ -58,46 +69,33 @@ impl Server {
         self.directory.path().join("log")
     }
 
-    pub fn log_text(&self) -> String {
+    fn log_text(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
-    /// A program of the installation; it ends even where the machine is very busy.
     fn command(&self, program: &str) -> Command {
-        self.installation.command_within(300, program)
-    }
-
-    pub fn client(&self, program: &str) -> Command {
-        let mut command = self.command(program);
-        command.arg("--host").arg(self.directory.path()).arg("--username=postgres");
-        command
-    }
-
-    /// Runs SQL, one transaction for each statement.
-    pub fn run(&self, database: &str, sql: &str) -> String {
-        let file = self.directory.path().join(format!("{:x}.sql", number()));
-        std::fs::write(&file, sql).expect("written");
-        let mut psql = self.client("psql");
-        psql.args(["--no-psqlrc", "-AtXq", "-v", "ON_ERROR_STOP=1", "-f"]).arg(&file).arg(database);
-        let output = succeed(&mut psql);
-        std::fs::remove_file(&file).expect("removed");
-        output
+        standbys::command(&self.programs, &self.user, program)
     }
 
     /// A session that is opened again when it is over.
-    pub fn session(&self) -> Session {
-        let mut psql = self.installation.command_within(7200, "psql");
-        psql.arg("--host").arg(self.directory.path()).arg("--username=postgres");
-        psql.args(["--no-psqlrc", "-AtXq", "postgres"]);
+    fn session(&self) -> Session {
+        let mut psql = Command::new(self.programs.join("psql"));
+        self.user.apply(&mut psql).current_dir("/");
+        psql.args(["--host", &self.host, "--username=postgres", "--no-psqlrc", "-AtXq", "postgres"]);
         Session::new(psql)
     }
 }
 
-/// A number that no other call in this process gets.
-fn number() -> u64 {
-    use std::sync::atomic::AtomicU64;
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Relaxed)
+fn succeed(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().expect("started");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A temporary directory that PostgreSQL's user gets through.
+fn open_directory() -> TempDir {
+    let directory = tempfile::Builder::new().prefix("standby-").tempdir().expect("a temporary directory");
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("permissions");
+    directory
 }
 
 impl Drop for Server {
@@ -150,7 +148,7 @@ pub struct World {
     pub fs: Arc<ReaderFs>,
     lost: Arc<Mutex<Option<String>>>,
     _reader_mount: Mount<ReaderFs>,
-    _writer_mount: Mounted,
+    _writer_mount: Mount<PageFs>,
     _directories: Vec<TempDir>,
 }
 
@@ -159,35 +157,36 @@ const WRITER: &str = "-c full_page_writes=off -c wal_recycle=off -c wal_init_zer
                       -c allow_in_place_tablespaces=on -c max_prepared_transactions=10 -c fsync=off";
 
 impl World {
-    /// Starts a writer, lets `prepare` fill it, and starts both standbys.
-    pub fn start(installation: &Installation, defects: Defects, prepare: impl FnOnce(&Server)) -> World {
-        let volume = volume();
-        let writer_mount = mount(&volume);
-        let data = writer_mount.path().join("data");
-        init(installation, &data);
-        let writer = Server::new(installation, data, WRITER);
-        writer.start();
-        prepare(&writer);
-
+    /// Starts a writer, fills it, and starts both standbys.
+    pub fn start(installation: &Installation) -> World {
+        let user = RunAs::resolve(None).expect("a user for PostgreSQL");
+        let postgres = (installation, &user);
         let mut directories = Vec::new();
         let mut directory = || {
-            let made = tempfile::Builder::new().prefix("pagefs-").tempdir().expect("a temporary directory");
-            open_to_all(made.path());
+            let made = open_directory();
             let path = made.path().to_owned();
             directories.push(made);
             path
         };
+        let volume = volume();
+        let writer_mount = mount(&volume, &directory());
+        let data = writer_mount.path().join("data");
+        init(postgres, &data);
+        let writer = Server::new("writer", postgres, data, WRITER);
+        writer.start();
+        workload::prepare(&writer).expect("filled");
+
         let standby = format!(
             "{WRITER} -c hot_standby=on -c shared_buffers=1MB -c max_standby_streaming_delay=-1 \
              -c log_min_messages=warning -c primary_conninfo='host={} user=postgres' ",
-            writer.directory.path().display()
+            writer.host
         );
         let plain = directory().join("data");
-        std::os::unix::fs::chown(plain.parent().expect("in one"), Some(installation.uid), None).expect("given away");
+        user.own(plain.parent().expect("in one")).expect("given away");
         let mut backup = writer.client("pg_basebackup");
         succeed(backup.args(["--checkpoint=fast", "--no-sync", "-D"]).arg(&plain));
         std::fs::write(plain.join("standby.signal"), "").expect("written");
-        let plain = Server::new(installation, plain, &standby);
+        let plain = Server::new("plain", postgres, plain, &standby);
         plain.start();
 
         let reader_volume = Arc::new(volume.reader());
@@ -198,7 +197,6 @@ impl World {
             overlay_bytes: 8 << 20,
             spill: Some(directory()),
             deadline: PATIENCE,
-            defects,
             ..ReaderOptions::default()
         };
         let began = Instant::now();
@@ -206,7 +204,7 @@ impl World {
         let at = directory();
         let mount_options = MountOptions { private: false, local: Some(directory()), ..MountOptions::default() };
         let reader_mount = Mount::reader(fs.clone(), &at, &mount_options).expect("mounted");
-        let reader = Server::new(installation, at.join("data"), &standby);
+        let reader = Server::new("reader", postgres, at.join("data"), &standby);
         reader.start();
         eprintln!("a standby on the volume accepts connections after {:?}", began.elapsed());
         let lost = Arc::new(Mutex::new(None));
@@ -237,12 +235,17 @@ impl World {
         world
     }
 
+    /// Fails where the reader could not go on.
+    pub fn check(&self) {
+        let lost = self.lost.lock().expect("not poisoned").clone();
+        assert!(lost.is_none(), "the reader was lost: {lost:?}");
+    }
+
     /// Waits until `is_so`.
-    pub fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+    fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let until = Instant::now() + PATIENCE;
         while !is_so() {
-            let lost = self.lost.lock().expect("not poisoned").clone();
-            assert!(lost.is_none(), "the reader was lost: {lost:?}");
+            self.check();
             assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}; {:?}", self.fs.figures());
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -267,9 +270,17 @@ fn volume() -> Arc<MemoryVolume> {
     volume
 }
 
-fn init(installation: &Installation, data: &Path) {
+/// The writer's mount.
+fn mount(volume: &Arc<MemoryVolume>, at: &Path) -> Mount<PageFs> {
+    let fs = FsOptions { deadline: Duration::from_secs(20), ..FsOptions::default() };
+    let options = MountOptions { fs, private: false, ..MountOptions::default() };
+    let lost = |error: VolumeError| eprintln!("the writer's mount was lost: {error}");
+    Mount::start(volume.clone(), at, &options, lost).expect("mounted")
+}
+
+fn init((installation, user): (&Installation, &RunAs), data: &Path) {
     std::fs::create_dir(data).expect("made");
-    std::os::unix::fs::chown(data, Some(installation.uid), None).expect("given away");
+    user.own(data).expect("given away");
     let arguments = ["--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync", "--pgdata"];
-    succeed(installation.command("initdb").args(arguments).arg(data));
+    succeed(standbys::command(&installation.bin, user, "initdb").args(arguments).arg(data));
 }

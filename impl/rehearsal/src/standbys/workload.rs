@@ -1,17 +1,25 @@
 //! What the writer does: everything that changes files in its own way.
 
-use super::world::Server;
-use crate::postgres::succeed;
+use super::{ProgramError, Server, run};
+use std::panic::resume_unwind;
+use std::thread::ScopedJoinHandle;
+
+/// Bursts that what one has made lives: a long run does not fill the disk.
+const KEPT: u32 = 4;
 
 /// Fills a new cluster.
-pub fn prepare(writer: &Server) {
-    succeed(writer.client("pgbench").args(["--initialize", "--scale=1", "--quiet", "postgres"]));
-    writer.run("postgres", PREPARE);
+///
+/// # Errors
+/// The server's.
+pub fn prepare(writer: &Server) -> Result<(), ProgramError> {
+    writer.succeed("pgbench", &["--initialize", "--scale=1", "--quiet", "postgres"])?;
+    for database in ["template1", "postgres"] {
+        writer.run(database, "CREATE EXTENSION amcheck; CREATE EXTENSION pg_visibility;")?;
+    }
+    writer.run("postgres", PREPARE).map(drop)
 }
 
 const PREPARE: &str = "
-CREATE EXTENSION amcheck;
-CREATE EXTENSION pg_visibility;
 CREATE TABLE many (id bigint PRIMARY KEY, num int, txt text, tags int[], pt point, doc jsonb);
 INSERT INTO many SELECT i, i % 97, repeat(md5(i::text), 3), ARRAY[i % 7, i % 11], point(i % 100, i / 100), jsonb_build_object('k', i % 13) FROM generate_series(1, 3000) i;
 CREATE INDEX many_hash ON many USING hash (num);
@@ -28,19 +36,43 @@ CREATE UNLOGGED TABLE volatile (id int);
 CREATE TABLE cut (id int, filler text);
 CREATE TABLE parent (id int PRIMARY KEY);
 CREATE TABLE child (id int REFERENCES parent);
+CREATE TABLE shared (id int PRIMARY KEY, n int);
+INSERT INTO shared SELECT i, 0 FROM generate_series(1, 20) i;
 INSERT INTO parent SELECT generate_series(1, 200);
 ";
 
-/// One burst of everything; returns when it is committed.
-pub fn burst(writer: &Server, round: u32) {
+/// Several sessions hold a row while each of them updates it: multixacts.
+const SHARED: &str = "\\set id random(1, 20)
+BEGIN;
+SELECT n FROM shared WHERE id = :id FOR KEY SHARE;
+UPDATE shared SET n = n + 1 WHERE id = :id;
+COMMIT;
+";
+
+/// One burst of everything; returns when it is committed. Bursts are numbered, and none has the number of another, also
+/// where the other failed half-way.
+///
+/// # Errors
+/// The server's, or it went away: the burst was made in part.
+pub fn burst(writer: &Server, number: u32) -> Result<(), ProgramError> {
+    // What an earlier burst was interrupted in holds locks.
+    let forget = "SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts \\gexec\n";
+    writer.run("postgres", forget)?;
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let bench = scope.spawn(|| {
             let arguments = ["--client=4", "--jobs=1", "--transactions=200", "--no-vacuum", "postgres"];
-            succeed(writer.client("pgbench").args(arguments));
+            writer.succeed("pgbench", &arguments)
         });
-        scope.spawn(|| writer.run("postgres", &mixed(round)));
-    });
-    writer.run("postgres", &databases(round));
+        let share = scope.spawn(|| {
+            let mut pgbench = writer.client("pgbench");
+            pgbench.args(["--client=4", "--jobs=1", "--transactions=50", "--no-vacuum", "--file=-", "postgres"]);
+            run(&writer.name, "pgbench", &mut pgbench, SHARED)
+        });
+        let mixed = writer.run("postgres", &mixed(number));
+        let joined = |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        joined(bench).and(joined(share)).and(mixed)
+    })?;
+    writer.run("postgres", &databases(number)).map(drop)
 }
 
 fn mixed(round: u32) -> String {
@@ -74,13 +106,16 @@ DROP TABLE gone_{round};
 REINDEX TABLE many;
 VACUUM FREEZE pgbench_tellers;
 VACUUM FULL pg_class;
+DROP TABLE IF EXISTS made_{old};
+DELETE FROM many WHERE id > 3000 AND id <= {low} - 5000;
 ANALYZE;
-"
+",
+        old = round.wrapping_sub(KEPT)
     )
 }
 
 fn databases(round: u32) -> String {
-    let last = round.wrapping_sub(1);
+    let (last, old) = (round.wrapping_sub(1), round.wrapping_sub(KEPT));
     format!(
         "
 CREATE DATABASE logged_{round} STRATEGY wal_log;
@@ -89,6 +124,10 @@ CREATE TABLESPACE space_{round} LOCATION '';
 CREATE TABLE spaced_{round} TABLESPACE space_{round} AS SELECT generate_series(1, 1000) i;
 ALTER DATABASE logged_{round} SET TABLESPACE space_{round};
 DROP DATABASE IF EXISTS copied_{last};
+DROP DATABASE IF EXISTS copied_{old};
+DROP DATABASE IF EXISTS logged_{old};
+DROP TABLE IF EXISTS spaced_{old};
+DROP TABLESPACE IF EXISTS space_{old};
 \\c copied_{round}
 CREATE TABLE here AS SELECT i, repeat('h', 100) FROM generate_series(1, 1000) i;
 \\c logged_{round}
