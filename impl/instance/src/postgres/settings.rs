@@ -3,6 +3,7 @@
 use super::find::Installation;
 use super::user::RunAs;
 use std::io;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Why the settings can't be had.
@@ -11,6 +12,16 @@ pub enum SettingsError {
     /// PostgreSQL's own words.
     #[error("PostgreSQL does not take a setting: {0}")]
     Refused(String),
+    /// It was built for pages of another size.
+    #[error(
+        "{program} was built for pages of {size} bytes; a volume keeps pages of {PAGE_SIZE} bytes whole, and no others"
+    )]
+    PageSize {
+        /// The program.
+        program: String,
+        /// What it says.
+        size: String,
+    },
     /// It could not be asked.
     #[error("asking {program} about settings: {source}")]
     Io {
@@ -21,27 +32,34 @@ pub enum SettingsError {
     },
 }
 
-/// Checks names and values. (What depends on other settings, or on the machine, shows at the start only.)
+/// Bytes of a page.
+const PAGE_SIZE: usize = 8192;
+
+/// Checks that pages have the volume's size, and names and values. (What depends on other settings, or on the machine, shows at the start only.)
 ///
 /// # Errors
 /// PostgreSQL does not take them.
 pub fn check(pg: &Installation, user: &RunAs, settings: &[(String, String)]) -> Result<(), SettingsError> {
-    if settings.is_empty() {
-        return Ok(());
-    }
     let program = pg.bin.join("postgres");
     let mut command = Command::new(&program);
     // To be asked for a setting's value it needs no data directory.
-    command.args(["-D", "/", "-C", "shared_buffers", "-c", "config_file=/dev/null"]);
+    command.args(["-D", "/", "-C", "block_size", "-c", "config_file=/dev/null"]);
     for (name, value) in settings {
         command.arg("-c").arg(format!("{name}={value}"));
     }
     user.apply(&mut command).current_dir("/").env("LC_ALL", "C").stdin(Stdio::null());
     let output =
         command.output().map_err(|source| SettingsError::Io { program: program.display().to_string(), source })?;
-    match output.status.success() {
+    if !output.status.success() {
+        return Err(SettingsError::Refused(complaint(&String::from_utf8_lossy(&output.stderr))));
+    }
+    same_page_size(&program, String::from_utf8_lossy(&output.stdout).trim())
+}
+
+fn same_page_size(program: &Path, size: &str) -> Result<(), SettingsError> {
+    match size.parse() == Ok(PAGE_SIZE) {
         true => Ok(()),
-        false => Err(SettingsError::Refused(complaint(&String::from_utf8_lossy(&output.stderr)))),
+        false => Err(SettingsError::PageSize { program: program.display().to_string(), size: size.to_owned() }),
     }
 }
 
@@ -66,6 +84,9 @@ mod tests {
         let user = RunAs::resolve(None).unwrap();
         let check = |name: &str, value: &str| check(&pg, &user, &[(name.to_owned(), value.to_owned())]);
         check("shared_buffers", "16MB").unwrap();
+        super::check(&pg, &user, &[]).unwrap();
+        let other = same_page_size(Path::new("/opt/postgres"), "4096").unwrap_err().to_string();
+        assert!(other.contains("/opt/postgres was built for pages of 4096 bytes"), "{other}");
         let told = |name, value| check(name, value).unwrap_err().to_string();
         assert!(told("shared_buffers", "lots").contains("invalid value for parameter \"shared_buffers\": \"lots\""));
         assert!(told("shared_bufers", "16MB").contains("unrecognized configuration parameter \"shared_bufers\""));
