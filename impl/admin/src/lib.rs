@@ -5,11 +5,13 @@
 //! **What it never does.** It decides nothing that safety rests on: the processes that it asks may refuse.
 //!
 //! **Where to go next.** [`config`] (the TOML files), [`trust`] (certificates, and what may go without), [`storage`] (questions to storage processes), [`instance`]
-//! (questions to instances), [`others`] (the same, again and again), [`postgres`] (connections to the database), [`member`] (how a member is shown),
+//! (questions to instances), [`looking`] and [`others`] (the same, again and again), [`postgres`] (connections to the database),
+//! [`member`] (how a member is shown),
 //! [`terminal`] (how wide what is shown may be).
 
 pub mod config;
 pub mod instance;
+pub mod looking;
 pub mod member;
 pub mod others;
 pub mod postgres;

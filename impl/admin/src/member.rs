@@ -11,6 +11,10 @@ pub enum Role {
     Storage,
     /// Runs PostgreSQL.
     Instance,
+    /// Has another instance take over.
+    Control,
+    /// Takes clients' connections.
+    Gateway,
 }
 
 /// What state its process is in.

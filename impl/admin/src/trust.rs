@@ -79,8 +79,15 @@ fn is_its_own(credentials: &Credentials, name: &str, role: CertifiedRole) -> Res
     Ok(())
 }
 
-/// Whether these addresses may be used in the clear.
-fn may_go_without(does: &str, addresses: impl IntoIterator<Item = SocketAddr>, insecure: bool) -> Result<(), String> {
+/// Looks whether these addresses may be used in the clear; warns where they are. `does` is what the process does with them.
+///
+/// # Errors
+/// They may not, and why, for a person to read.
+pub fn may_go_without(
+    does: &str,
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    insecure: bool,
+) -> Result<(), String> {
     let Some(address) = addresses.into_iter().find(|address| !address.ip().is_loopback()) else { return Ok(()) };
     if !insecure {
         return Err(format!(

@@ -3,7 +3,7 @@
 #[cfg(feature = "rehearsal")]
 use crate::signals;
 use crate::status::gather::Where;
-use crate::{certs, roles, set_aside, status};
+use crate::{certs, roles, set_aside, status, watchers};
 use auriga_admin::config::{self, InstanceConfig, StorageConfig};
 use auriga_admin::{storage, trust};
 use clap::{Parser, Subcommand};
@@ -57,6 +57,45 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Run one controller: it has another instance take over when the writer is gone
+    Control {
+        /// Its configuration (see examples/control.toml)
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Run one gateway: addresses that stay the same, whoever writes
+    Gateway {
+        /// Its configuration (see examples/gateway.toml)
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Have another instance become the writer, and wait for it
+    Failover {
+        /// Which one; the best one where absent
+        #[arg(long)]
+        to: Option<String>,
+        /// A controller's configuration
+        #[arg(long, conflicts_with = "dir")]
+        config: Option<PathBuf>,
+        /// The demo's directory, where several run
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Show what has happened to a cluster: failovers, with their reasons
+    Events {
+        /// How many of the last ones
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        count: u16,
+        /// A line of JSON each
+        #[arg(long)]
+        json: bool,
+        /// A controller's configuration
+        #[arg(long, conflicts_with = "dir")]
+        config: Option<PathBuf>,
+        /// The demo's directory, where several run
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
     /// Move the directory of a storage process that is stopped out of the way, where its store is refused: the process then
     /// gets its segments back from its peers
     SetAside {
@@ -100,6 +139,14 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Certs(command) => certs::run(command),
         Command::SetAside { config } => set_aside::run(&config::read(&config)?),
         Command::Instance { config } => roles::instance(config::read(&config)?),
+        Command::Control { config } => watchers::control(config::read(&config)?),
+        Command::Gateway { config } => watchers::gateway(&config::read(&config)?),
+        Command::Failover { to, config, dir } => {
+            watchers::failover(&watchers::find(config.as_deref(), dir)?, to.as_deref())
+        }
+        Command::Events { count, json, config, dir } => {
+            watchers::events(&watchers::find(config.as_deref(), dir)?, count.into(), json)
+        }
         Command::CreateVolume { config } => {
             let config: InstanceConfig = config::read(&config)?;
             trust::of_instance(&config)?;

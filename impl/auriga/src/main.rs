@@ -5,6 +5,7 @@
 //! | `demo` | a whole region on this machine, until Ctrl-C; `--tour` breaks it on purpose and checks the outcome |
 //! | `status`, `inject` | look at a running demo, and break it |
 //! | `storage`, `instance`, `create-volume` | the same roles by hand, on several machines |
+//! | `control`, `gateway`, `failover`, `events` | who has another instance take over, where clients connect, and what people ask |
 //! | `certs` | the certificates by which the processes of a cluster know each other |
 //! | `rehearse` | long runs of crashes, with every acknowledged commit checked |
 //!
@@ -29,6 +30,7 @@ mod roles;
 mod set_aside;
 mod signals;
 mod status;
+mod watchers;
 
 use clap::Parser;
 use std::io::Write;

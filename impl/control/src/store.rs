@@ -155,7 +155,7 @@ mod tests {
     fn what_is_kept_outlives_the_process() {
         let dir = tempfile::tempdir().expect("a directory");
         let event = |name: &str| Event { kind: EventKind::Completed(name.to_owned()), reason: "why".to_owned() };
-        let kept = Kept { writer: Some("w".to_owned()), volume_epoch: 7, az: "a".to_owned() };
+        let kept = Kept { writer: Some("w".to_owned()), volume_epoch: (7, 1), az: "a".to_owned() };
         {
             let store = Store::open(dir.path()).expect("opened");
             assert_eq!(store.kept().expect("read"), Kept::default());

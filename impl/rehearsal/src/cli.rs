@@ -81,6 +81,9 @@ pub struct DemoArguments {
     /// Instances that only read, each a hot standby on the same volume: they are .12 and on
     #[arg(long, default_value_t = 0, conflicts_with = "tour", value_parser = clap::value_parser!(u8).range(..=i64::from(layout::READERS_MAX)))]
     readers: u8,
+    /// Start no controller and no gateway beside readers: nobody takes over when the writer is gone
+    #[arg(long)]
+    unwatched: bool,
     #[command(flatten)]
     place: PlaceArguments,
 }
@@ -148,6 +151,9 @@ pub fn run(command: Command, stop_asked: StopAsked) -> Result<ExitCode, Failure>
             let seed = seed.unwrap_or_else(|| fastrand::u64(..));
             let trace = demo.traces();
             let mut options = Options { volatile: volatile.then_some(seed), ..demo.options("64MB") };
+            if scenario == Scenario::Failovers {
+                (options.readers, options.watched) = (rehearse::failovers::READERS, true);
+            }
             if scenario == Scenario::ByteFlips {
                 options.scrub_journal_s = 1;
             }
@@ -175,10 +181,11 @@ fn demo(arguments: DemoArguments, stop_asked: StopAsked) -> Result<ExitCode, Fai
     println!("starting six storage processes and PostgreSQL …");
     let (tour, trace, seed) = (arguments.tour, arguments.place.traces(), arguments.seed);
     let options = arguments.place.options(if tour { "16MB" } else { "256MB" });
-    let demo = match Demo::bring_up(Options { readers: arguments.readers, ..options }, &stop) {
-        Err(DemoError::Interrupted) => return Ok(interrupted()),
-        demo => demo?,
-    };
+    let demo =
+        match Demo::bring_up(Options { readers: arguments.readers, watched: !arguments.unwatched, ..options }, &stop) {
+            Err(DemoError::Interrupted) => return Ok(interrupted()),
+            demo => demo?,
+        };
     if !tour {
         demo.stay(&stop);
         return Ok(ExitCode::SUCCESS);
@@ -273,6 +280,7 @@ impl PlaceArguments {
             plaintext: self.plaintext,
             readers: 0,
             reader_settings: BTreeMap::new(),
+            watched: false,
         }
     }
 }

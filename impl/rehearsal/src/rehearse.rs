@@ -8,6 +8,7 @@ mod apart;
 mod byte_flips;
 mod directories;
 mod disk_full;
+pub mod failovers;
 mod healing;
 mod operators;
 mod power_cut;
@@ -67,6 +68,9 @@ pub enum Scenario {
     /// Readers, the writer or storage fail under a mixed load; then every table of two readers is compared with a plain
     /// streaming standby's that is paused at the same position
     Readers,
+    /// The writer is killed, frozen, loses its Availability Zone, or is asked to hand over: a reader takes over, and clients that
+    /// know one address go on
+    Failovers,
 }
 
 impl Scenario {
@@ -107,6 +111,9 @@ struct Rehearsal<'a> {
     instance: usize,
     random: fastrand::Rng,
     flips: byte_flips::Counts,
+    /// Kinds of failovers that are to come.
+    kinds: Vec<failovers::Kind>,
+    waits: failovers::Waits,
 }
 
 /// Runs rounds of `scenario` until `length`, or until asked to stop. Returns whether nothing was lost or unexplained.
@@ -128,7 +135,10 @@ pub fn run(
     if scenario == Scenario::Readers {
         return readers::run(demo, length, seed, stop);
     }
-    let server = demo.postgres(0);
+    let server = match scenario {
+        Scenario::Failovers => demo.layout().writer_endpoint(),
+        _ => demo.postgres(0),
+    };
     demo.runtime().block_on(Bank::create(server)).map_err(postgres("creating the bank"))?;
     let bank = demo.runtime().block_on(async { Bank::open(vec![server], CLIENTS, seed) });
     if lying_disk {
@@ -141,6 +151,8 @@ pub fn run(
         instance: 0,
         random: fastrand::Rng::with_seed(seed),
         flips: byte_flips::Counts::default(),
+        kinds: Vec::new(),
+        waits: failovers::Waits::default(),
     };
     let (mut bad_rounds, mut round, started) = (0, 0, Instant::now());
     while !length.reached(round, started.elapsed()) {
@@ -151,7 +163,13 @@ pub fn run(
         round += 1;
         let begun = Instant::now();
         let what = rehearsal.round(scenario, round)?;
-        let verdict = rehearsal.verify()?;
+        let mut verdict = rehearsal.verify()?;
+        if scenario == Scenario::Failovers {
+            let readers = rehearsal.verify_readers()?;
+            verdict.lost += readers.lost;
+            verdict.unexplained += readers.unexplained;
+            verdict.wrong_balances += readers.wrong_balances;
+        }
         bad_rounds += u32::from(!verdict.is_clean());
         show(round, &what, begun.elapsed(), &verdict);
         if round % CHECK_EVERY == 0 {
@@ -163,6 +181,7 @@ pub fn run(
     bad_rounds += u32::from(!verdict.is_clean());
     rehearsal.check_database()?;
     rehearsal.flips.show();
+    rehearsal.waits.show();
     println!(
         "{} commits acknowledged, {} lost, {} unexplained, {} wrong balances in the final database; {bad_rounds} bad rounds",
         verdict.acknowledged, verdict.lost, verdict.unexplained, verdict.wrong_balances
@@ -208,6 +227,7 @@ impl Rehearsal<'_> {
             Scenario::Healing => self.heal_zone(),
             Scenario::RollingRestart => self.restart_rolling(),
             Scenario::Readers => Err(TourError::Unexpected("it has rounds of its own".to_owned())),
+            Scenario::Failovers => self.fail_over(round),
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Report {
     pub storage: Vec<Storage>,
     /// Instances.
     pub instances: Vec<Instance>,
+    /// Controllers and gateways.
+    pub watchers: Vec<Described>,
     /// Over the time since the look before.
     pub rates: Option<Rates>,
     #[serde(skip)]
@@ -85,7 +87,13 @@ pub async fn gather(place: &Where) -> std::io::Result<Report> {
         Where::Config(config) => (trust::access(&config.cluster, config.tls.as_ref()), members_of(config)),
     };
     let access = access.map_err(std::io::Error::other)?;
-    let mut report = Report { storage: Vec::new(), instances: Vec::new(), rates: None, at: Some(Instant::now()) };
+    let mut report = Report {
+        storage: Vec::new(),
+        instances: Vec::new(),
+        watchers: Vec::new(),
+        rates: None,
+        at: Some(Instant::now()),
+    };
     for member in members {
         let up = member.state == State::Up;
         match member.role {
@@ -110,6 +118,7 @@ pub async fn gather(place: &Where) -> std::io::Result<Report> {
                 };
                 report.instances.push(Instance { member, status, transactions });
             }
+            Role::Control | Role::Gateway => report.watchers.push(member),
         }
     }
     Ok(report)

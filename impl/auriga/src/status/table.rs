@@ -10,12 +10,18 @@ use auriga_protocol::writer::MemberStatus;
 use auriga_protocol::{Lsn, MemberId, PgId, SegmentId, VolumeId};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use std::collections::BTreeMap;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// The instances, the segments, and the rates, for a terminal that is `columns` wide.
 pub fn render(report: &Report, columns: Option<usize>) -> String {
     let mut text = String::new();
     for instance in &report.instances {
         text.push_str(&instance_lines(instance));
+    }
+    for watcher in &report.watchers {
+        let state = if watcher.state == State::Up { "up" } else { absent(watcher.state) };
+        text.push_str(&format!("{:<10}{}  {}\n", watcher.name, watcher.address, with_faults(state, watcher)));
     }
     let fold = |text: &str| columns.map_or(text.to_owned(), |columns| wrapped(text, columns));
     let mut text = fold(text.trim_end());
@@ -81,6 +87,18 @@ fn instance_lines(instance: &Instance) -> String {
             bytes(mount.cache_limit_bytes),
             bytes(status.rss_bytes),
         ));
+    }
+    if !status.az.is_empty() {
+        text.push_str(&format!("\n{:10}AZ {}, promotion tier {}", "", status.az, status.tier));
+    }
+    if let Some(lag) = status.lag_ms {
+        text.push_str(&format!(", {lag} ms behind its writer"));
+    }
+    if let Some(last) = status.transitions.last() {
+        let at = OffsetDateTime::from_unix_timestamp(i64::try_from(last.at_ms / 1000).unwrap_or(0)).ok();
+        let at = at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default();
+        let role = format!("{:?}", last.role).to_lowercase();
+        text.push_str(&format!(", {role} since {at} ({})", last.why));
     }
     text.push('\n');
     text

@@ -44,7 +44,9 @@ impl Running {
         let child = Command::new(AURIGA)
             .args(["demo", "--network", network])
             .args(if arguments.contains(&"--shared-buffers") { &[][..] } else { &["--shared-buffers", "16MB"] })
-            .args(arguments)
+            // Most tests bring about themselves what a controller would.
+            .args(if arguments.contains(&"--watched") { &[][..] } else { &["--unwatched"] })
+            .args(arguments.iter().filter(|argument| **argument != "--watched"))
             .current_dir(directory)
             .stdout(file.try_clone().unwrap())
             .stderr(file)

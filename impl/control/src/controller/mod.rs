@@ -50,6 +50,9 @@ impl Millis {
     }
 }
 
+/// A volume epoch: its number, and its writer. They are ordered like volume epochs.
+pub type Epoch = (u64, u64);
+
 /// How patient the controller is, in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -156,7 +159,7 @@ pub struct Kept {
     /// The newest writer that was seen.
     pub writer: Option<String>,
     /// Its volume epoch.
-    pub volume_epoch: u64,
+    pub volume_epoch: Epoch,
     /// Its Availability Zone.
     pub az: String,
 }
@@ -307,7 +310,7 @@ impl Controller {
     /// Whoever writes with the highest volume epoch is the writer, whoever promoted it.
     fn adopt(&mut self, now: Millis, actions: &mut Vec<Action>) {
         let writers = self.seen.iter().filter_map(|(name, seen)| {
-            let said = seen.said().filter(|said| said.role == RoleSeen::Writer && said.volume_epoch > 0)?;
+            let said = seen.said().filter(|said| said.role == RoleSeen::Writer && said.volume_epoch > (0, 0))?;
             // What was said before it became silent shows no more that it serves.
             let serves = seen.answer_since(Millis(0)).is_some() && said.is_ready;
             Some((said.volume_epoch, name.clone(), said.az.clone(), serves))
@@ -351,7 +354,8 @@ impl Controller {
 
     /// Nobody is left to be promoted.
     fn in_vain(&mut self, now: Millis, reason: &str, actions: &mut Vec<Action>) {
-        if !self.told_failed {
+        // A new cluster whose instances have yet to start is no failover.
+        if !self.told_failed && self.kept.writer.is_some() {
             self.told_failed = true;
             actions.push(Action::Log(Event::new(EventKind::Failed, reason)));
         }

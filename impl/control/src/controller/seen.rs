@@ -1,7 +1,10 @@
 //! What is known of an instance.
 
-use super::{Limits, Millis};
+use super::{Epoch, Limits, Millis};
 use serde::{Deserialize, Serialize};
+
+/// How many times longer than others an instance may be silent that was asked to become the writer.
+const BUSY: u64 = 5;
 
 /// What an instance does, as far as a failover is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -27,7 +30,7 @@ pub struct Said {
     /// Its promotion tier: the lowest is promoted first.
     pub tier: u8,
     /// Its own volume epoch as a writer; of the one that it follows as a reader.
-    pub volume_epoch: u64,
+    pub volume_epoch: Epoch,
     /// How far it is.
     pub read_point: u64,
     /// A reader: how long ago it heard its writer. `None`: it has heard none since it started.
@@ -113,6 +116,12 @@ impl Seen {
     /// Whether it has been silent for too long.
     pub(super) fn is_silent(&self, now: Millis, limits: &Limits) -> bool {
         self.unanswered.is_some_and(|since| now.since(since) >= limits.silent_ms)
+    }
+
+    /// Whether nobody can expect any more that it ends what it was asked to do: such work can make an instance slow to answer.
+    pub(super) fn has_given_up(&self, now: Millis, limits: &Limits) -> bool {
+        let silent = self.unanswered.is_some_and(|since| now.since(since) >= BUSY * limits.silent_ms);
+        self.is_refused(now, limits) || silent
     }
 
     /// When the first look without an answer was made.

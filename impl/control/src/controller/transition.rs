@@ -3,7 +3,7 @@
 use super::choosing::Candidate;
 use super::event::{Event, EventKind};
 use super::seen::RoleSeen;
-use super::{Action, Controller, Millis};
+use super::{Action, Controller, Epoch, Millis};
 
 /// See the [module](self).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,7 +13,7 @@ pub(super) struct Transition {
     to_az: String,
     /// Who wrote before, and its volume epoch.
     from: Option<String>,
-    from_epoch: u64,
+    from_epoch: Epoch,
     phase: Phase,
     attempt: u64,
     since: Millis,
@@ -145,7 +145,7 @@ impl Controller {
                 let to = self.seen.get(&transition.to);
                 if now.since(transition.since) >= limits.promotion_ms {
                     self.promotion_failed("it took too long");
-                } else if to.is_none_or(|seen| seen.is_gone(now, &limits)) {
+                } else if to.is_none_or(|seen| seen.has_given_up(now, &limits)) {
                     self.promotion_failed("it does not answer any more");
                 }
             }
@@ -153,7 +153,7 @@ impl Controller {
     }
 
     /// The writer with the highest volume epoch serves. If it is a new one, what was under way is over.
-    pub(super) fn writer_serves(&mut self, now: Millis, name: &str, epoch: u64, actions: &mut Vec<Action>) {
+    pub(super) fn writer_serves(&mut self, now: Millis, name: &str, epoch: Epoch, actions: &mut Vec<Action>) {
         match &self.transition {
             // It is being demoted, and has not heard of it yet; or it is the one that is being replaced.
             Some(transition) if epoch <= transition.from_epoch => return,

@@ -91,7 +91,10 @@ pub(super) fn mount_unless_stopped(
     let (config, volume, local, user) = (config.clone(), volume.clone(), local.clone(), user.clone());
     std::thread::Builder::new()
         .name("mounting".to_owned())
-        .spawn(move || sender.send(mount(&config, &volume, &local, &user)))
+        .spawn(move || {
+            // Nobody waits any more where the process is asked to stop.
+            let _ = sender.send(mount(&config, &volume, &local, &user));
+        })
         .map_err(io_error("starting a thread"))?;
     loop {
         match mounted.recv_timeout(LOOK_EVERY) {

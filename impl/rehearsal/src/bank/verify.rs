@@ -32,8 +32,19 @@ impl Verdict {
 /// # Errors
 /// PostgreSQL's.
 pub async fn verify(server: SocketAddr, ledger: &Ledger) -> Result<Verdict, tokio_postgres::Error> {
+    verify_from(server, ledger, &ledger.outcomes()).await
+}
+
+/// The same, of a server that shows what was acknowledged when `before` was copied from the ledger.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn verify_from(
+    server: SocketAddr,
+    ledger: &Ledger,
+    before: &Outcomes,
+) -> Result<Verdict, tokio_postgres::Error> {
     // What is acknowledged before the snapshot must be in it; what is in it must have been begun before the end.
-    let before = ledger.outcomes();
     let mut client = connect(server).await?;
     let transaction = client
         .build_transaction()
@@ -58,7 +69,7 @@ pub async fn verify(server: SocketAddr, ledger: &Ledger) -> Result<Verdict, toki
         )
         .await?;
     transaction.commit().await?;
-    let mut verdict = compare(&before, &ledger.outcomes(), present);
+    let mut verdict = compare(before, &ledger.outcomes(), present);
     verdict.wrong_balances = (balances.get::<_, i64>(0) + balances.get::<_, i64>(1)) as u64;
     Ok(verdict)
 }

@@ -38,6 +38,14 @@ pub fn of_instance(dir: &Path, name: &str) -> Result<(), CertsError> {
     issue(dir, name, CertifiedRole::Instance)
 }
 
+/// Issues the certificate of a controller or a gateway, where it has none.
+///
+/// # Errors
+/// It can't be written.
+pub fn of_watcher(dir: &Path, name: &str) -> Result<(), CertsError> {
+    issue(dir, name, CertifiedRole::Control)
+}
+
 fn issue(dir: &Path, name: &str, role: CertifiedRole) -> Result<(), CertsError> {
     if dir.join(format!("{name}.crt")).exists() {
         return Ok(());

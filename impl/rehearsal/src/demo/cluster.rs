@@ -2,6 +2,7 @@
 
 use super::certificates;
 use super::layout::{Layout, STORAGE};
+use super::watchers::{CONTROL, GATEWAY};
 use crate::process::Process;
 use auriga_admin::config;
 use auriga_admin::member::{Described, Role, State};
@@ -168,6 +169,13 @@ impl Cluster {
         });
     }
 
+    /// Adds the controller and the gateway, not started.
+    pub fn add_watchers(&mut self) {
+        for (name, role) in [(CONTROL, Role::Control), (GATEWAY, Role::Gateway)] {
+            self.members.push(Member { name: name.to_owned(), role, number: 0, directory: None, process: None });
+        }
+    }
+
     /// The number of an instance; `None`: no instance is called that.
     pub fn instance_number(&self, name: &str) -> Option<u8> {
         let mut instances = self.members.iter().filter(|member| member.role == Role::Instance);
@@ -196,8 +204,22 @@ impl Cluster {
                 config::write(&file, &self.layout.instance_config(name, number as u8, &path))?;
                 directory = Some(path);
             }
+            Role::Control | Role::Gateway => {
+                if let Some(dir) = &self.layout.certificates {
+                    certificates::of_watcher(dir, name)?;
+                }
+                match role {
+                    Role::Control => config::write(&file, &self.layout.control_config())?,
+                    _ => config::write(&file, &self.layout.gateway_config())?,
+                }
+            }
         }
-        let verb = if role == Role::Storage { "storage" } else { "instance" };
+        let verb = match role {
+            Role::Storage => "storage",
+            Role::Instance => "instance",
+            Role::Control => "control",
+            Role::Gateway => "gateway",
+        };
         let args = [OsStr::new(verb), OsStr::new("--config"), file.as_os_str()];
         let process = Process::start(&args, &self.layout.log(name))
             .map_err(|source| ClusterError::Start { name: name.to_owned(), source })?;
@@ -317,9 +339,10 @@ impl Cluster {
         ended
     }
 
-    /// Stops everything in order: instances first (each writes a checkpoint), then storage.
+    /// Stops everything in order: the controller first, so that nobody takes over, then instances (each writes a checkpoint),
+    /// then storage.
     pub fn stop_all(&mut self) {
-        for role in [Role::Instance, Role::Storage] {
+        for role in [Role::Control, Role::Gateway, Role::Instance, Role::Storage] {
             let mut names = Vec::new();
             for member in self.members.iter_mut().filter(|member| member.role == role) {
                 names.push(member.name.clone());
@@ -359,17 +382,20 @@ fn describe(layout: &Layout, member: &mut Member) -> Described {
             let host = layout.instance_host(member.number as u8);
             (SocketAddr::new(host, super::layout::ADMIN_PORT), Some(SocketAddr::new(host, layout.port)))
         }
+        Role::Control => (layout.control_address(), None),
+        Role::Gateway => (layout.writer_endpoint(), None),
     };
     let az = az_of(layout, member);
     Described { name: member.name.clone(), role: member.role, az, address, postgres, pid, state, faults: Vec::new() }
 }
 
-/// The Availability Zone of a storage process or a reader. An instance that writes moves between them, and has none.
+/// The Availability Zone of a storage process, or of an instance of several. One that is alone moves between them, and has
+/// none; nor have the controller and the gateway.
 fn az_of(layout: &Layout, member: &Member) -> String {
     match (member.role, member.number as u8) {
         (Role::Storage, _) => Layout::az(&member.name),
-        (Role::Instance, number) if layout.is_reader(number) => Layout::instance_az(number).to_owned(),
-        (Role::Instance, _) => String::new(),
+        (Role::Instance, number) if layout.roles_change(number) => Layout::instance_az(number).to_owned(),
+        (Role::Instance | Role::Control | Role::Gateway, _) => String::new(),
     }
 }
 

@@ -73,17 +73,20 @@ impl Faults {
 
     /// Why `action` would change nothing, if so.
     fn nothing_to_do(&self, member: &Described, action: Action) -> Option<&'static str> {
-        let is_instance = member.role == Role::Instance;
+        let is_storage = member.role == Role::Storage;
         match (action, member.state) {
             (Action::Restart, _) => None,
             (Action::Kill | Action::Freeze | Action::Resume, State::Down) => Some("it is not running"),
             (Action::Freeze, State::Frozen) => Some("it is frozen already"),
             (Action::Resume, State::Up) => Some("it is not frozen"),
             (Action::Kill | Action::Freeze | Action::Resume, _) => None,
-            (Action::Slow, _) if is_instance => Some("only storage processes can be slowed down"),
+            (Action::Slow, _) if !is_storage => Some("only storage processes can be slowed down"),
+            (Action::Partition, _) if matches!(member.role, Role::Control | Role::Gateway) => {
+                Some("only storage processes and instances can be cut off")
+            }
             (Action::Heal, _) => self.in_force(&member.name).is_empty().then_some("nothing was wrong with it"),
-            (Action::Slow | Action::Partition, State::Down) if !is_instance => Some("it is not running"),
-            (Action::Slow | Action::Partition, State::Frozen) if !is_instance => Some("it is frozen: resume it first"),
+            (Action::Slow | Action::Partition, State::Down) if is_storage => Some("it is not running"),
+            (Action::Slow | Action::Partition, State::Frozen) if is_storage => Some("it is frozen: resume it first"),
             (Action::Slow | Action::Partition, _) => None,
         }
     }

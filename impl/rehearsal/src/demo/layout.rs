@@ -58,6 +58,9 @@ pub struct Layout {
     /// PostgreSQL's settings of readers, where they differ from [`Layout::postgres`].
     #[serde(default)]
     pub reader_settings: BTreeMap<String, String>,
+    /// Whether a controller and a gateway belong to it.
+    #[serde(default)]
+    pub watched: bool,
     /// Where the certificates of the processes are; they speak in the clear where absent.
     pub certificates: Option<PathBuf>,
 }
@@ -89,6 +92,11 @@ impl Layout {
         self.readers().any(|reader| reader == number)
     }
 
+    /// The name of the instance with this number, of those that the demo begins with.
+    pub fn instance_name(number: u8) -> String {
+        if number == 0 { super::WRITER.to_owned() } else { Self::reader_name(number) }
+    }
+
     /// The name of the reader with this number.
     pub fn reader_name(number: u8) -> String {
         format!("reader-{number}")
@@ -99,7 +107,7 @@ impl Layout {
         ["a", "b", "c"][usize::from(number % 3)]
     }
 
-    fn address(&self, host: u8, port: u16) -> SocketAddr {
+    pub(super) fn address(&self, host: u8, port: u16) -> SocketAddr {
         let [a, b, c] = self.network;
         SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, host)), port)
     }
@@ -189,7 +197,7 @@ impl Layout {
     }
 
     /// The certificate of a process, where the demo has certificates.
-    fn tls(&self, name: &str) -> Option<TlsConfig> {
+    pub(super) fn tls(&self, name: &str) -> Option<TlsConfig> {
         self.certificates.as_ref().map(|dir| certificates::files(dir, name))
     }
 
@@ -262,6 +270,7 @@ mod tests {
             scrub_journal_s: 60,
             readers,
             reader_settings: BTreeMap::new(),
+            watched: false,
             certificates: None,
         }
     }

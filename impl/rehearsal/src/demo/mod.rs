@@ -6,6 +6,7 @@
 //! - [`certificates`]: by which its processes know each other.
 //! - [`cluster`]: the processes, and what can be done to them.
 //! - [`promotion`](self): who writes first.
+//! - [`watchers`]: the controller and the gateway.
 //! - [`waiting`](self): until a member is ready, as long as it gets on.
 //! - [`faults`], [`control`]: what `auriga inject` asks for.
 //! - [`state`]: how it finds us.
@@ -23,6 +24,7 @@ mod promotion;
 pub mod state;
 pub mod summary;
 mod waiting;
+pub mod watchers;
 
 use crate::volatile_disk::VolatileDisk;
 use auriga_admin::config::{MountConfig, PostgresConfig};
@@ -49,6 +51,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use waiting::asked_to_stop;
+use watchers::{CONTROL, GATEWAY};
 
 /// The name of the first instance.
 pub const WRITER: &str = "writer";
@@ -94,6 +97,8 @@ pub struct Options {
     pub readers: u8,
     /// PostgreSQL's settings of readers, where they differ from the writer's.
     pub reader_settings: BTreeMap<String, String>,
+    /// Whether there are a controller and a gateway, where there are readers.
+    pub watched: bool,
 }
 
 /// Why there is no demo.
@@ -175,6 +180,9 @@ impl Demo {
         let mut cluster = Cluster::new(layout.clone())?;
         cluster.add_instance(WRITER, 0);
         layout.readers().for_each(|number| cluster.add_instance(&Layout::reader_name(number), number));
+        if layout.watched {
+            cluster.add_watchers();
+        }
         let members = Arc::new(Mutex::new((cluster, Faults::default())));
         let access = layout.access()?;
         let (janitor, is_kept) = (Some(janitor), keeps);
@@ -216,6 +224,10 @@ impl Demo {
                 }
             })?;
             keep(&mark, &storage::identity_text(identity)).map_err(io_error(&mark))?;
+        }
+        if self.layout.watched {
+            self.cluster().0.start(CONTROL)?;
+            self.cluster().0.start(GATEWAY)?;
         }
         self.launch(WRITER)?;
         self.wait_for_instance(WRITER, Some(stop))?;
@@ -428,6 +440,7 @@ fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError
         scrub_journal_s: options.scrub_journal_s,
         readers: options.readers,
         reader_settings: options.reader_settings,
+        watched: options.watched && options.readers > 0,
         certificates: (!options.plaintext).then(|| dir.join("certificates")),
     };
     let problems = preflight::problems(&layout);

@@ -1,4 +1,4 @@
-//! A stand-in for a controller: where no instance writes, one that has just been started is promoted.
+//! A stand-in for a controller, where the demo has none: where no instance writes, one that has just been started is promoted.
 
 use super::layout::{ADMIN_PORT, Layout};
 use auriga_admin::instance::{self, PATIENCE, TURN_PATIENCE};
@@ -12,10 +12,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// How often it is asked.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// Promotes the instance with this number as soon as it answers, unless its role is fixed or another one writes. Returns at
-/// once.
+/// Promotes the instance with this number as soon as it answers, unless its role is fixed, another one writes, or a controller
+/// sees to that. Returns at once.
 pub(super) fn promote_unless_written(runtime: &Handle, layout: &Layout, number: u8) {
-    if !layout.roles_change(number) {
+    if layout.watched || !layout.roles_change(number) {
         return;
     }
     let layout = layout.clone();

@@ -1,6 +1,7 @@
 //! What a person sees when a demo is up.
 
 use super::layout::{Layout, STORAGE};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Columns that the frame takes.
@@ -39,6 +40,20 @@ pub fn boxed(layout: &Layout, is_kept: bool, columns: Option<usize>) -> String {
         format!("{:<9} psql -h {host} -p {} -U postgres   (AZ {az})", Layout::reader_name(number), layout.port)
     });
     lines.splice(3..3, readers);
+    if layout.watched {
+        lines[2] =
+            format!("{:<9} psql -h {} -p {} -U postgres   (AZ a)", super::WRITER, layout.instance_host(0), layout.port);
+        let endpoint = |name: &str, address: SocketAddr, what: &str| {
+            format!("{name:<9} psql -h {} -p {} -U postgres   ({what})", address.ip(), address.port())
+        };
+        lines.splice(
+            2..2,
+            [
+                endpoint("connect", layout.writer_endpoint(), "to whoever writes"),
+                endpoint("read", layout.reader_endpoint(), "to one of the readers"),
+            ],
+        );
+    }
     let program = callable();
     let widest = TO_TRY.iter().map(|(_, effect)| program.len() + effect.chars().count() + 28).max().unwrap_or(0);
     let narrow = columns.is_some_and(|columns| columns < widest);

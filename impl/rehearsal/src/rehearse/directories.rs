@@ -84,6 +84,7 @@ pub(super) fn another_clusters(demo: &Demo) -> Result<PathBuf, TourError> {
         network: [a, b, c.wrapping_add(100)],
         trace: false,
         readers: 0,
+        watched: false,
         trace_inputs_mib: None,
         ..ours.clone()
     };

@@ -407,7 +407,7 @@ fn said(instance: &Instance, now: u64) -> Said {
         is_ready: instance.serves,
         az: instance.az.clone(),
         tier: instance.tier,
-        volume_epoch: instance.epoch,
+        volume_epoch: (instance.epoch, 0),
         read_point: instance.heard.unwrap_or(0),
         writer_heard_ms: instance.heard.map(|heard| now - heard),
         stalled_ms: instance.stalled_since.map_or(0, |since| now - since),

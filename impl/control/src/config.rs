@@ -1,0 +1,89 @@
+//! The TOML file of `auriga control`.
+
+use crate::controller::{Limits, Member};
+use auriga_admin::config::{StorageAddress, TlsConfig};
+use auriga_admin::looking::InstanceAddress;
+use auriga_admin::trust;
+use auriga_net::Credentials;
+use auriga_net::tls::CertifiedRole;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// One process that watches over a cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlConfig {
+    /// Identity of the cluster.
+    pub cluster: String,
+    /// Its own name, such as `control`.
+    pub name: String,
+    /// Where it keeps events, and who wrote last. It belongs to one volume.
+    pub directory: PathBuf,
+    /// Where it answers people.
+    pub listen: SocketAddr,
+    /// Listens on, or reaches, addresses that are not loopback although there is no `[tls]`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub insecure: bool,
+    /// Its certificate, with the role `control`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// How patient it is.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The instances of the cluster.
+    pub instances: Vec<InstanceAddress>,
+    /// The storage processes, which it asks when a writer says that storage stalls for it.
+    pub storage: Vec<StorageAddress>,
+}
+
+impl ControlConfig {
+    /// Loads its certificate. Says what is not as it should be.
+    ///
+    /// # Errors
+    /// It can't be used, is another process's, or is missing where it must be there.
+    pub fn credentials(&self) -> Result<Option<Credentials>, String> {
+        let credentials = trust::credentials(self.tls.as_ref()).map_err(|error| format!("[tls]: {error}"))?;
+        match &credentials {
+            Some(credentials) => {
+                credentials.must_be(&self.name, CertifiedRole::Control).map_err(|why| format!("[tls]: {why}"))?;
+            }
+            None => {
+                trust::may_go_without("listens on", [self.listen], self.insecure)?;
+                let instances = self.instances.iter().map(|instance| instance.admin);
+                let reached = instances.chain(self.storage.iter().map(|storage| storage.address));
+                trust::may_go_without("reaches", reached, self.insecure)?;
+            }
+        }
+        Ok(credentials)
+    }
+
+    /// The instances as the controller knows them.
+    pub fn members(&self) -> Vec<Member> {
+        let member = |instance: &InstanceAddress| Member { name: instance.name.clone(), size: instance.size };
+        self.instances.iter().map(member).collect()
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use auriga_admin::config::{InstanceConfig, read};
+    use std::path::Path;
+
+    #[test]
+    fn the_example_is_valid_and_goes_with_the_others() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+        let control: ControlConfig = read(&examples.join("control.toml")).expect("valid");
+        let instance: InstanceConfig = read(&examples.join("instance.toml")).expect("valid");
+        assert_eq!((&control.cluster, &control.storage), (&instance.cluster, &instance.storage));
+        let first = control.instances.first().expect("an instance");
+        assert_eq!((&first.name, first.admin), (&instance.name, instance.admin));
+        assert_eq!(control.limits, Limits::default(), "the example shows what is usual");
+        assert_eq!(control.members().len(), 3);
+    }
+}

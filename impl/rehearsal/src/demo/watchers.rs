@@ -1,0 +1,82 @@
+//! The controller and the gateway of a demo that has readers.
+
+use super::layout::{ADMIN_PORT, Layout, STORAGE};
+use auriga_admin::config::StorageAddress;
+use auriga_admin::looking::InstanceAddress;
+use auriga_control::config::ControlConfig;
+use auriga_control::controller::Limits;
+use auriga_gateway::config::{GatewayConfig, connections_max, wait_s};
+use std::net::SocketAddr;
+
+/// The name of the controller.
+pub const CONTROL: &str = "control";
+/// The name of the gateway.
+pub const GATEWAY: &str = "gateway";
+/// The port of the controller.
+const CONTROL_PORT: u16 = 7403;
+/// The host part of the controller's address.
+const CONTROL_HOST: u8 = 31;
+/// The host part of the writer endpoint.
+const WRITER_ENDPOINT: u8 = 32;
+/// The host part of the reader endpoint.
+const READER_ENDPOINT: u8 = 33;
+
+impl Layout {
+    /// Where the controller answers.
+    pub fn control_address(&self) -> SocketAddr {
+        self.address(CONTROL_HOST, CONTROL_PORT)
+    }
+
+    /// Where the gateway takes connections to whoever writes.
+    pub fn writer_endpoint(&self) -> SocketAddr {
+        self.address(WRITER_ENDPOINT, self.port)
+    }
+
+    /// Where the gateway takes connections to readers.
+    pub fn reader_endpoint(&self) -> SocketAddr {
+        self.address(READER_ENDPOINT, self.port)
+    }
+
+    /// Configuration of the controller.
+    pub(super) fn control_config(&self) -> ControlConfig {
+        ControlConfig {
+            cluster: self.cluster.clone(),
+            name: CONTROL.to_owned(),
+            directory: self.dir.join(CONTROL),
+            listen: self.control_address(),
+            insecure: false,
+            tls: self.tls(CONTROL),
+            limits: Limits::default(),
+            instances: self.watched_instances(),
+            storage: (0..STORAGE.len())
+                .map(|index| StorageAddress {
+                    name: STORAGE[index].to_owned(),
+                    az: Self::az(STORAGE[index]),
+                    address: self.storage_address(index),
+                })
+                .collect(),
+        }
+    }
+
+    /// Configuration of the gateway.
+    pub(super) fn gateway_config(&self) -> GatewayConfig {
+        GatewayConfig {
+            cluster: self.cluster.clone(),
+            name: GATEWAY.to_owned(),
+            writer: self.writer_endpoint(),
+            reader: self.reader_endpoint(),
+            connections_max: connections_max(),
+            wait_s: wait_s(),
+            insecure: false,
+            tls: self.tls(GATEWAY),
+            instances: self.watched_instances(),
+        }
+    }
+
+    fn watched_instances(&self) -> Vec<InstanceAddress> {
+        let address = |number| SocketAddr::new(self.instance_host(number), ADMIN_PORT);
+        (0..=self.readers)
+            .map(|number| InstanceAddress { name: Self::instance_name(number), admin: address(number), size: 0 })
+            .collect()
+    }
+}
