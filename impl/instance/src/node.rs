@@ -7,6 +7,7 @@
 //! writer, [`reader`] as many as it takes as a reader, and [`any`] whatever it is asked to.
 
 pub mod any;
+mod checkpointing;
 mod env;
 mod opening;
 mod port;

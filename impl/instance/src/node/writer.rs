@@ -1,5 +1,6 @@
 //! A life as the writer: a mount of the open volume, and PostgreSQL on it.
 
+use super::checkpointing::Checkpointer;
 use super::env::Env;
 use super::opening::{listen_to_readers, mount_unless_stopped};
 use super::publishing::Publisher;
@@ -82,12 +83,13 @@ fn serve(
     volume: &Arc<RemoteVolume>,
     (sender, receiver): (&SyncSender<Event>, Receiver<Event>),
 ) -> Result<Ended, NodeError> {
-    let health = &env.shown.health;
+    let (health, begun) = (&env.shown.health, Instant::now());
     let mount = match mount_unless_stopped(config, volume, local, user, &receiver)? {
         Some(mount) => mount,
         None => return Ok(Ended::Stopped),
     };
     env.shown.parts().files = Some(mount.fs().clone());
+    tracing::info!(after_ms = begun.elapsed().as_millis() as u64, "the volume is mounted");
     let prepared = prepare(
         &config.helper,
         Prepare {
@@ -106,14 +108,16 @@ fn serve(
     let ended = match prepared.map_err(io_error("preparing the database cluster"))? {
         Err(ended) => ended,
         Ok(Prepared { installation, created_ms, .. }) => {
-            if let Some(took_ms) = created_ms {
-                tracing::info!(took_ms, "the database cluster was created");
-            }
+            let after_ms = begun.elapsed().as_millis() as u64;
+            tracing::info!(after_ms, created_ms, "the database cluster is prepared");
             let spec = server(config, installation, user.clone(), local)?;
             let publisher = config.readers.map(|_| Publisher::start(volume.clone(), spec.clone())).transpose();
             let _publisher = publisher.map_err(io_error("starting a thread"))?;
             let installer = config.aurora_functions.then(|| Installer::start(spec.clone())).transpose();
             let _installer = installer.map_err(io_error("starting a thread"))?;
+            // Where there are readers, one of them may have to take over.
+            let checkpointer = config.readers.map(|_| Checkpointer::start(spec.clone())).transpose();
+            let _checkpointer = checkpointer.map_err(io_error("starting a thread"))?;
             supervise(&spec, health, sender, receiver, || fenced(volume))
                 .map_err(io_error(format!("running {}", spec.installation.bin.display())))?
         }
@@ -147,11 +151,13 @@ fn server(
 }
 
 /// Settings of a writer that has readers: each is a standby, which streams its WAL. The instance's own settings win.
-const FOR_READERS: [(&str, &str); 3] = [
+const FOR_READERS: [(&str, &str); 4] = [
     ("wal_level", "replica"),
     // As many as there may be readers, and some for those that are gone and not yet known to be.
     ("max_wal_senders", "20"),
     // A standby that was away for some seconds finds what it has missed. Not more, because a reader that begins copies all
     // of it (R-READER-FS-10).
     ("wal_keep_size", "64MB"),
+    // There are many, see `checkpointing.rs`.
+    ("log_checkpoints", "off"),
 ];
