@@ -45,7 +45,11 @@ ADDRESS[reader]="-h $NETWORK.12 -p 5432"
 until_ready auriga
 until_followed
 load auriga
-start_standby plain 6609 auriga
+# As `start_standby` does, with what a standby of this writer must have besides.
+as_postgres "$BIN/pg_basebackup" -h "$NETWORK.11" -p 5432 -U postgres -D "$WORK/plain" -c fast --no-sync
+as_postgres touch "$WORK/plain/standby.signal"
+start_server plain 6609 "primary_conninfo = 'host=$NETWORK.11 port=5432 user=postgres application_name=plain'" \
+    "max_wal_senders = $(sql auriga show max_wal_senders)"
 until_ready plain
 conditions
 echo "# $CLIENTS clients, $PROBES probes, $ROUNDS rounds of $SECONDS_PER_PHASE s a phase"

@@ -48,7 +48,7 @@ fn router(shown: Arc<Shown>) -> Router {
 async fn health(State(shown): Asked) -> (StatusCode, Json<HealthReport>) {
     let report = shown.health.report();
     // A standby is up before clients may come.
-    let is_closed = shown.parts().reader_files.as_ref().is_some_and(|files| !files.figures().is_ready);
+    let is_closed = shown.parts().reader_files.as_ref().is_some_and(|files| !files.vitals().is_ready);
     let serves = report.phase == Phase::Ready && !is_closed;
     (if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(report))
 }

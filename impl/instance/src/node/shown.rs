@@ -241,13 +241,13 @@ impl Shown {
 }
 
 fn lag_ms(files: &ReaderFs) -> Option<u64> {
-    let figures = files.figures();
-    figures.is_ready.then_some(figures.lag.as_millis() as u64)
+    let vitals = files.vitals();
+    vitals.is_ready.then_some(vitals.lag.as_millis() as u64)
 }
 
 fn reader_status(reader: &RemoteReader, files: Option<&ReaderFs>) -> ReaderShown {
     let status = reader.status();
-    let figures = files.map(|files| files.figures()).unwrap_or_default();
+    let vitals = files.map(ReaderFs::vitals).unwrap_or_default();
     ReaderShown {
         volume_epoch: status.reader.volume_epoch,
         follows: status.reader.follows,
@@ -255,9 +255,9 @@ fn reader_status(reader: &RemoteReader, files: Option<&ReaderFs>) -> ReaderShown
         vdl: status.reader.vdl,
         cuts: status.reader.cuts,
         waiting_bytes: status.reader.waiting_weight,
-        lets_clients_in: figures.is_ready,
-        overlay_bytes: figures.overlay_bytes as u64,
-        spilled_bytes: figures.spilled_bytes,
+        lets_clients_in: vitals.is_ready,
+        overlay_bytes: vitals.overlay_bytes as u64,
+        spilled_bytes: vitals.spilled_bytes,
         pages_read: pages_in(&status.traffic),
     }
 }

@@ -106,8 +106,6 @@ pub struct ReaderFigures {
     /// Whether replay has passed the read point's WAL position, since the reader began or the standby was started again:
     /// only now may clients come (R-READER-FS-3).
     pub is_ready: bool,
-    /// How late the standby is, by this machine's clock: since when it has been told of WAL that it has not replayed.
-    pub lag: Duration,
     /// Advances.
     pub advances: u64,
     /// Pages in the overlay, those of the reader's own files included.
@@ -130,6 +128,19 @@ pub struct ReaderFigures {
     pub hits: u64,
     /// Reads of the volume.
     pub misses: u64,
+}
+
+/// What is asked often of a [`ReaderFs`]: nothing has to be counted for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReaderVitals {
+    /// See [`ReaderFigures::is_ready`].
+    pub is_ready: bool,
+    /// How late the standby is, by this machine's clock: since when it has been told of WAL that it has not replayed.
+    pub lag: Duration,
+    /// Bytes of the overlay in memory.
+    pub overlay_bytes: usize,
+    /// Bytes of the overlay, and of the reader's own files, on the local disk.
+    pub spilled_bytes: u64,
 }
 
 /// Everything that changes.
@@ -190,7 +201,14 @@ impl ReaderFs {
         state.is_ready && replayed >= state.point.wal
     }
 
-    /// Figures.
+    /// What is asked often.
+    pub fn vitals(&self) -> ReaderVitals {
+        let state = self.lock();
+        let (overlay_bytes, spilled_bytes) = state.store.bytes();
+        ReaderVitals { is_ready: state.is_ready, lag: state.lag.now(Instant::now()), overlay_bytes, spilled_bytes }
+    }
+
+    /// Figures. All pages of the overlay are counted for them.
     pub fn figures(&self) -> ReaderFigures {
         let state = self.lock();
         let (overlay_bytes, spilled_bytes) = state.store.bytes();
@@ -200,7 +218,6 @@ impl ReaderFs {
             read_point: state.point.read_point,
             wal: state.point.wal,
             is_ready: state.is_ready,
-            lag: state.lag.now(Instant::now()),
             overlay_pages: state.nodes.values().map(|node| node.pages.len() as u64).sum(),
             following_pages: following().map(|node| node.pages.len() as u64).sum(),
             tagged_pages: following().map(tagged).sum(),

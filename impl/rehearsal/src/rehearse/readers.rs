@@ -30,6 +30,8 @@ const BURSTS: u32 = 2;
 const BEYOND_LEASE: Duration = Duration::from_secs(12);
 /// A reader that was dropped has found out within this time.
 const FOUND_OUT: Duration = Duration::from_secs(60);
+/// How long the writer is held up for readers that lag.
+const KEPT_UP_WITH: Duration = Duration::from_secs(5);
 /// How often the servers are paused anew where one went away meanwhile.
 const ATTEMPTS: u32 = 5;
 
@@ -65,9 +67,10 @@ enum Fault {
     StorageKilled,
 }
 
+/// The first one comes first; the others in any order.
 const FAULTS: [Fault; 7] = [
-    Fault::Nothing,
     Fault::WriterKilled,
+    Fault::Nothing,
     Fault::ReaderKilled,
     Fault::StandbyKilled,
     Fault::StorageKilled,
@@ -132,6 +135,18 @@ pub fn run(demo: &Demo, length: Length, seed: u64, stop: &Receiver<()>) -> Resul
     Ok(bad_rounds == 0)
 }
 
+/// Waits until the readers have replayed what the writer has written, but not long for one that does not answer.
+fn wait_for_readers(writer: &Server, readers: &[Server]) {
+    let Ok(written) = writer.ask("SELECT pg_current_wal_insert_lsn()") else { return };
+    let question = format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{written}', false)");
+    let until = Instant::now() + KEPT_UP_WITH;
+    for reader in readers {
+        while reader.ask(&question).is_ok_and(|answer| answer != "t") && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 impl Rehearsal<'_> {
     fn new(demo: &Demo, seed: u64) -> Result<Rehearsal<'_>, TourError> {
         let layout = demo.layout();
@@ -164,9 +179,17 @@ impl Rehearsal<'_> {
         let fault = self.faults.pop().unwrap_or(Fault::Nothing);
         let first = self.bursts;
         self.bursts += BURSTS;
-        let writer = self.writer.clone();
+        let (writer, readers) = (self.writer.clone(), self.readers.clone());
+        // In every second round readers that lag are waited for; in the others one that can't keep up is dropped.
+        let keeps_up = round % 2 == 1;
+        let pause = || {
+            if keeps_up {
+                wait_for_readers(&writer, &readers)
+            }
+        };
         let (what, worked) = std::thread::scope(|scope| {
-            let work = scope.spawn(|| (first..first + BURSTS).try_for_each(|number| workload::burst(&writer, number)));
+            let work =
+                scope.spawn(|| (first..first + BURSTS).try_for_each(|number| workload::burst(&writer, number, pause)));
             let what = self.fail(fault);
             (what, work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
@@ -175,7 +198,7 @@ impl Rehearsal<'_> {
             // Its clients are told; what they had not committed is done again.
             Err(_) if fault == Fault::WriterKilled => {
                 self.bursts += 1;
-                workload::burst(&self.writer, self.bursts - 1)?;
+                workload::burst(&self.writer, self.bursts - 1, || ())?;
             }
             worked => worked?,
         }

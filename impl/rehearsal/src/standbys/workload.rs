@@ -49,12 +49,22 @@ UPDATE shared SET n = n + 1 WHERE id = :id;
 COMMIT;
 ";
 
-/// One burst of everything; returns when it is committed. Bursts are numbered, and none has the number of another, also
+/// Where a burst may be held up, so that readers keep up with it.
+const PAUSE: &str = "-- a pause\n";
+
+/// One burst of everything; returns when it is committed. `pause` is called between its parts. Bursts are numbered, and none has the number of another, also
 /// where the other failed half-way.
 ///
 /// # Errors
 /// The server's, or it went away: the burst was made in part.
-pub fn burst(writer: &Server, number: u32) -> Result<(), ProgramError> {
+pub fn burst(writer: &Server, number: u32, pause: impl Fn()) -> Result<(), ProgramError> {
+    let in_parts = |text: &str| {
+        text.split(PAUSE).try_for_each(|part| {
+            writer.run("postgres", part)?;
+            pause();
+            Ok(())
+        })
+    };
     // What an earlier burst was interrupted in holds locks.
     let forget = "SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts \\gexec\n";
     writer.run("postgres", forget)?;
@@ -68,11 +78,11 @@ pub fn burst(writer: &Server, number: u32) -> Result<(), ProgramError> {
             pgbench.args(["--client=4", "--jobs=1", "--transactions=50", "--no-vacuum", "--file=-", "postgres"]);
             run(&writer.name, "pgbench", &mut pgbench, SHARED)
         });
-        let mixed = writer.run("postgres", &mixed(number));
+        let mixed = in_parts(&mixed(number));
         let joined = |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
         joined(bench).and(joined(share)).and(mixed)
     })?;
-    writer.run("postgres", &databases(number)).map(drop)
+    in_parts(&databases(number))
 }
 
 fn mixed(round: u32) -> String {
@@ -83,12 +93,12 @@ INSERT INTO many SELECT i, (i * {seed}) % 97, repeat(md5(i::text), 3), ARRAY[(i 
 UPDATE many SET num = num + 1, tags = tags || {round} WHERE id % 5 = {round} % 5;
 DELETE FROM many WHERE id % 11 = {round} % 11;
 VACUUM many;
-INSERT INTO wide (body) SELECT repeat(md5(i::text), 200) FROM generate_series(1, 40) i;
+{PAUSE}INSERT INTO wide (body) SELECT repeat(md5(i::text), 200) FROM generate_series(1, 40) i;
 DELETE FROM wide WHERE id % 3 = {round} % 3;
 SELECT count(nextval('numbers')) FROM generate_series(1, 100);
 BEGIN; SELECT setval('numbers', currval('numbers') + 7); COMMIT;
 INSERT INTO volatile SELECT generate_series(1, 100);
-INSERT INTO cut SELECT i, repeat('x', 400) FROM generate_series(1, 2000) i;
+{PAUSE}INSERT INTO cut SELECT i, repeat('x', 400) FROM generate_series(1, 2000) i;
 DELETE FROM cut WHERE id > 100;
 VACUUM (TRUNCATE) cut;
 INSERT INTO cut SELECT i, repeat('y', 400) FROM generate_series(1, 1000) i;
@@ -99,14 +109,14 @@ CREATE TABLE made_{round} AS SELECT i, md5(i::text) AS t FROM generate_series(1,
 CREATE INDEX ON made_{round} (t);
 ALTER TABLE made_{round} ADD COLUMN extra int DEFAULT 5;
 VACUUM FULL made_{round};
-CLUSTER many USING many_pkey;
+{PAUSE}CLUSTER many USING many_pkey;
 BEGIN; TRUNCATE wide; INSERT INTO wide (body) SELECT repeat('z', 3000) FROM generate_series(1, 20); COMMIT;
 CREATE TABLE gone_{round} AS SELECT generate_series(1, 3000) i;
 DROP TABLE gone_{round};
-REINDEX TABLE many;
+{PAUSE}REINDEX TABLE many;
 VACUUM FREEZE pgbench_tellers;
 VACUUM FULL pg_class;
-DROP TABLE IF EXISTS made_{old};
+{PAUSE}DROP TABLE IF EXISTS made_{old};
 DELETE FROM many WHERE id > 3000 AND id <= {low} - 5000;
 ANALYZE;
 ",
@@ -119,11 +129,11 @@ fn databases(round: u32) -> String {
     format!(
         "
 CREATE DATABASE logged_{round} STRATEGY wal_log;
-CREATE DATABASE copied_{round} STRATEGY file_copy;
-CREATE TABLESPACE space_{round} LOCATION '';
+{PAUSE}CREATE DATABASE copied_{round} STRATEGY file_copy;
+{PAUSE}CREATE TABLESPACE space_{round} LOCATION '';
 CREATE TABLE spaced_{round} TABLESPACE space_{round} AS SELECT generate_series(1, 1000) i;
-ALTER DATABASE logged_{round} SET TABLESPACE space_{round};
-DROP DATABASE IF EXISTS copied_{last};
+{PAUSE}ALTER DATABASE logged_{round} SET TABLESPACE space_{round};
+{PAUSE}DROP DATABASE IF EXISTS copied_{last};
 DROP DATABASE IF EXISTS copied_{old};
 DROP DATABASE IF EXISTS logged_{old};
 DROP TABLE IF EXISTS spaced_{old};

@@ -31,7 +31,7 @@ fn installation() -> Option<Installation> {
 /// One round: bursts of work, both standbys paused where it ends, and compared while the writer goes on. Returns what
 /// differs.
 fn round(world: &World, round: u32) -> Vec<String> {
-    let burst = |number| workload::burst(&world.writer, number).expect("a burst");
+    let burst = |number| workload::burst(&world.writer, number, || ()).expect("a burst");
     (3 * round..3 * round + 2).for_each(burst);
     // To be paused at the same position, both need a moment without WAL. Pages of the bursts are still in the writer's
     // buffers.
