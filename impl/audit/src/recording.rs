@@ -235,11 +235,15 @@ impl Iterator for Frames {
     fn next(&mut self) -> Option<Frame> {
         let mut length = [0; 4];
         self.0.read_exact(&mut length).ok()?;
-        let length = u32::from_le_bytes(length) as usize;
-        let mut bytes = vec![0; (length <= FRAME_MAX).then_some(length)?];
-        self.0.read_exact(&mut bytes).ok()?;
-        postcard::from_bytes(&bytes).ok()
+        postcard::from_bytes(&claimed(&mut self.0, u32::from_le_bytes(length) as usize)?).ok()
     }
+}
+
+/// Reads `length` bytes; room is made for what there is, not for what the file claims to hold.
+fn claimed(file: &mut impl Read, length: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take((length <= FRAME_MAX).then_some(length)? as u64).read_to_end(&mut bytes).ok()?;
+    (bytes.len() == length).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -264,6 +268,22 @@ mod tests {
         let frames: Vec<Frame> = Frames::open(&path).expect("opened").collect();
         assert_eq!((frames.first(), frames.last()), (Some(&Frame::Node("n".into())), Some(&Frame::Full)));
         assert_eq!(frames.len(), taken + 3);
+    }
+
+    #[test]
+    fn a_length_is_not_believed() {
+        assert_eq!(claimed(&mut &b"three"[..], 3), Some(b"thr".to_vec()));
+        assert_eq!(claimed(&mut &b"five."[..], 5), Some(b"five.".to_vec()));
+        assert_eq!(claimed(&mut &b"four"[..], 5), None);
+        assert_eq!(claimed(&mut io::repeat(0), FRAME_MAX + 1), None);
+        let before = resident();
+        assert_eq!(claimed(&mut &b"short"[..], FRAME_MAX), None);
+        assert!(resident() < before + (256 << 20), "a claim of 1 GiB took memory");
+    }
+
+    fn resident() -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has one");
+        statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4096
     }
 
     #[test]

@@ -44,6 +44,21 @@ fn around(payload: &[u8]) -> BytesMut {
     out
 }
 
+/// One byte less is no frame yet; no payload at all is none ever.
+#[test]
+fn the_shortest_frame_is_a_kind_alone() {
+    let shortest = around(&[KIND_SKIPPABLE]);
+    for short in 0..shortest.len() {
+        let mut bytes = BytesMut::from(&shortest[..short]);
+        assert!(matches!(take_frame(&mut bytes), Ok(None)), "{short} bytes");
+    }
+    let mut bytes = shortest.clone();
+    let (frame, size) = take_frame(&mut bytes).expect("sound").expect("whole");
+    assert_eq!((frame, size, bytes.len()), (Frame::Skipped(KIND_SKIPPABLE), FRAME_HEADER + 1, 0));
+    assert!(matches!(take_frame(&mut around(&[])), Err(FrameError::Malformed("empty"))));
+    assert!(matches!(take_frame(&mut around(&[KIND_SKIPPABLE - 1])), Err(FrameError::Kind(_))));
+}
+
 #[test]
 fn one_encoding_serves_every_receiver() {
     let encoded = Encoded::protocol(writer(), &heartbeat(9)).expect("small");
