@@ -12,8 +12,8 @@ pub(super) struct Candidate {
     pub az: String,
 }
 
-/// Returns those that answered a question asked at `since` or later, and may become the writer: first the lowest tier, then
-/// the largest, then the furthest. Names decide what is left, so that the choice is the same each time.
+/// Returns those that answered a question asked at `since` or later, and may become the writer: first one that has
+/// followed a writer, then the lowest tier, then the largest, then the furthest. Names decide what is left, so that the choice is the same each time.
 pub(super) fn candidates(
     members: &[Member],
     seen: &BTreeMap<String, Seen>,
@@ -29,7 +29,7 @@ pub(super) fn candidates(
                 return None;
             }
             let said = seen.answer_since(since).filter(|said| said.role == RoleSeen::Reader)?;
-            let rank = (said.tier, Reverse(member.size), Reverse(said.read_point));
+            let rank = (said.writer_heard_ms.is_none(), said.tier, Reverse(member.size), Reverse(said.read_point));
             Some((rank, Candidate { name: member.name.clone(), az: said.az.clone() }))
         })
         .collect();

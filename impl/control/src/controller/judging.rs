@@ -90,7 +90,8 @@ impl Controller {
         let mut asked = 0;
         for (name, seen) in &self.seen {
             let Some(said) = seen.answer(now, &self.limits) else { continue };
-            if name == writer || said.role != RoleSeen::Reader {
+            // One that has only just started and never heard a writer can't say that there is none.
+            if name == writer || said.role != RoleSeen::Reader || said.writer_heard_ms.is_none() {
                 continue;
             }
             asked += 1;

@@ -52,6 +52,22 @@ fn a_writer_that_only_control_does_not_reach_is_left_alone() {
 }
 
 #[test]
+fn a_reader_that_has_never_heard_a_writer_takes_over_last() {
+    let mut world = World::serving(&THREE);
+    world.kill("r1");
+    world.run(1_000);
+    world.kill("w");
+    world.start("r1");
+    assert!(world.until_served(5_000).is_some());
+    assert_eq!(world.promoted(), ["r2"]);
+    world.kill("r1");
+    world.kill("r2");
+    world.run(1_000);
+    world.start("r1");
+    assert!(world.until_served(10_000).is_some(), "rather than nobody");
+}
+
+#[test]
 fn the_lowest_tier_then_the_largest_then_the_furthest_takes_over() {
     let mut world = World::serving(&[("w", "a", 0), ("r1", "b", 2), ("r2", "c", 1), ("r3", "c", 1)]);
     world.kill("w");
