@@ -25,11 +25,13 @@ fn every_invariant_names_properties_that_its_scope_checks() {
     assert!(text == invariants_page(&text), "specs/invariants.md: run `auriga-model defects --write`");
 }
 
-/// A recovery after segments coalesced beyond an annulled range, two losses, a disk that is made again, and pages on their way to another segment: the model has none of these.
-const NOT_IN_THE_MODEL: [Defect; 15] = [
+/// A recovery after segments coalesced beyond an annulled range, two losses, a disk that is made again or put back, and pages
+/// on their way to another segment: the model has none of these.
+const NOT_IN_THE_MODEL: [Defect; 16] = [
     Defect::ForgetsAboveFloors,
     Defect::LossesForgotten,
     Defect::StaleAnswerCounts,
+    Defect::RecoveryDoesNotWait,
     Defect::BlankCounts,
     Defect::FoundsOnFive,
     Defect::LifeNotRegistered,
