@@ -269,7 +269,8 @@ pub fn members(addresses: impl IntoIterator<Item = SocketAddr>) -> BTreeMap<auri
         .collect()
 }
 
-fn is_false(value: &bool) -> bool {
+/// For settings that are left out of a file where they are off.
+pub fn is_false(value: &bool) -> bool {
     !value
 }
 

@@ -71,6 +71,29 @@ pub fn of_instance(config: &InstanceConfig) -> Result<Option<Credentials>, Strin
     Ok(credentials)
 }
 
+/// The credentials of a controller or a gateway, which watch instances. Says what is not as it should be.
+///
+/// # Errors
+/// They can't be used, are another process's, or are missing where they must be there: it `listens` on, or `reaches`, an
+/// address that is not loopback.
+pub fn of_watcher(
+    name: &str,
+    tls: Option<&TlsConfig>,
+    listens: Option<SocketAddr>,
+    reaches: impl IntoIterator<Item = SocketAddr>,
+    insecure: bool,
+) -> Result<Option<Credentials>, String> {
+    let credentials = credentials(tls).map_err(|error| format!("[tls]: {error}"))?;
+    match &credentials {
+        Some(credentials) => is_its_own(credentials, name, CertifiedRole::Control)?,
+        None => {
+            may_go_without("listens on", listens, insecure)?;
+            may_go_without("reaches", reaches, insecure)?;
+        }
+    }
+    Ok(credentials)
+}
+
 fn is_its_own(credentials: &Credentials, name: &str, role: CertifiedRole) -> Result<(), String> {
     credentials.must_be(name, role).map_err(|why| format!("[tls]: {why}"))?;
     if credentials.ends_soon() {
@@ -83,11 +106,7 @@ fn is_its_own(credentials: &Credentials, name: &str, role: CertifiedRole) -> Res
 ///
 /// # Errors
 /// They may not, and why, for a person to read.
-pub fn may_go_without(
-    does: &str,
-    addresses: impl IntoIterator<Item = SocketAddr>,
-    insecure: bool,
-) -> Result<(), String> {
+fn may_go_without(does: &str, addresses: impl IntoIterator<Item = SocketAddr>, insecure: bool) -> Result<(), String> {
     let Some(address) = addresses.into_iter().find(|address| !address.ip().is_loopback()) else { return Ok(()) };
     if !insecure {
         return Err(format!(

@@ -2,27 +2,12 @@
 
 mod common;
 
-use common::{Running, wait_until, wait_until_gone};
+use common::{Running, ask, wait_until, wait_until_gone};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::process::Command;
 
 /// Where the first reader is.
 const READER: u8 = 12;
-
-/// Asks an instance by the last byte of its address. Errors name their SQLSTATE.
-fn ask(demo: &Running, host: u8, statement: &str) -> Result<String, String> {
-    let host = format!("{}.{host}", demo.network);
-    let output = Command::new("psql")
-        .args(["-XqAt", "-U", "postgres", "-h", &host, "-v", "VERBOSITY=verbose", "-c", statement])
-        .env("PGCONNECT_TIMEOUT", "5")
-        .output()
-        .unwrap();
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
-}
 
 /// Waits until the reader shows this many rows.
 fn wait_for_rows(demo: &Running, rows: &str) {

@@ -2,31 +2,13 @@
 
 mod common;
 
-use common::{Running, wait_until, wait_until_gone};
+use common::{Running, ask, ask_as, wait_until, wait_until_gone};
 use nix::sys::signal::Signal;
 use std::process::Command;
 
 const NETWORK: &str = "127.0.102";
 const WRITER: u8 = 11;
 const READER: u8 = 12;
-
-/// Asks an instance by the last byte of its address. Errors name their SQLSTATE.
-fn ask_as(demo: &Running, host: u8, user: &str, database: &str, statement: &str) -> Result<String, String> {
-    let host = format!("{}.{host}", demo.network);
-    let output = Command::new("psql")
-        .args(["-XqAt", "-U", user, "-h", &host, "-v", "VERBOSITY=verbose", "-c", statement, database])
-        .env("PGCONNECT_TIMEOUT", "5")
-        .output()
-        .unwrap();
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
-}
-
-fn ask(demo: &Running, host: u8, statement: &str) -> Result<String, String> {
-    ask_as(demo, host, "postgres", "postgres", statement)
-}
 
 /// By which AWS's drivers know that they speak to Aurora, and who writes.
 const IS_AURORA: &str = "SELECT (setting LIKE '%aurora_stat_utils%') AS aurora_stat_utils FROM pg_catalog.pg_settings \

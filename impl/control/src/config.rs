@@ -1,11 +1,10 @@
 //! The TOML file of `auriga control`.
 
 use crate::controller::{Limits, Member};
-use auriga_admin::config::{StorageAddress, TlsConfig};
+use auriga_admin::config::{StorageAddress, TlsConfig, is_false};
 use auriga_admin::looking::InstanceAddress;
 use auriga_admin::trust;
 use auriga_net::Credentials;
-use auriga_net::tls::CertifiedRole;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,19 +42,9 @@ impl ControlConfig {
     /// # Errors
     /// It can't be used, is another process's, or is missing where it must be there.
     pub fn credentials(&self) -> Result<Option<Credentials>, String> {
-        let credentials = trust::credentials(self.tls.as_ref()).map_err(|error| format!("[tls]: {error}"))?;
-        match &credentials {
-            Some(credentials) => {
-                credentials.must_be(&self.name, CertifiedRole::Control).map_err(|why| format!("[tls]: {why}"))?;
-            }
-            None => {
-                trust::may_go_without("listens on", [self.listen], self.insecure)?;
-                let instances = self.instances.iter().map(|instance| instance.admin);
-                let reached = instances.chain(self.storage.iter().map(|storage| storage.address));
-                trust::may_go_without("reaches", reached, self.insecure)?;
-            }
-        }
-        Ok(credentials)
+        let instances = self.instances.iter().map(|instance| instance.admin);
+        let reaches = instances.chain(self.storage.iter().map(|storage| storage.address));
+        trust::of_watcher(&self.name, self.tls.as_ref(), Some(self.listen), reaches, self.insecure)
     }
 
     /// The instances as the controller knows them.
@@ -63,10 +52,6 @@ impl ControlConfig {
         let member = |instance: &InstanceAddress| Member { name: instance.name.clone(), size: instance.size };
         self.instances.iter().map(member).collect()
     }
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 #[cfg(test)]

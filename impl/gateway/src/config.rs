@@ -1,10 +1,9 @@
 //! The TOML file of `auriga gateway`.
 
-use auriga_admin::config::TlsConfig;
+use auriga_admin::config::{TlsConfig, is_false};
 use auriga_admin::looking::InstanceAddress;
 use auriga_admin::trust;
 use auriga_net::Credentials;
-use auriga_net::tls::CertifiedRole;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -47,27 +46,14 @@ pub const fn wait_s() -> u64 {
     10
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 impl GatewayConfig {
     /// Loads its certificate. Says what is not as it should be.
     ///
     /// # Errors
     /// It can't be used, is another process's, or is missing where it must be there.
     pub fn credentials(&self) -> Result<Option<Credentials>, String> {
-        let credentials = trust::credentials(self.tls.as_ref()).map_err(|error| format!("[tls]: {error}"))?;
-        match &credentials {
-            Some(credentials) => {
-                credentials.must_be(&self.name, CertifiedRole::Control).map_err(|why| format!("[tls]: {why}"))?;
-            }
-            None => {
-                let reached = self.instances.iter().map(|instance| instance.admin);
-                trust::may_go_without("reaches", reached, self.insecure)?;
-            }
-        }
-        Ok(credentials)
+        let reaches = self.instances.iter().map(|instance| instance.admin);
+        trust::of_watcher(&self.name, self.tls.as_ref(), None, reaches, self.insecure)
     }
 }
 

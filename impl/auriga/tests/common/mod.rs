@@ -156,3 +156,22 @@ pub fn wait_until_gone(dir: &str) {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+/// Asks an instance by the last byte of its address. Errors name their SQLSTATE.
+pub fn ask_as(demo: &Running, host: u8, user: &str, database: &str, statement: &str) -> Result<String, String> {
+    let host = format!("{}.{host}", demo.network);
+    let output = Command::new("psql")
+        .args(["-XqAt", "-U", user, "-h", &host, "-v", "VERBOSITY=verbose", "-c", statement, database])
+        .env("PGCONNECT_TIMEOUT", "5")
+        .output()
+        .unwrap();
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// The same as the superuser, in its own database.
+pub fn ask(demo: &Running, host: u8, statement: &str) -> Result<String, String> {
+    ask_as(demo, host, "postgres", "postgres", statement)
+}

@@ -86,7 +86,9 @@ impl PageFs {
             return done(Ok(ReadData { pages: Vec::new(), from: 0, len: 0 }));
         }
         let wanted = offset / PAGE..blocks(end);
-        self.note_shown(&inode, &wanted);
+        if inode.is_relation.load(Relaxed) {
+            self.note_shown(&inode, &wanted);
+        }
         let (from, len) = ((offset % PAGE) as usize, (end - offset) as usize);
         let ahead = self.read_ahead_of(&inode, &wanted);
 

@@ -63,10 +63,10 @@ impl PageFs {
         if whole < data.len() {
             let block = (offset + whole as u64) / PAGE;
             *waits = Some(Part { block, bytes: data[whole..].to_vec(), was_shown: false });
-            data = match data {
-                Cow::Borrowed(data) => Cow::Borrowed(&data[..whole]),
-                Cow::Owned(data) => Cow::Owned(data[..whole].to_vec()),
-            };
+            match &mut data {
+                Cow::Borrowed(data) => *data = &data[..whole],
+                Cow::Owned(data) => data.truncate(whole),
+            }
         }
         Ok((offset, data))
     }

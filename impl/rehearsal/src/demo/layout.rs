@@ -177,14 +177,18 @@ impl Layout {
                 .collect(),
             postgres,
             mount: self.mount.clone(),
-            storage: (0..STORAGE.len())
-                .map(|index| StorageAddress {
-                    name: STORAGE[index].to_owned(),
-                    az: Self::az(STORAGE[index]),
-                    address: self.storage_address(index),
-                })
-                .collect(),
+            storage: self.storage_addresses(),
         }
+    }
+
+    /// The storage processes, as the configurations of others name them.
+    pub(super) fn storage_addresses(&self) -> Vec<StorageAddress> {
+        let address = |(index, name): (usize, &&str)| StorageAddress {
+            name: (*name).to_owned(),
+            az: Self::az(name),
+            address: self.storage_address(index),
+        };
+        STORAGE.iter().enumerate().map(address).collect()
     }
 
     /// Another instance, as one called `name` follows it.

@@ -1,7 +1,6 @@
 //! The controller and the gateway of a demo that has readers.
 
-use super::layout::{ADMIN_PORT, Layout, STORAGE};
-use auriga_admin::config::StorageAddress;
+use super::layout::{ADMIN_PORT, Layout};
 use auriga_admin::looking::InstanceAddress;
 use auriga_control::config::ControlConfig;
 use auriga_control::controller::Limits;
@@ -49,13 +48,7 @@ impl Layout {
             // Eleven processes and more share one machine: one that is starved for a second is not frozen.
             limits: Limits { silent_ms: 2_000, ..Limits::default() },
             instances: self.watched_instances(),
-            storage: (0..STORAGE.len())
-                .map(|index| StorageAddress {
-                    name: STORAGE[index].to_owned(),
-                    az: Self::az(STORAGE[index]),
-                    address: self.storage_address(index),
-                })
-                .collect(),
+            storage: self.storage_addresses(),
         }
     }
 
