@@ -193,6 +193,10 @@ impl Drop for Ending<'_> {
 
 fn end(mut demo: Running) {
     let dir = demo.dir();
+    for name in ["writer", "reader-1"] {
+        let log = std::fs::read_to_string(Path::new(&dir).join(format!("logs/{name}.log"))).unwrap();
+        assert!(!log.contains("the mount was in use"), "a standby's process was left behind, and waited for: {log}");
+    }
     let status = demo.signal(Signal::SIGINT);
     assert!(status.success(), "the traces are judged: {}", demo.output());
     wait_until_gone(&dir);

@@ -59,7 +59,12 @@ pub fn run(config: &NodeConfig, as_reader: &ReaderNodeConfig, receiver: Receiver
 fn promote(config: &NodeConfig, env: &Env) {
     while env.roles.next_promotion().is_some() {
         match opening::open(config, env, PROMOTION_LIMIT) {
-            Ok(Opened::Volume(volume)) => env.roles.hand_over(volume),
+            Ok(Opened::Volume(volume)) => {
+                let reader = env.shown.parts().reader.clone();
+                env.roles.hand_over(volume);
+                // The standby's processes can't end while they wait for pages, and their writer is gone.
+                reader.iter().for_each(|reader| reader.close());
+            }
             Ok(Opened::Not(Ended::Fenced(by))) => {
                 env.roles.settle(Err(format!("another instance has taken over meanwhile, in volume epoch {by}")));
             }

@@ -182,7 +182,8 @@ fn live_once(config: &ReaderNodeConfig, volume: &Arc<RemoteReader>, env: &Env) -
     ended
 }
 
-/// Stops the standby when the writer has dropped the reader: a standby whose replay stands still would not find out.
+/// Ends the standby when the writer has dropped the reader: a standby whose replay stands still would not find out. What it
+/// waits for will not come any more.
 struct Watcher {
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -195,7 +196,8 @@ impl Watcher {
         let thread = std::thread::Builder::new().name("watching".to_owned()).spawn(move || {
             while !seen.load(Relaxed) {
                 if volume.is_lost() {
-                    let _ = sender.try_send(Event::Stop);
+                    let _ = sender.try_send(Event::Abandon);
+                    volume.close();
                     return;
                 }
                 std::thread::sleep(LOOK_EVERY);

@@ -135,10 +135,19 @@ impl PageFs {
         if !inode.is_relation.load(Relaxed) {
             return self.write_bytes(inode, offset, data, done);
         }
-        match self.whole_pages(&inode, offset, data) {
-            Ok((_, pages)) if pages.is_empty() => done(Ok(self.last())),
-            Ok((offset, pages)) => self.write_bytes(inode, offset, &pages, done),
-            Err(error) => done(Err(error)),
+        let whole = match self.whole_pages(&inode, offset, data) {
+            Ok(whole) => whole,
+            Err(error) => return done(Err(error)),
+        };
+        let fs = whole.is_known_otherwise.then(|| Arc::clone(self));
+        let done = move |written| {
+            done(written);
+            fs.into_iter().for_each(|fs| fs.forget_later(ino));
+        };
+        if whole.pages.is_empty() {
+            done(Ok(self.last()));
+        } else {
+            self.write_bytes(inode, whole.offset, &whole.pages, done);
         }
     }
 

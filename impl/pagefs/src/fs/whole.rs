@@ -30,9 +30,20 @@ impl Part {
     }
 }
 
+/// The whole pages that a write completes.
+pub(super) struct Whole<'a> {
+    /// Where they begin, in bytes into the file.
+    pub offset: u64,
+    /// Their content; empty where the write completes none.
+    pub pages: Cow<'a, [u8]>,
+    /// The kernel was shown an older page, or has a part that was never written: once the pages are written, it must be
+    /// made to forget its copies, and not before, or it could be shown the older page again.
+    pub is_known_otherwise: bool,
+}
+
 impl PageFs {
-    /// Returns the whole pages that a write to a relation's file completes, and where they begin. What is left of `data`
-    /// waits for the rest of its page.
+    /// Returns the whole pages that a write to a relation's file completes. What is left of `data` waits for the rest of
+    /// its page.
     ///
     /// # Errors
     /// [`FsError::HalfAPage`]: it neither begins a page nor goes on where the last one stopped.
@@ -41,22 +52,23 @@ impl PageFs {
         inode: &Inode,
         mut offset: u64,
         data: &'a [u8],
-    ) -> Result<(u64, Cow<'a, [u8]>), FsError> {
+    ) -> Result<Whole<'a>, FsError> {
         let mut waits = lock(&inode.part);
         let mut data = Cow::Borrowed(data);
-        match waits.take() {
+        let is_known_otherwise = match waits.take() {
             Some(part) if part.end() == offset => {
                 offset = part.block * PAGE;
                 data = Cow::Owned([&part.bytes, &*data].concat());
-                if part.was_shown {
-                    self.forget_later(inode.ino);
-                }
+                part.was_shown
             }
             // The write that it was a part of has failed. The kernel has copies of that part alone.
-            Some(_) => self.forget_later(inode.ino),
-            None => {}
-        }
+            Some(_) => true,
+            None => false,
+        };
         if !offset.is_multiple_of(PAGE) {
+            if is_known_otherwise {
+                self.forget_later(inode.ino);
+            }
             return Err(FsError::HalfAPage);
         }
         let whole = data.len() - data.len() % PAGE as usize;
@@ -68,7 +80,7 @@ impl PageFs {
                 Cow::Owned(data) => data.truncate(whole),
             }
         }
-        Ok((offset, data))
+        Ok(Whole { offset, pages: data, is_known_otherwise })
     }
 
     /// Notes that the kernel is shown `blocks` of a file, without what waits.
@@ -86,7 +98,7 @@ impl PageFs {
     }
 
     /// Makes the kernel forget its copies, on a thread that answers nobody: the kernel may wait for an answer first.
-    fn forget_later(self: &Arc<Self>, ino: u64) {
+    pub(super) fn forget_later(self: &Arc<Self>, ino: u64) {
         self.run_later(move |fs| fs.forget_copies(ino));
     }
 }

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn mount_with_local(volume: &Arc<MemoryVolume>, at: &Path, local: &Path) -> Mount {
     let fs = FsOptions { deadline: Duration::from_secs(60), ..FsOptions::default() };
@@ -25,6 +25,16 @@ fn names(directory: &Path) -> BTreeSet<String> {
 
 fn local_files(local: &Path) -> usize {
     fs::read_dir(local).expect("a directory").count()
+}
+
+/// Waits until so many local files are left: the kernel tells the mount that a file was closed some time after close(2)
+/// and munmap(2) have returned, and a removed file goes with its last close.
+fn until_local_files(local: &Path, wanted: usize) {
+    let since = Instant::now();
+    while local_files(local) != wanted {
+        assert!(since.elapsed() < Duration::from_secs(60), "{} local files, not {wanted}", local_files(local));
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -49,12 +59,12 @@ fn what_need_not_last_never_reaches_the_volume() {
     fs::write(at.join("base/5/16384"), [1; 8192]).expect("written");
     fs::write(at.join("base/5/t3_16385"), b"a temporary one").expect("written");
     assert_eq!(names(&at.join("base/5")), ["16384", "t3_16385"].map(String::from).into());
-    assert_eq!(local_files(&local), 1);
+    until_local_files(&local, 1);
     let moved = fs::rename(at.join("base/5/t3_16385"), at.join("base/5/16386")).expect_err("it would have to last");
     assert_eq!(moved.kind(), ErrorKind::CrossesDevices);
     assert_eq!(fs::remove_dir(at.join("base/5")).expect_err("full").kind(), ErrorKind::DirectoryNotEmpty);
     mount.unmount().expect("unused");
-    assert_eq!(local_files(&local), 0);
+    until_local_files(&local, 0);
     fs::write(local.join("what a crash left"), b"x").expect("written");
     let mount = mount_with_local(&volume, &at, &local);
     assert_eq!((names(&at.join("base/5")), local_files(&local)), (["16384".to_owned()].into(), 0));
