@@ -177,7 +177,8 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     Ok(match ended {
         Ended::Stopped => ExitCode::SUCCESS,
         Ended::Fenced(_) => ExitCode::from(EXIT_FENCED),
-        Ended::GaveUp => ExitCode::from(EXIT_GAVE_UP),
+        // A reader begins anew by itself after a crash: this is the end of one that won't do so again.
+        Ended::GaveUp | Ended::Crashed => ExitCode::from(EXIT_GAVE_UP),
     })
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Running, ask, wait_until, wait_until_gone};
+use common::{Running, ask, children, pids, wait_until, wait_until_gone};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -88,6 +88,64 @@ fn a_reader_that_was_silent_too_long_is_dropped_and_begins_again_by_itself() {
     let (reader, followers) = status(&demo);
     assert_eq!((reader["member"]["pid"].as_i64(), followers), (pid, 1), "it is the same process");
     assert!(reader["status"]["lag_ms"].is_u64(), "{reader}");
+    demo.signal(Signal::SIGINT);
+    wait_until_gone(&dir);
+}
+
+/// The postmaster of the first reader.
+fn postmaster(dir: &str) -> i32 {
+    let found = pids(&format!("/postgres -D {dir}/instances/reader-1"));
+    assert_eq!(found.len(), 1, "one postmaster of reader-1: {found:?}");
+    found[0]
+}
+
+/// What PostgreSQL of the first reader has said that it must never say.
+fn panics(dir: &str) -> Vec<String> {
+    let log = std::fs::read_to_string(format!("{dir}/logs/reader-1-postgres.log")).unwrap();
+    let wrong = ["PANIC", "invalid page", "could not open file", "could not read", "could not access"];
+    log.lines().filter(|line| wrong.iter().any(|wrong| line.contains(wrong))).map(str::to_owned).collect()
+}
+
+/// R-READER-FS-15: it never replays again over files that are further.
+#[test]
+fn a_reader_whose_postgresql_alone_is_killed_begins_anew() {
+    let mut demo = Running::start("127.0.121", &["--readers", "1"]);
+    let dir = demo.dir();
+    demo.sql("create table t as select generate_series(1, 1000) as x").unwrap();
+    wait_for_rows(&demo, "1000");
+    let pid = status(&demo).0["member"]["pid"].as_i64();
+    let mut rows = 1000;
+    for (round, whole) in [(1, true), (2, false)] {
+        // Files that its WAL names and the volume does not have any more, and one restart point at least in between.
+        for number in 0..5 {
+            let made = format!(
+                "create table u as select generate_series(1, 5000) as x; create index on u(x); insert into t values ({number})"
+            );
+            demo.sql(&made).unwrap();
+            demo.sql("checkpoint").unwrap();
+            demo.sql("update u set x = -x; truncate u; insert into u values (1); drop table u").unwrap();
+            rows += 1;
+        }
+        demo.sql("checkpoint").unwrap();
+        wait_for_rows(&demo, &rows.to_string());
+        let server = postmaster(&dir);
+        let victim = match whole {
+            true => server,
+            false => {
+                let parts = children(server);
+                let part = parts.iter().find(|(_, called)| called.contains("checkpointer"));
+                part.unwrap_or_else(|| panic!("no checkpointer: {parts:?}")).0
+            }
+        };
+        kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
+        wait_until("it begins anew", || begun_again(&dir) == round);
+        demo.sql("insert into t values (-1)").unwrap();
+        rows += 1;
+        wait_for_rows(&demo, &rows.to_string());
+        assert_ne!(postmaster(&dir), server);
+        assert_eq!(status(&demo).0["member"]["pid"].as_i64(), pid, "it is the same process");
+    }
+    assert_eq!(panics(&dir), Vec::<String>::new());
     demo.signal(Signal::SIGINT);
     wait_until_gone(&dir);
 }

@@ -36,6 +36,10 @@ fn clients_of_aurora_find_what_they_ask_for() {
         wait_until("the functions", || ask(&demo, host, IS_AURORA).as_deref() == Ok("t"));
         wait_until("all instances, and who writes", || topology(&demo, host) == "reader-1 writer*");
     }
+    for host in [WRITER, READER] {
+        let shown = ask(&demo, host, "show rds.extensions").unwrap();
+        assert!(shown.starts_with("aurora_stat_utils") && shown.contains("plpgsql"), "{shown}");
+    }
     assert_eq!(ask(&demo, WRITER, "select aurora_db_instance_identifier()").unwrap(), "writer");
     assert_eq!(ask(&demo, READER, "select aurora_db_instance_identifier()").unwrap(), "reader-1");
     let version = ask(&demo, READER, "select aurora_version()").unwrap();

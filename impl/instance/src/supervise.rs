@@ -8,6 +8,8 @@
 //!
 //! A postmaster restarts after the crash of one of its backends by itself. What is handled here is the end of the
 //! postmaster. It does not retry without end: a server that will not stay up is reported, and the instance ends.
+//!
+//! The server of a reader is run once ([`supervise_once`]): another one may not use what it has left (R-READER-FS-15).
 
 use crate::health::{Health, Phase};
 use crate::postgres::progress::Progress;
@@ -41,7 +43,7 @@ pub enum Event {
     Stop,
     /// Stop at once, without a checkpoint: nothing of this server is needed any more.
     Abandon,
-    /// Let PostgreSQL crash: it is started again.
+    /// Let PostgreSQL crash. What follows is what follows any end that was not asked for.
     Crash,
 }
 
@@ -59,6 +61,8 @@ pub enum Ended {
     Fenced(VolumeEpoch),
     /// PostgreSQL does not stay up.
     GaveUp,
+    /// PostgreSQL has ended unasked, and whoever ran it starts no other on the same files.
+    Crashed,
 }
 
 /// Runs `postgres` until it is stopped or fenced. `fenced` answers the newer volume epoch once there is one.
@@ -72,46 +76,72 @@ pub fn supervise(
     receiver: Receiver<Event>,
     fenced: impl Fn() -> Option<VolumeEpoch>,
 ) -> io::Result<Ended> {
-    let receiver = &receiver;
     let mut crashes: Vec<Instant> = Vec::new();
     loop {
-        let progress = Progress::after_now(&spec.log);
-        let server = start(spec, health, sender)?;
-        match watch(&server, progress, health, receiver, &fenced) {
-            Watched::Crashed(status) => {
-                // Fencing often shows itself first as a PostgreSQL that panics over a failed fsync.
-                if let Some(by) = fenced() {
-                    return Ok(end_fenced(health, by));
-                }
-                let now = Instant::now();
-                crashes.retain(|&at| now.duration_since(at) < CRASH_WINDOW);
-                crashes.push(now);
-                tracing::warn!(status, crashes = crashes.len(), "postgres has ended unexpectedly");
-                if crashes.len() >= CRASHES_MAX {
-                    tracing::error!(log = %spec.log.display(), "postgres does not stay up: giving up; its log says why");
-                    return Ok(Ended::GaveUp);
-                }
-                health.restarted();
-                std::thread::sleep(Duration::from_millis(200 << crashes.len().min(4)));
-            }
-            Watched::StopAsked => {
-                health.set_phase(Phase::Stopping);
-                tracing::info!("stopping postgres: clients are disconnected and a checkpoint is written");
-                stop(&server, receiver, &fenced);
-                return Ok(match fenced() {
-                    Some(by) => end_fenced(health, by),
-                    None => Ended::Stopped,
-                });
-            }
-            Watched::Abandoned => {
-                health.set_phase(Phase::Stopping);
-                end(&server, receiver, ABANDONED_STOP);
-                return Ok(Ended::Stopped);
-            }
-            Watched::Fenced(by) => {
-                end(&server, receiver, IMMEDIATE_STOP);
+        let ended = run_once(spec, health, sender, &receiver, &fenced)?;
+        if ended != Ended::Crashed {
+            return Ok(ended);
+        }
+        let now = Instant::now();
+        crashes.retain(|&at| now.duration_since(at) < CRASH_WINDOW);
+        crashes.push(now);
+        if crashes.len() >= CRASHES_MAX {
+            tracing::error!(log = %spec.log.display(), "postgres does not stay up: giving up; its log says why");
+            return Ok(Ended::GaveUp);
+        }
+        health.restarted();
+        std::thread::sleep(Duration::from_millis(200 << crashes.len().min(4)));
+    }
+}
+
+/// Runs `postgres` until it is stopped, or has ended by itself: it is not started again.
+///
+/// # Errors
+/// `postgres` can't be executed at all.
+pub fn supervise_once(
+    spec: &ServerSpec,
+    health: &Arc<Health>,
+    sender: &SyncSender<Event>,
+    receiver: Receiver<Event>,
+) -> io::Result<Ended> {
+    run_once(spec, health, sender, &receiver, &|| None)
+}
+
+fn run_once(
+    spec: &ServerSpec,
+    health: &Arc<Health>,
+    sender: &SyncSender<Event>,
+    receiver: &Receiver<Event>,
+    fenced: &impl Fn() -> Option<VolumeEpoch>,
+) -> io::Result<Ended> {
+    let progress = Progress::after_now(&spec.log);
+    let server = start(spec, health, sender)?;
+    match watch(&server, progress, health, receiver, fenced) {
+        Watched::Crashed(status) => {
+            // Fencing often shows itself first as a PostgreSQL that panics over a failed fsync.
+            if let Some(by) = fenced() {
                 return Ok(end_fenced(health, by));
             }
+            tracing::warn!(status, "postgres has ended unexpectedly");
+            Ok(Ended::Crashed)
+        }
+        Watched::StopAsked => {
+            health.set_phase(Phase::Stopping);
+            tracing::info!("stopping postgres: clients are disconnected and a checkpoint is written");
+            stop(&server, receiver, fenced);
+            Ok(match fenced() {
+                Some(by) => end_fenced(health, by),
+                None => Ended::Stopped,
+            })
+        }
+        Watched::Abandoned => {
+            health.set_phase(Phase::Stopping);
+            end(&server, receiver, ABANDONED_STOP);
+            Ok(Ended::Stopped)
+        }
+        Watched::Fenced(by) => {
+            end(&server, receiver, IMMEDIATE_STOP);
+            Ok(end_fenced(health, by))
         }
     }
 }

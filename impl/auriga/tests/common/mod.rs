@@ -135,6 +135,20 @@ pub fn pids(text: &str) -> Vec<i32> {
     found.collect()
 }
 
+/// Processes that a process has started, with what each calls itself.
+pub fn children(of: i32) -> Vec<(i32, String)> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let found = entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        // What follows the name, which may hold anything: its state, and who started it.
+        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<i32>().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        (parent == of).then(|| (pid, String::from_utf8_lossy(&line).replace('\0', " ")))
+    });
+    found.collect()
+}
+
 /// Waits until `condition` holds.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(300);

@@ -95,7 +95,7 @@ fn write(
     health.never_mind();
     let (why, by) = match &ended {
         // PostgreSQL does not stay up. Another instance, or a person, must look.
-        Ok(Ended::GaveUp) => return Ok(Some(Ended::GaveUp)),
+        Ok(Ended::GaveUp | Ended::Crashed) => return Ok(Some(Ended::GaveUp)),
         Ok(Ended::Stopped) if roles.is_stopping() => return Ok(Some(Ended::Stopped)),
         Ok(Ended::Stopped) => ("demoted".to_owned(), Some(epoch)),
         Ok(Ended::Fenced(by)) => ("fenced: another instance has taken over".to_owned(), Some(*by)),

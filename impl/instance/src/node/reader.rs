@@ -3,7 +3,7 @@
 //! ```text
 //! find the volume ─► follow its writer ─► standby ─► stopped
 //!        ▲                                   │
-//!        └──── dropped, or can't go on ◄─────┘
+//!        └ dropped, crashed, can't go on ◄───┘
 //! ```
 //!
 //! A reader has stored nothing, so to begin again costs seconds and loses nothing.
@@ -30,8 +30,10 @@ use std::time::{Duration, Instant};
 const FIND_LIMIT: Duration = Duration::from_secs(20);
 /// How often it looks whether it was dropped, or asked to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long it waits before it begins again.
+/// How long one that was dropped waits before it begins again, and the most that any does.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long one that has failed waits before it begins again, for each time that it has failed lately.
+const PAUSE_A_FAILURE: Duration = Duration::from_millis(100);
 
 /// An instance that may write.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -90,13 +92,22 @@ pub(super) fn live(config: &ReaderNodeConfig, env: &Env) -> Result<(), NodeError
             }
             return Ok(());
         }
-        match lived {
-            _ if is_dropped => tracing::warn!("the writer has dropped this reader: it begins again"),
-            Ok(ended) => failed(&mut failures, &format!("the standby has ended ({ended:?})"))?,
-            Err(error @ (NodeError::Reader(_) | NodeError::Mount(_))) => failed(&mut failures, &error.to_string())?,
+        let why = match lived {
+            _ if is_dropped => {
+                tracing::warn!("the writer has dropped this reader: it begins again");
+                env.roles.sleep(PAUSE);
+                continue;
+            }
+            Ok(Ended::Crashed) => {
+                env.shown.health.restarted();
+                "its PostgreSQL has ended unexpectedly".to_owned()
+            }
+            Ok(ended) => format!("the standby has ended ({ended:?})"),
+            Err(error @ (NodeError::Reader(_) | NodeError::Mount(_))) => error.to_string(),
             Err(error) => return Err(error),
-        }
-        env.roles.sleep(PAUSE);
+        };
+        failed(&mut failures, &why)?;
+        env.roles.sleep((PAUSE_A_FAILURE * failures.len() as u32).min(PAUSE));
     }
 }
 

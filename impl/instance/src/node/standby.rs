@@ -6,7 +6,8 @@
 //!
 //! Before replay has passed where the reader began, no client from the network is let in (R-READER-FS-3): PostgreSQL is
 //! given a `pg_hba.conf` on the local disk that has only the lines for Unix sockets, and the whole file afterwards.
-//! Whatever goes wrong for good, the reader ends, and another is started from a fresh point: it has stored nothing.
+//! Whatever goes wrong for good, and when its PostgreSQL ends unasked, the reader ends, and another is started from a fresh
+//! point: it has stored nothing (R-READER-FS-15).
 
 use super::{Local, NodeError, absolute, io_error};
 use crate::health::Health;
@@ -20,7 +21,7 @@ use crate::postgres::session::Session;
 use crate::postgres::settings;
 use crate::postgres::user::RunAs;
 use crate::sql::replace;
-use crate::supervise::{Ended, Event, supervise};
+use crate::supervise::{Ended, Event, supervise_once};
 use auriga_pagefs::{Mount, MountError, MountOptions, ReaderFs, ReaderOptions};
 use auriga_volume::ReaderVolume;
 use std::io;
@@ -160,7 +161,7 @@ pub(super) fn run_within(
         )
     };
     let follower = follower.map_err(io_error("starting a thread"))?;
-    let ended = supervise(&spec, health, sender, receiver, || None);
+    let ended = supervise_once(&spec, health, sender, receiver);
     drop(follower);
     if let Err(error) = mount.detach() {
         tracing::warn!(%error, "the mount was in use when it was given up");
@@ -215,7 +216,7 @@ fn server(
         name.ok_or_else(|| io_error(format!("naming {}", path.display()))(io::ErrorKind::InvalidInput.into()))
     };
     let (hba, conf) = (named(&gate.path)?, named(&upstream.path)?);
-    // A server that starts again must find the gate closed: only a new postmaster reads it.
+    // A server that starts again by itself would replay from where it has been, over files that are further (R-READER-FS-15).
     let ours = [("hot_standby", "on"), ("config_file", &conf), ("hba_file", &hba), ("restart_after_crash", "off")];
     settings.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
     Ok(ServerSpec {
@@ -320,9 +321,6 @@ impl Asking {
             Err(_) => {
                 // It has just been started, or has ended.
                 (self.session, self.replayed) = (None, None);
-                if let Err(error) = self.close() {
-                    tracing::warn!(%error, "pg_hba.conf could not be written");
-                }
                 std::thread::sleep(ASK_AGAIN);
             }
         }
@@ -348,10 +346,6 @@ impl Asking {
             tracing::info!("another instance writes: its WAL is streamed from now on");
         }
         session.ask_position("SELECT pg_last_wal_replay_lsn()")
-    }
-
-    fn close(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.is_open) { self.gate.close() } else { Ok(()) }
     }
 }
 

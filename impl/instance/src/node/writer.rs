@@ -155,8 +155,7 @@ const FOR_READERS: [(&str, &str); 4] = [
     ("wal_level", "replica"),
     // As many as there may be readers, and some for those that are gone and not yet known to be.
     ("max_wal_senders", "20"),
-    // A standby that was away for some seconds finds what it has missed. Not more, because a reader that begins copies all
-    // of it (R-READER-FS-10).
+    // A standby that was away for some seconds finds what it has missed; one that was away for longer begins anew anyway.
     ("wal_keep_size", "64MB"),
     // There are many, see `checkpointing.rs`.
     ("log_checkpoints", "off"),

@@ -26,6 +26,23 @@ pub struct Installation {
     pub version: String,
 }
 
+impl Installation {
+    /// The names of the extensions that can be created, as far as `pg_config` says where they are.
+    pub fn extensions(&self) -> Vec<String> {
+        let asked = Command::new(self.bin.join("pg_config")).arg("--sharedir").output();
+        let share = asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+        if share.is_empty() {
+            return Vec::new();
+        }
+        let files = std::fs::read_dir(Path::new(&share).join("extension")).into_iter().flatten().flatten();
+        let is_plain = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+        let named = files.filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".control")?.to_owned()));
+        let mut names: Vec<String> = named.filter(is_plain).collect();
+        names.sort();
+        names
+    }
+}
+
 /// Why there is no PostgreSQL to run.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
@@ -175,6 +192,23 @@ mod tests {
         assert!(matches!(find(Some(&old)), Err(FindError::TooOld { found: 13, .. })));
         assert!(find(Some(&old)).unwrap_err().to_string().contains("apt-get install"));
         assert!(matches!(find(Some(dir.path())), Err(FindError::NotThere { .. })));
+    }
+
+    #[test]
+    fn extensions_are_those_that_have_a_control_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let bin = dir.path().join("bin");
+        fake(&bin, "15.1");
+        let installation = find(Some(&bin)).unwrap().remove(0);
+        assert!(installation.extensions().is_empty(), "without pg_config");
+        let program = bin.join("pg_config");
+        std::fs::write(&program, format!("#!/bin/sh\necho '{}'\n", dir.path().display())).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::create_dir(dir.path().join("extension")).unwrap();
+        for name in ["uuid-ossp.control", "hstore.control", "hstore--1.4.sql", "no one's.control"] {
+            std::fs::write(dir.path().join("extension").join(name), "").unwrap();
+        }
+        assert_eq!(installation.extensions(), ["hstore", "uuid-ossp"]);
     }
 
     #[test]

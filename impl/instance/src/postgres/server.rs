@@ -25,6 +25,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 
+/// The extension by which drivers recognise Aurora.
+const AURORA: &str = "aurora_stat_utils";
+
 /// What a run needs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServerSpec {
@@ -140,7 +143,11 @@ impl ServerSpec {
         command.arg("-D").arg(&self.data);
         let sockets = path_setting(&self.sockets)?;
         let port = self.port.to_string();
+        // Shown by SHOW alone; what `pg_settings` has is in `sql/functions.sql`.
+        let extensions = [AURORA.to_owned()].into_iter().chain(self.installation.extensions());
+        let extensions = extensions.collect::<Vec<_>>().join(", ");
         let ours = [
+            ("rds.extensions", extensions.as_str()),
             ("listen_addresses", self.listen.as_str()),
             ("port", port.as_str()),
             ("unix_socket_directories", sockets.as_str()),

@@ -61,7 +61,7 @@ impl ReaderFs {
         state.lag.look(&published, replayed, Instant::now());
         state.date(dropped, cuts, replayed);
         if replayed < state.point.wal {
-            // It has just begun, or was started again and replays what it had replayed before.
+            // It has just begun. That a position goes back is nobody's promise: then nothing may leave, either.
             state.is_ready = false;
             return Ok(Step::Waiting);
         }

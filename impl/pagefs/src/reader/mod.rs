@@ -2,7 +2,7 @@
 //!
 //! An unmodified PostgreSQL hot standby runs on it. Whatever it writes stays on this machine; nothing is ever written to
 //! the volume, and there is no way to: [`ReaderVolume`] has none. The rules are `specs/rules-reader-files.md`
-//! (R-READER-FS-1 to 14); each is named where it is kept.
+//! (R-READER-FS-1 to 15); each is named where it is kept.
 //!
 //! ```text
 //!   read ──► overlay ──► else the volume's page as of R (cached; kept true by the volume's records)
@@ -14,7 +14,7 @@
 //! drops and the change of R are atomic against each other (R-READER-FS-4). The volume is never asked under it.
 //!
 //! * `base.rs`: the volume's tree. `node.rs`: the reader's own tree. `names.rs`: names. `data.rs`: content.
-//! * `start.rs`: what a reader begins with. `follow.rs`: advancing. `sweep.rs`: what leaves the overlay, by `rules.rs`.
+//! * `start.rs`: what a reader begins with, of the WAL by `wal.rs`. `follow.rs`: advancing. `sweep.rs`: what leaves the overlay, by `rules.rs`.
 //! * `lag.rs`: how late it is. `class.rs`: what a file is. `store.rs`: where the overlay's pages are.
 
 mod base;
@@ -31,6 +31,7 @@ mod store;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod wal;
 
 pub use follow::{FollowError, Follower, Step};
 
@@ -103,8 +104,8 @@ pub struct ReaderFigures {
     pub read_point: Lsn,
     /// The writer's WAL position that was published with it.
     pub wal: u64,
-    /// Whether replay has passed the read point's WAL position, since the reader began or the standby was started again:
-    /// only now may clients come (R-READER-FS-3).
+    /// Whether replay has passed the read point's WAL position since the reader began: only now may clients come
+    /// (R-READER-FS-3).
     pub is_ready: bool,
     /// Advances.
     pub advances: u64,

@@ -7,6 +7,7 @@ use super::lag::Lag;
 use super::node::{Names, Node};
 use super::pages::Pages;
 use super::store::Store;
+use super::wal::Replayed;
 use super::{ReaderFigures, ReaderFs, ReaderOptions, State};
 use crate::error::FsError;
 use crate::fs::{LoadError, now, read_pages};
@@ -74,7 +75,8 @@ impl ReaderFs {
             lag: Lag::default(),
             figures: ReaderFigures::default(),
         };
-        let copied = state.take_tree(&options)?;
+        let wal = state.replayed_wal(&*volume, &options, until)?;
+        let copied = state.take_tree(&options, wal)?;
         state.copy(&*volume, point, copied, until)?;
         state.make_own(&options)?;
         let workers = Workers::start(WORKERS)?;
@@ -83,8 +85,22 @@ impl ReaderFs {
 }
 
 impl State {
+    /// Asks the volume's `pg_control` which WAL the standby will replay from the volume; `None`: it does not say.
+    fn replayed_wal(
+        &self,
+        volume: &dyn ReaderVolume,
+        options: &ReaderOptions,
+        until: Instant,
+    ) -> Result<Option<Replayed>, LoadError> {
+        let path = [options.data.as_bytes(), b"global", b"pg_control"].map(Box::from);
+        let Some(inode) = self.base.resolve(&path) else { return Ok(None) };
+        let read = |page, callback| volume.read(page, self.point.read_point, until, callback);
+        let control = read_pages(read, std::iter::once(PageId { inode, block: 0 }))?;
+        Ok(control.first().and_then(|control| Replayed::from_control(control, self.point.wal)))
+    }
+
     /// Makes the reader's tree. Returns the files to be copied.
-    fn take_tree(&mut self, options: &ReaderOptions) -> Result<Vec<Copied>, LoadError> {
+    fn take_tree(&mut self, options: &ReaderOptions, wal: Option<Replayed>) -> Result<Vec<Copied>, LoadError> {
         let root = self.base.inode(ROOT).cloned().ok_or(LoadError::Dangling(ROOT))?;
         let mut root = Node::new(Class::Own, InodeRecord { nlink: 2, ..root });
         root.directory = Some(Names::new(ROOT, Box::default()));
@@ -100,6 +116,9 @@ impl State {
                 let record = self.base.inode(ino).cloned().ok_or(LoadError::Dangling(ino))?;
                 let mut path = path.clone();
                 path.push(name.clone());
+                if wal.is_some_and(|wal| !wal.needs(&path, record.size)) {
+                    continue;
+                }
                 if let Some(made) = self.take(node, &name, &path, record, &mut copied)? {
                     directories.push((ino, made, path));
                 }

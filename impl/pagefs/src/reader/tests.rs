@@ -213,7 +213,7 @@ fn nothing_moves_before_replay_has_passed_where_it_began() {
 }
 
 #[test]
-fn a_standby_that_is_started_again_has_to_pass_the_read_point_again() {
+fn a_replay_position_that_goes_back_has_to_pass_the_read_point_again() {
     let (mut writer, reader) = started(Defects::default());
     writer.write(TABLE, 0, &page(2, 2));
     let at = writer.publish();

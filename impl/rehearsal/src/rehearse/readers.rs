@@ -55,7 +55,7 @@ enum Fault {
     Nothing,
     /// SIGKILL of a reader, which comes back on an empty directory.
     ReaderKilled,
-    /// SIGKILL of a reader's PostgreSQL alone: it is started again on the same mount.
+    /// SIGKILL of a reader's PostgreSQL alone: the reader begins anew.
     StandbyKilled,
     /// A reader stands still for a moment.
     ReaderStalled,
