@@ -91,7 +91,7 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
     ];
     let between = [
         Message::GossipPull { installed: epoch, scl: Lsn(36) },
-        Message::GossipPush { installed: epoch, records },
+        Message::GossipPush { installed: epoch, records: records.clone() },
         Message::GossipInstall(install),
         Message::GossipTooFar { floor: Lsn(29) },
         Message::HydratePull { installed: epoch, after: Some(page), newer_than: Lsn(16), at_least: Lsn(20) },
@@ -115,10 +115,19 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
         Message::LifeKnown { question, later: true, sure: false, standing: standing.clone() },
     ];
     let of_readers = [
-        Message::Follow { number: 1, floor: Some(Lsn(29)) },
+        Message::Follow { number: 1, floor: Some(Lsn(29)), quiet: true },
+        Message::LogPull { pull: Token(9), above: Lsn(28) },
         Message::Feedback { number: 2, volume_epoch: epoch, floor: Lsn(30) },
     ];
     let to_reader = [
+        Message::LogPush {
+            pull: Token(9),
+            installed: epoch,
+            base: Lsn(28),
+            records: records.clone(),
+            through: Lsn(40),
+            vdl: Lsn(41),
+        },
         Message::Following { number: 1, volume_epoch: epoch, start: Lsn(30), points: vec![Lsn(28), Lsn(30)] },
         Message::NotKept { volume_epoch: epoch, floor: Lsn(29) },
         Message::Published { volume_epoch: epoch, read_point: Lsn(30), wal: 1 << 33 },

@@ -49,6 +49,55 @@ pub const fn scrub_journal_s() -> u64 {
     60
 }
 
+/// One region of a global database: the process that ships its storage's log, or takes another's.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegionConfig {
+    /// The global database's name: a region of another one is turned away.
+    pub global: String,
+    /// Which of `regions` this is.
+    pub region: u16,
+    /// The primary when the global database was created. The same everywhere, ever.
+    pub first_primary: u16,
+    /// This process's name.
+    pub name: String,
+    /// Every region, this one included.
+    pub regions: Vec<RegionAddress>,
+    /// Identity of this region's cluster of storage.
+    pub cluster: String,
+    /// The number of this region's volume.
+    pub volume: u64,
+    /// The volume's identity; see [`InstanceConfig::identity`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// See [`InstanceConfig::groups`].
+    #[serde(default = "one")]
+    pub groups: u16,
+    /// See [`InstanceConfig::allocation_limit`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation_limit: Option<u64>,
+    /// Where this region's instances listen for readers (`[readers] listen`): whoever writes keeps what secondaries lack.
+    pub instances: Vec<SocketAddr>,
+    /// Reaches storage and regions, and listens, at addresses that are not loopback although there is no `[tls]`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub insecure: bool,
+    /// Its certificate, of the role `replication`, which names the volume. All regions have one authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// The six storage processes of this region, in the order of the volume's members A to F.
+    pub storage: Vec<StorageAddress>,
+}
+
+/// Where a region's process listens.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegionAddress {
+    /// Which region.
+    pub region: u16,
+    /// Where.
+    pub address: SocketAddr,
+}
+
 /// One instance: a mounted volume with PostgreSQL on it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -352,6 +401,9 @@ mod tests {
         assert_eq!((mine.address, &mine.az), (storage.listen, &storage.az));
         let addresses: Vec<SocketAddr> = instance.storage.iter().map(|s| s.address).collect();
         assert_eq!(addresses, storage.members);
+        let region: RegionConfig = read(&examples.join("region.toml")).unwrap();
+        assert_eq!((&region.cluster, region.volume, &region.storage), (&instance.cluster, 1, &instance.storage));
+        assert_eq!(region.instances, [instance.readers.unwrap().listen]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Asking storage processes: their numbers, faults, and the creation of a volume's segments.
 
-use crate::config::InstanceConfig;
+use crate::config::{InstanceConfig, RegionConfig};
 use crate::trust;
 use auriga_net::ClusterId;
 use auriga_net::admin::{self, Access, AdminReply, AdminRequest, NodeStatus};
@@ -91,6 +91,22 @@ pub fn volume_config(config: &InstanceConfig) -> Result<VolumeConfig, Credential
     Ok(volume)
 }
 
+/// The volume of a region, and where its storage is.
+///
+/// # Errors
+/// Its certificate can't be loaded.
+pub fn volume_of_region(config: &RegionConfig) -> Result<VolumeConfig, CredentialError> {
+    let members = crate::config::members(config.storage.iter().map(|storage| storage.address));
+    let mut volume = VolumeConfig::new(&config.name, cluster_id(&config.cluster), VolumeId(config.volume), members);
+    volume.credentials = trust::credentials(config.tls.as_ref())?;
+    volume.label = config.volume;
+    volume.writer.geometry.groups = config.groups;
+    if let Some(limit) = config.allocation_limit {
+        volume.writer.allocation_limit = limit;
+    }
+    Ok(volume)
+}
+
 /// Why a volume is not made.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
@@ -127,7 +143,15 @@ pub fn identity_text(volume: VolumeId) -> String {
 /// # Errors
 /// It is not one.
 pub fn identity_of(config: &InstanceConfig) -> Result<Option<VolumeId>, String> {
-    let Some(text) = &config.identity else { return Ok(None) };
+    identity_in(config.identity.as_deref())
+}
+
+/// The identity that a text names, if there is one.
+///
+/// # Errors
+/// It is not one.
+pub fn identity_in(text: Option<&str>) -> Result<Option<VolumeId>, String> {
+    let Some(text) = text else { return Ok(None) };
     let number = text.strip_prefix('v').and_then(|digits| digits.parse().ok());
     let number = number.ok_or_else(|| format!("identity = {text:?}: not an identity, which is a v and a number"))?;
     Ok(Some(VolumeId(number)))

@@ -1,6 +1,6 @@
 //! Certificates of the roles, and what a role may do without any.
 
-use crate::config::{InstanceConfig, StorageConfig, TlsConfig};
+use crate::config::{InstanceConfig, RegionConfig, StorageConfig, TlsConfig};
 use crate::storage::cluster_id;
 use auriga_net::Credentials;
 use auriga_net::admin::Access;
@@ -66,6 +66,30 @@ pub fn of_instance(config: &InstanceConfig) -> Result<Option<Credentials>, Strin
             may_go_without("reaches", reached, config.insecure)?;
             let listens = config.readers.iter().map(|readers| readers.listen).chain([config.admin]);
             may_go_without("listens on", listens, config.insecure)?;
+        }
+    }
+    Ok(credentials)
+}
+
+/// The credentials of a region's process. Says what is not as it should be.
+///
+/// # Errors
+/// They can't be used, are another process's, don't name its volume, or are missing where they must be there.
+pub fn of_region(config: &RegionConfig) -> Result<Option<Credentials>, String> {
+    let credentials = credentials(config.tls.as_ref()).map_err(|error| format!("[tls]: {error}"))?;
+    match &credentials {
+        Some(credentials) => {
+            is_its_own(credentials, &config.name, CertifiedRole::Replication)?;
+            if !credentials.own().volumes.contains(&config.volume) {
+                let (has, wanted) = (&credentials.own().volumes, config.volume);
+                return Err(format!("[tls]: the certificate is for the volumes {has:?}, and this region has {wanted}"));
+            }
+        }
+        None => {
+            let storage = config.storage.iter().map(|storage| storage.address);
+            let regions = config.regions.iter().map(|region| region.address);
+            let reached = storage.chain(regions).chain(config.instances.iter().copied());
+            may_go_without("reaches", reached, config.insecure)?;
         }
     }
     Ok(credentials)

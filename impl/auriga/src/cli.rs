@@ -3,7 +3,7 @@
 #[cfg(feature = "rehearsal")]
 use crate::signals;
 use crate::status::gather::Where;
-use crate::{certs, roles, set_aside, status, watchers};
+use crate::{certs, global, roles, set_aside, status, watchers};
 use auriga_admin::config::{self, InstanceConfig, StorageConfig};
 use auriga_admin::{storage, trust};
 use clap::{Parser, Subcommand};
@@ -109,6 +109,9 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// A global database: one volume in each of several regions, of which one is the primary
+    #[command(subcommand)]
+    Global(global::Command),
     /// Make the certificates by which the processes of a cluster know each other
     #[command(subcommand)]
     Certs(certs::Command),
@@ -137,6 +140,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
             roles::storage(&config, &file)
         }
         Command::Certs(command) => certs::run(command),
+        Command::Global(command) => global::run(command),
         Command::SetAside { config } => set_aside::run(&config::read(&config)?),
         Command::Instance { config } => roles::instance(config::read(&config)?),
         Command::Control { config } => watchers::control(config::read(&config)?),

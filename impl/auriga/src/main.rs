@@ -23,6 +23,7 @@ macro_rules! println {
 
 mod certs;
 mod cli;
+mod global;
 mod log;
 mod memory;
 mod planted;

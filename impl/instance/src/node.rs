@@ -29,6 +29,7 @@ use crate::postgres::user::{RunAs, UserError};
 use crate::sql::Others;
 use crate::supervise::{Ended, Event, end_fenced};
 use auriga_pagefs::{LoadError, MountError};
+use auriga_protocol::global::MayNotWrite;
 use auriga_protocol::{VolumeEpoch, VolumeId};
 use auriga_volume::{FindError, RemoteVolume, VolumeConfig, VolumeError};
 use env::{Env, Reports};
@@ -108,6 +109,12 @@ pub enum NodeError {
     /// There is no such volume, or it isn't clear which it is.
     #[error(transparent)]
     NoVolume(#[from] FindError),
+    /// The region's volume may not be written by its instances (R-GLOBAL-10).
+    #[error("this instance may not write: {}", may_not_write(.0))]
+    NotPrimary(MayNotWrite),
+    /// What the volume says of its region can't be read.
+    #[error("reading what the volume says of its region: {0}")]
+    Region(#[from] auriga_region::disk::DiskError),
     /// Too few storage processes answer.
     #[error(
         "the volume could not be recovered within {limit:?}: that takes three of six copies of each protection group to \
@@ -142,6 +149,16 @@ pub enum NodeError {
         /// How it failed.
         source: io::Error,
     },
+}
+
+fn may_not_write(why: &MayNotWrite) -> String {
+    match why {
+        MayNotWrite::Secondary(tip) => format!("region {} is the primary of this global database", tip.primary.0),
+        MayNotWrite::Fenced(handover) => {
+            format!("its region is fenced: the role of the primary goes to region {}", handover.target.0)
+        }
+        MayNotWrite::Adopting(tip) => format!("its region is taking over the lineage of region {}", tip.primary.0),
+    }
 }
 
 fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> NodeError {

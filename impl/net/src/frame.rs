@@ -24,8 +24,9 @@ mod compression;
 use crate::admin::{AdminReply, AdminRequest};
 use crate::is_page_traffic;
 use auriga_page::Delta;
+use auriga_protocol::global::{GlobalMessage, GlobalParty};
 use auriga_protocol::message::Envelope;
-use auriga_protocol::{Message, Party, Token};
+use auriga_protocol::{Change, Message, Party, Token};
 use bytes::{Buf, Bytes, BytesMut};
 use compression::Compressed;
 use serde::{Deserialize, Serialize};
@@ -36,11 +37,16 @@ pub const FRAME_HEADER: usize = 8;
 /// Most bytes of payload: several times what the largest batch of records or pages needs.
 pub const FRAME_PAYLOAD_MAX: usize = 4 << 20;
 
+/// A mini-transaction between regions: what it changes. Where it lies in a volume is each region's own business.
+pub type Mtr = Vec<Change<Delta>>;
+
 /// What a frame holds.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Frame {
     /// A message of the protocol.
     Protocol(Envelope<Delta>),
+    /// A message between regions of a global database, or between one and a controller.
+    Global(GlobalParty, Box<GlobalMessage<Mtr>>),
     /// A request to a node as such.
     Request(Token, AdminRequest),
     /// The node's reply.
@@ -54,6 +60,7 @@ impl Frame {
     pub fn name(&self) -> &'static str {
         match self {
             Frame::Protocol(envelope) => envelope.message.name(),
+            Frame::Global(..) => "Global",
             Frame::Request(..) => "AdminRequest",
             Frame::Reply(..) => "AdminReply",
             Frame::Skipped(_) => "Skipped",
@@ -66,6 +73,7 @@ const KIND_REQUEST: u8 = 1;
 const KIND_REPLY: u8 = 2;
 /// What would be a [`KIND_PROTOCOL`], compressed except for its receiver.
 const KIND_COMPRESSED: u8 = 3;
+const KIND_GLOBAL: u8 = 4;
 
 /// From this kind on, a frame of an unknown kind is skipped. Below it, an unknown kind ends the connection: what it says
 /// may not be passed over.
@@ -115,10 +123,19 @@ impl Encoded {
     /// When it is too large to send.
     pub fn protocol(from: Party, message: &Message<Delta>) -> Result<Encoded, FrameError> {
         let plain = encode(KIND_PROTOCOL, &(message, from))?;
-        let as_it_is = is_page_traffic(message) || 2 * packed_bytes(message) > plain.len();
+        let is_page = is_page_traffic(message) && !matches!(message, Message::LogPush { .. });
+        let as_it_is = is_page || 2 * packed_bytes(message) > plain.len();
         let compressed = if as_it_is { None } else { compression::compress(&plain[1..]) };
         let body = compressed.map_or(Ok(plain), |compressed| encode(KIND_COMPRESSED, &compressed))?;
         Ok(Encoded::of(message.name(), body))
+    }
+
+    /// A message between regions.
+    ///
+    /// # Errors
+    /// When it is too large to send.
+    pub fn global(from: GlobalParty, message: &GlobalMessage<Mtr>) -> Result<Encoded, FrameError> {
+        Ok(Encoded::of("Global", encode(KIND_GLOBAL, &(from, message))?))
     }
 
     /// An admin request.
@@ -166,7 +183,10 @@ impl Encoded {
 /// Bytes of deltas that are packed already.
 fn packed_bytes(message: &Message<Delta>) -> usize {
     let records = match message {
-        Message::Write { records, .. } | Message::GossipPush { records, .. } | Message::Tail { records, .. } => records,
+        Message::Write { records, .. }
+        | Message::GossipPush { records, .. }
+        | Message::Tail { records, .. }
+        | Message::LogPush { records, .. } => records,
         _ => return 0,
     };
     records.iter().filter(|record| record.payload.is_packed()).map(|record| record.payload.len()).sum()
@@ -221,6 +241,7 @@ fn decode(payload: &[u8]) -> Result<Frame, FrameError> {
             let (message, from) = decode_all(&compressed.decompress()?)?;
             Ok(Frame::Protocol(Envelope { from, to, message }))
         }
+        KIND_GLOBAL => decode_all(content).map(|(from, message)| Frame::Global(from, Box::new(message))),
         KIND_REQUEST => decode_all(content).map(|(token, request)| Frame::Request(token, request)),
         KIND_REPLY => decode_all(content).map(|(token, reply)| Frame::Reply(token, Box::new(reply))),
         kind if kind >= KIND_SKIPPABLE => Ok(Frame::Skipped(kind)),

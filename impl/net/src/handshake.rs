@@ -22,10 +22,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 pub const MAGIC: [u8; 6] = *b"AURIGA";
 
 /// The highest version that this build speaks. Raised whenever a frame of one side could be misunderstood by the other.
-pub const PROTOCOL_VERSION: u16 = 7;
+pub const PROTOCOL_VERSION: u16 = 8;
 
 /// The lowest version that this build speaks.
-pub const PROTOCOL_LOWEST: u16 = 7;
+pub const PROTOCOL_LOWEST: u16 = 8;
 
 /// The first version whose hello names a range. Those before name one, where this one has its lowest.
 const FIRST_WITH_RANGE: u16 = 6;
@@ -65,6 +65,8 @@ pub enum Role {
     Admin = 3,
     /// A reader that follows a writer.
     Reader = 4,
+    /// A region of a global database, or a controller of one, to a region.
+    Region = 5,
 }
 
 /// The versions that one side speaks.
@@ -263,6 +265,7 @@ impl Hello {
             2 => Role::WriterReads,
             3 => Role::Admin,
             4 => Role::Reader,
+            5 => Role::Region,
             _ => return Err(HandshakeError::Malformed("an unknown role")),
         };
         // What is after the name is a later build's.

@@ -26,7 +26,7 @@ pub mod session;
 pub mod tls;
 pub mod traffic;
 
-pub use frame::{Encoded, Frame, FrameError};
+pub use frame::{Encoded, Frame, FrameError, Mtr};
 pub use handshake::{ClusterId, Hello, Role};
 pub use outbox::Outbox;
 pub use session::Session;
@@ -36,7 +36,8 @@ pub use traffic::Traffic;
 use auriga_page::Delta;
 use auriga_protocol::Message;
 
-/// Whether the message belongs on a writer's connection for page reads.
+/// Whether the message belongs on a connection for reads: a writer's for pages, and that of whoever only reads.
 pub fn is_page_traffic(message: &Message<Delta>) -> bool {
-    matches!(message, Message::ReadPage { .. } | Message::Page { .. } | Message::ReadRefused { .. })
+    let is_log = matches!(message, Message::LogPull { .. } | Message::LogPush { .. });
+    is_log || matches!(message, Message::ReadPage { .. } | Message::Page { .. } | Message::ReadRefused { .. })
 }

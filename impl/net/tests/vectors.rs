@@ -71,8 +71,8 @@ fn messages() {
     check_message(segment(), writer(), &refused, "0e00000003fe3ea6000700030500ac02010201ac0205");
     let reader = Party::Reader(VolumeId(300), ReaderId(5));
     let anyone = Party::Writer(VolumeId(300), WriterId(0));
-    let follow = Message::Follow { number: 300, floor: Some(Lsn(999)) };
-    check_message(reader, anyone, &follow, "0f00000011ecc3c8001aac0201e70702ac020501ac0200");
+    let follow = Message::Follow { number: 300, floor: Some(Lsn(999)), quiet: true };
+    check_message(reader, anyone, &follow, "10000000c8a8e285001aac0201e7070102ac020501ac0200");
 }
 
 #[test]
@@ -93,14 +93,14 @@ async fn handshake() {
     });
     let mut said = [0; 32];
     there.read_exact(&mut said).await.expect("said");
-    assert_eq!(hex(&said), "4155524947410700070014000201000000000000000000000000000001026931");
+    assert_eq!(hex(&said), "4155524947410800080014000201000000000000000000000000000001026931");
     let (mut acceptor, mut relay) = duplex(256);
     acceptor.write_all(&said).await.expect("fits");
     let theirs = accept(&mut relay, &hello(Role::Storage, "s1")).await.expect("welcome");
     assert_eq!(theirs, hello(Role::WriterLog, "i1"));
     let mut answer = [0; 33];
     acceptor.read_exact(&mut answer).await.expect("answered");
-    assert_eq!(hex(&answer), "004155524947410700070014000201000000000000000000000000000000027331");
+    assert_eq!(hex(&answer), "004155524947410800080014000201000000000000000000000000000000027331");
     there.write_all(&answer).await.expect("fits");
     let (result, _) = dialled.await.expect("ran");
     assert_eq!(result.expect("welcome"), hello(Role::Storage, "s1"));

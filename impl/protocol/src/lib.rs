@@ -10,8 +10,8 @@
 //! **What is never here.** I/O, clocks, randomness, threads, `std`. The compiler holds us to it (`no_std`).
 //!
 //! The same code runs under the stateright model checker (`model/`), under a seeded simulation (`conformance/`), and
-//! over tokio, real disks and real sockets (`impl/driver`, `impl/storage`, `impl/volume`). What was checked of segment
-//! and writer is what runs. Membership and global database are checked, and do not run on a network yet.
+//! over tokio, real disks and real sockets (`impl/driver`, `impl/storage`, `impl/volume`, `impl/region`). What was checked of
+//! segment, writer and region is what runs. Membership is checked, and does not run on a network yet.
 //!
 //! Where to go next, in reading order:
 //! 1. [`ids`], [`record`], [`quorum`], [`truncation`]: the nouns; [`limits`]: how large they may be.

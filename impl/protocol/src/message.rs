@@ -14,6 +14,7 @@
 //! | `RejoinPull` | segment → segment | `RejoinPush` once the loss is remembered, `RejoinKnown`, or nothing |
 //! | `ReadPage` | reader → segment | `Page`, or `ReadRefused` |
 //! | `Follow` | reader → writer | `Following` and from then on every `Write`, or `NotKept`, or nothing |
+//! | `LogPull` | reader → segment | `LogPush`, or `ReadRefused` |
 //! | `Feedback` | reader → writer | nothing, or `NotKept` |
 //! | `Published` | writer → reader | nothing |
 //!
@@ -362,6 +363,8 @@ pub enum Message<P: Payload> {
         number: u64,
         /// The lowest read point that the reader still needs; `None`: it has none yet.
         floor: Option<Lsn>,
+        /// Whether it needs no records: it is told VDL, and what it needs is kept.
+        quiet: bool,
     },
     /// "You follow: you are shown every record above `start`, in `Write`."
     Following {
@@ -398,6 +401,29 @@ pub enum Message<P: Payload> {
         read_point: Lsn,
         /// A position of the database's own log, asked after `read_point` was chosen (R-READER-6).
         wal: u64,
+    },
+    /// "Send me your chain above `above`, as far as it is durable in the volume."
+    LogPull {
+        /// Comes back.
+        pull: Token,
+        /// Exclusive.
+        above: Lsn,
+    },
+    /// Part of a chain, none of it above a VDL (R-GLOBAL-11).
+    LogPush {
+        /// As asked.
+        pull: Token,
+        /// Epoch installed at the sender.
+        installed: VolumeEpoch,
+        /// The chain's last LSN at or below `above`.
+        base: Lsn,
+        /// The next records of the chain, in order.
+        records: Vec<Record<P>>,
+        /// The chain's last LSN at or below `vdl`, as far as it is here: whatever lies between the last of `records` and
+        /// here did not fit.
+        through: Lsn,
+        /// The highest VDL that the sender was told.
+        vdl: Lsn,
     },
 }
 
@@ -448,6 +474,8 @@ impl<P: Payload> Message<P> {
             Message::Feedback { .. } => "Feedback",
             Message::NotKept { .. } => "NotKept",
             Message::Published { .. } => "Published",
+            Message::LogPull { .. } => "LogPull",
+            Message::LogPush { .. } => "LogPush",
         }
     }
 }

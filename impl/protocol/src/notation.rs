@@ -181,8 +181,13 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
             format!("{name} {} {}", question(*asked), footing(said))
         }
         Message::RejoinKnown { question: asked, known } => format!("{name} {} {known}", question(*asked)),
-        Message::Follow { number, floor } => {
-            format!("{name} {number} floor={}", floor.map_or("-".into(), |floor| floor.to_string()))
+        Message::Follow { number, floor, quiet } => {
+            let quiet = if *quiet { " quiet" } else { "" };
+            format!("{name} {number} floor={}{quiet}", floor.map_or("-".into(), |floor| floor.to_string()))
+        }
+        Message::LogPull { above, .. } => format!("{name} above={above}"),
+        Message::LogPush { base, records: chain, through, vdl, .. } => {
+            format!("{name} base={base} {} through={through} vdl={vdl}", records(chain))
         }
         Message::Following { number, volume_epoch, start, .. } => {
             format!("{name} {number} {volume_epoch} start={start}")

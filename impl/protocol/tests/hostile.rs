@@ -198,6 +198,40 @@ fn a_contradiction_stops_it_and_names_both() {
     ));
 }
 
+/// R-GLOBAL-11: whoever ships the log gets what a writer called durable, and nothing above it.
+#[test]
+fn the_log_is_handed_out_as_far_as_it_is_durable() {
+    let mut alone = Alone::written();
+    let shipper = Party::Reader(VOLUME, auriga_protocol::ReaderId(9));
+    let pull = |above| Message::LogPull { pull: auriga_protocol::Token(5), above: Lsn(above) };
+    let pushed = |given: &Given| match given.as_slice() {
+        [Effect::Send { message: Message::LogPush { base, records, through, vdl, .. }, .. }] => {
+            let lsns: Vec<u64> = records.iter().map(|record| record.lsn.0).collect();
+            (base.0, lsns, through.0, vdl.0)
+        }
+        other => panic!("{} effects", other.len()),
+    };
+    // Record 2 is here, and on no quorum as far as this segment was told.
+    assert_eq!(pushed(&alone.hears(shipper, pull(0))), (0, vec![1], 1, 1));
+    alone.hears(WRITER, write(vec![record(4, 3, 4)], 4, 1));
+    assert_eq!(
+        pushed(&alone.hears(shipper, pull(1))),
+        (1, vec![2], 2, 4),
+        "3 is missing here: the chain ends before it"
+    );
+    alone.hears(WRITER, write(vec![record(3, 2, 3)], 4, 1));
+    assert_eq!(pushed(&alone.hears(shipper, pull(1))), (1, vec![2, 3, 4], 4, 4));
+    assert_eq!(pushed(&alone.hears(shipper, pull(9))), (4, vec![], 4, 4), "asked beyond its end it says where that is");
+    alone.hears(WRITER, write(Vec::new(), 4, 3));
+    alone.takes(Input::Request { token: Default::default(), request: auriga_protocol::segment::Request::CoalesceNow });
+    alone.takes(Input::Done(Outcome::Coalesced { floor: Lsn(3) }));
+    let refused = Refusal::BelowFloor { floor: Lsn(3) };
+    assert!(matches!(
+        alone.hears(shipper, pull(2)).as_slice(),
+        [Effect::Send { message: Message::ReadRefused { refusal, .. }, .. }] if *refusal == refused
+    ));
+}
+
 /// A hundred thousand records of one page, in whatever order, and an install that annuls them all.
 #[test]
 fn a_long_page_is_not_quadratic() {
@@ -309,7 +343,7 @@ impl Random {
         let (volume_epoch, installed, read) = (epoch(self.number()), epoch(self.number()), Default::default());
         let incarnation = auriga_protocol::ids::Incarnation(self.below(3) as u32);
         let question = Default::default();
-        let message = match self.below(17) {
+        let message = match self.below(18) {
             0 => Message::Seal { volume_epoch, shape: WriterConfig::default().shape() },
             1 => Message::TailPull { volume_epoch, above: self.lsn(), truncations: self.truncations() },
             2 => Message::Install(Install { volume_epoch, truncations: self.truncations(), vdl: self.lsn() }),
@@ -338,6 +372,10 @@ impl Random {
             13 => Message::RejoinPull { question, incarnation },
             14 => Message::RejoinKnown { question, known: incarnation },
             15 => return Input::Durable(AppendId(self.number())),
+            16 => {
+                let from = Party::Reader(VOLUME, auriga_protocol::ReaderId(9));
+                return Input::Message { from, message: Message::LogPull { pull: read, above: self.lsn() } };
+            }
             _ => return Input::Done(Outcome::Coalesced { floor: self.lsn() }),
         };
         Input::Message { from, message }

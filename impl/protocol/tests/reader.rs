@@ -155,7 +155,7 @@ fn readers_get_nothing_of_a_candidate_or_of_a_writer_that_wants_none() {
         effects.drain().for_each(drop);
         for reader in 0..100 {
             let from = Party::Reader(VOLUME, ReaderId(reader));
-            let message = Message::Follow { number: 1, floor: None };
+            let message = Message::Follow { number: 1, floor: None, quiet: false };
             writer.step(Micros(0), Input::Message { from, message }, &mut effects);
             assert!(effects.is_empty() && writer.followers().count() == 0);
         }

@@ -17,11 +17,11 @@ use auriga_protocol::{Message, Party, Payload, VolumeId};
 pub(super) fn connect(certified: &Certified, purpose: Role) -> Result<(), String> {
     let allowed = match purpose {
         Role::Storage => certified.role == CertifiedRole::Storage,
-        Role::WriterLog | Role::WriterReads => certified.role == CertifiedRole::Instance,
+        Role::WriterLog | Role::WriterReads => uses_volumes(certified.role),
         // Each request is looked at by itself.
         Role::Admin => true,
-        // Storage is nobody's writer.
-        Role::Reader => false,
+        // Storage is nobody's writer, and no region.
+        Role::Reader | Role::Region => false,
     };
     if allowed {
         return Ok(());
@@ -43,10 +43,10 @@ pub(super) fn send<P: Payload>(
 ) -> Result<(), String> {
     let Certified { name, role, volumes } = certified;
     let said_by_writers = is_said_by_writers(message);
-    let said_by_readers = matches!(message, Message::ReadPage { .. });
+    let said_by_readers = matches!(message, Message::ReadPage { .. } | Message::LogPull { .. });
     let why = match (role, from) {
         (CertifiedRole::Storage, Party::Segment(_)) if !said_by_writers => return Ok(()),
-        (CertifiedRole::Instance, Party::Writer(volume, _)) if said_by_writers => match label {
+        (role, Party::Writer(volume, _)) if said_by_writers && uses_volumes(*role) => match label {
             _ if Some(volume) != volume_of(to) => "from a writer of another volume".to_owned(),
             Some(label) if !volumes.contains(&label) => {
                 format!("to volume {label}, which its certificate does not name")
@@ -54,7 +54,7 @@ pub(super) fn send<P: Payload>(
             // Not hosted here: it goes nowhere.
             _ => return Ok(()),
         },
-        (CertifiedRole::Instance, Party::Reader(volume, _)) if said_by_readers => match label {
+        (role, Party::Reader(volume, _)) if said_by_readers && uses_volumes(*role) => match label {
             _ if Some(volume) != volume_of(to) => "from a reader of another volume".to_owned(),
             Some(label) if !volumes.contains(&label) => {
                 format!("to volume {label}, which its certificate does not name")
@@ -67,6 +67,11 @@ pub(super) fn send<P: Payload>(
         (_, Party::Reader(..)) => "as a reader".to_owned(),
     };
     Err(format!("{name} (role {role}) may not send {} {why}", message.name()))
+}
+
+/// Whether a role writes and reads volumes: an instance, or the region process that takes its region's volume over.
+pub(super) fn uses_volumes(role: CertifiedRole) -> bool {
+    matches!(role, CertifiedRole::Instance | CertifiedRole::Replication)
 }
 
 fn volume_of(party: Party) -> Option<VolumeId> {
@@ -109,7 +114,9 @@ fn is_said_by_writers<P: Payload>(message: &Message<P>) -> bool {
         | Message::Following { .. }
         | Message::Feedback { .. }
         | Message::NotKept { .. }
-        | Message::Published { .. } => false,
+        | Message::Published { .. }
+        | Message::LogPull { .. }
+        | Message::LogPush { .. } => false,
     }
 }
 

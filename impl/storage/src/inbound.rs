@@ -10,7 +10,7 @@ use auriga_net::frame::{Encoded, Frame};
 use auriga_net::handshake::{Hello, Role};
 use auriga_net::listener::Acceptor;
 use auriga_net::outbox::Outbox;
-use auriga_net::tls::{Certified, CertifiedRole};
+use auriga_net::tls::Certified;
 use auriga_page::Delta;
 use auriga_protocol::message::Envelope;
 use auriga_protocol::{Party, Token, VolumeId};
@@ -73,6 +73,8 @@ impl Receiver for InboundReceiver {
             }
             (Frame::Protocol(_), Role::Admin) => Err(ConnectionError::OutOfPlace("a message on an admin connection")),
             (_, Role::Reader) => Err(ConnectionError::OutOfPlace("a reader that takes storage for a writer")),
+            (_, Role::Region) => Err(ConnectionError::OutOfPlace("a region that takes storage for another")),
+            (Frame::Global(..), _) => Err(ConnectionError::OutOfPlace("a message between regions")),
             (Frame::Request(..), _) => Err(ConnectionError::OutOfPlace("a request on a protocol connection")),
             (Frame::Skipped(_), _) => Ok(()),
             (Frame::Reply(..), _) => Err(ConnectionError::OutOfPlace("a reply to nothing")),
@@ -93,7 +95,7 @@ impl InboundReceiver {
                 }
                 // A segment that has lost what its volume was made as. Whether this writer may speak to it can't be
                 // told, so the message is lost; the writer sends again.
-                Some(None) if certified.role == CertifiedRole::Instance => return Ok(false),
+                Some(None) if allowed::uses_volumes(certified.role) => return Ok(false),
                 Some(None) | None => None,
             };
         }

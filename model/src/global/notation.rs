@@ -38,6 +38,8 @@ fn message<R>(message: &GlobalMessage<R>) -> String {
             format!("Ship {} above {above}: {}", lineage(l), lsns(records))
         }
         GlobalMessage::Arrived { global_epoch, through } => format!("Arrived {global_epoch} through {through}"),
+        GlobalMessage::Ask => String::from("Ask"),
+        GlobalMessage::Standing { tip, durable, .. } => format!("Standing {} durable {durable}", tip.global_epoch),
         GlobalMessage::Refused { global_epoch, refusal } => format!("Refused {global_epoch}: {}", reason(refusal)),
     }
 }

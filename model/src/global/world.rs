@@ -130,7 +130,7 @@ impl World {
                     to.into_iter().for_each(|to| self.send(GlobalParty::Region(id), to, message.clone()));
                 }
                 Effect::Append { id: append, entry } => self.region_mut(id).pending.push((append, entry)),
-                Effect::Start(task) => self.read_log(id, task),
+                Effect::Start(task) => self.run_task(id, task),
                 Effect::Note(note) => self.note(&note),
                 Effect::SetTimer { .. } | Effect::Answer { .. } => {}
             }
@@ -167,14 +167,19 @@ impl World {
         network.insert(Arc::new(envelope));
     }
 
-    /// A region reads its own log. What is pending can be read too: a machine that asks for it is wrong, and is found.
-    fn read_log(&mut self, id: RegionId, task: RegionTask) {
-        let RegionTask::ReadLog { to, global_epoch, above, through, limit } = task;
+    /// A region reads its own log, or finds its end: nobody else writes it here. What is pending can be read too: a machine
+    /// that asks for it is wrong, and is found.
+    fn run_task(&mut self, id: RegionId, task: RegionTask) {
         let node = self.region_mut(id);
         let mut log = (*node.disk).clone();
         node.pending.iter().for_each(|(_, entry)| log.apply(entry));
-        let records = log.read(above, through, limit);
-        self.step_region(id, Input::Done(RegionOutcome { to, global_epoch, above, records }));
+        let outcome = match task {
+            RegionTask::ReadLog { to, global_epoch, above, through, limit } => {
+                RegionOutcome::LogRead { to, global_epoch, above, records: log.read(above, through, limit) }
+            }
+            RegionTask::TakeOver => RegionOutcome::TookOver { end: log.last() },
+        };
+        self.step_region(id, Input::Done(outcome));
     }
 
     pub(super) fn fsync_all(&mut self) {

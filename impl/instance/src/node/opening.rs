@@ -48,12 +48,17 @@ pub(super) fn open(config: &NodeConfig, env: &Env, limit: Duration) -> Result<Op
             return Ok(Opened::Not(Ended::Stopped));
         }
     };
+    let volume = Arc::new(volume);
+    // After it was opened: whoever is the writer now, and finds that it may write, may (R-GLOBAL-10).
+    if let Some(state) = env.runtime.block_on(auriga_region::state_of(&volume))? {
+        state.grants().map_err(NodeError::NotPrimary)?;
+    }
     let writer = volume.status().writer;
     tracing::info!(
         volume_epoch = %writer.volume_epoch, vdl = %writer.vdl, took_ms = begun.elapsed().as_millis() as u64,
         "WRITER: the volume is open; every earlier writer is fenced"
     );
-    Ok(Opened::Volume(Arc::new(volume)))
+    Ok(Opened::Volume(volume))
 }
 
 /// Finds out which volume is meant, and becomes its writer.

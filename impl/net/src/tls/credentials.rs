@@ -44,6 +44,8 @@ pub struct Credentials {
     pub(super) client: Arc<ClientConfig>,
     /// To reach an instance: a reader follows its writer.
     pub(super) to_instance: Arc<ClientConfig>,
+    /// For dialling regions.
+    pub(super) to_region: Arc<ClientConfig>,
     /// For HTTP ports.
     pub(super) http: Http,
 }
@@ -164,9 +166,9 @@ impl Credentials {
             client.enable_sni = false;
             Ok(Arc::new(client))
         };
-        let [client, to_instance, to_control] =
-            [CertifiedRole::Storage, CertifiedRole::Instance, CertifiedRole::Control].map(client);
-        let (client, to_instance, to_control) = (client?, to_instance?, to_control?);
+        use CertifiedRole::{Control, Instance, Replication, Storage};
+        let [client, to_instance, to_control, to_region] = [Storage, Instance, Control, Replication].map(client);
+        let (client, to_instance, to_control, to_region) = (client?, to_instance?, to_control?, to_region?);
         let over_http = |config: &ClientConfig| {
             let mut config = config.clone();
             config.alpn_protocols = vec![ALPN_HTTP.to_vec()];
@@ -179,7 +181,7 @@ impl Credentials {
             to_instance: over_http(&to_instance),
             to_control: over_http(&to_control),
         };
-        Ok(Credentials { own, ends_soon, server: Arc::new(server), client, to_instance, http })
+        Ok(Credentials { own, ends_soon, server: Arc::new(server), client, to_instance, to_region, http })
     }
 
     /// What this process's certificate says of it.

@@ -36,7 +36,11 @@ pub(crate) async fn dial(
     };
     // The name is neither sent nor looked at: a process is known by its role, see the verifier.
     let nowhere = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
-    let config = if own.role == Role::Reader { &credentials.to_instance } else { &credentials.client };
+    let config = match own.role {
+        Role::Reader => &credentials.to_instance,
+        Role::Region => &credentials.to_region,
+        Role::Storage | Role::WriterLog | Role::WriterReads | Role::Admin => &credentials.client,
+    };
     let connector = TlsConnector::from(config.clone());
     let mut stream = connector.connect(nowhere, tcp).await.map_err(HandshakeError::tls)?;
     let peer = handshake::dial(&mut stream, own).await.map_err(HandshakeError::within_tls)?;

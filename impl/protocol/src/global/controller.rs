@@ -101,7 +101,7 @@ impl<R: Clone + Debug> Machine for GlobalController<R> {
         };
         survived.into_iter().for_each(|entry| controller.replay(entry));
         out.set_timer(ControllerTimer::Retry, config.retry_every);
-        controller.send_command(out);
+        controller.begin_fencing(out);
         controller
     }
 
@@ -169,7 +169,9 @@ impl<R: Clone + Debug> GlobalController<R> {
         let early = self.config.defects.has(Defect::EpochBeforeIntent);
         let phase = if early { Phase::Fencing } else { Phase::Intending(append) };
         self.job = Some(Job { operation, global_epoch, old, phase, fenced_at: None, attempts, token });
-        self.send_command(out);
+        if early {
+            self.begin_fencing(out);
+        }
     }
 
     fn append(&mut self, entry: ControllerEntry, out: &mut Out<R>) -> AppendId {
@@ -182,8 +184,17 @@ impl<R: Clone + Debug> GlobalController<R> {
         let Some(job) = &mut self.job else { return };
         if matches!(job.phase, Phase::Intending(at) if at <= append) {
             job.phase = Phase::Fencing;
-            self.send_command(out);
+            self.begin_fencing(out);
         }
+    }
+
+    /// The first command of an operation. A failover's wait for the fence begins here, and only here: a retry that set the
+    /// timer again would put the deadline off for ever.
+    fn begin_fencing(&mut self, out: &mut Out<R>) {
+        if self.may_give_fence_up() {
+            out.set_timer(ControllerTimer::FenceDeadline, self.config.fence_within);
+        }
+        self.send_command(out);
     }
 
     /// Says what the phase needs to be said; again, on a timer, until it is answered.
@@ -194,7 +205,6 @@ impl<R: Clone + Debug> GlobalController<R> {
             (Phase::Intending(_), _) => {}
             (Phase::Fencing, Operation::Failover { target }) if target == old => self.promote_unfenced(out),
             (Phase::Fencing, Operation::Failover { target }) => {
-                out.set_timer(ControllerTimer::FenceDeadline, self.config.fence_within);
                 out.send(GlobalParty::Region(old), GlobalMessage::Fence { global_epoch, target, planned: false });
             }
             (Phase::Fencing, Operation::Switchover { target }) => {

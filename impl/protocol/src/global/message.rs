@@ -6,11 +6,14 @@
 //! | `Renounce` | controller → target of a switchover | `Renounced` once durable, or `Refused` |
 //! | `Promote` | controller → region | `Promoted` once durable, or `Refused` |
 //! | `Ship` | primary → secondary | `Arrived` once durable, or `Refused` |
+//! | `Ask` | controller → region | `Standing` |
 //!
 //! Every message may be lost, duplicated, delayed or reordered.
 
 use crate::global::lineage::{Branch, Lineage};
+use crate::global::region::RegionRole;
 use crate::ids::{ControllerId, GlobalEpoch, Lsn, RegionId};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -174,6 +177,19 @@ pub enum GlobalMessage<R> {
         global_epoch: GlobalEpoch,
         /// Inclusive.
         through: Lsn,
+    },
+    /// "Where do you stand?" So that a failover can choose, and say what it would lose.
+    Ask,
+    /// Where a region stands, as its durable log has it. Nothing is promised by it.
+    Standing {
+        /// The branch at the end of its log.
+        tip: Branch,
+        /// Its role.
+        role: RegionRole,
+        /// The last LSN that is known to be durable there.
+        durable: Lsn,
+        /// How far each other region is, as a primary has heard.
+        arrived: BTreeMap<RegionId, Lsn>,
     },
     /// A request was refused.
     Refused {

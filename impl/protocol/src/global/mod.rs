@@ -17,7 +17,7 @@
 //! **What is never here.** Choosing *when* to fail over, and *where*: that is the control plane's, or a person's.
 //!
 //! Where to go next: `lineage.rs` (branches, and where two histories part), `message.rs`, `region.rs` with `turns.rs`
-//! and `stream.rs`, `controller.rs`, `observer.rs` (the rules R-GLOBAL-1 to 9 as code), `log.rs` (a region's disk).
+//! and `stream.rs`, `state.rs` (what of it is in the region's volume), `controller.rs`, `observer.rs` (the rules R-GLOBAL-1 to 9 as code), `log.rs` (a region's disk).
 
 mod controller;
 mod lineage;
@@ -26,6 +26,7 @@ mod message;
 mod note;
 mod observer;
 mod region;
+mod state;
 mod stream;
 mod turns;
 
@@ -39,5 +40,6 @@ pub use note::{GlobalNote, LostSuffix};
 pub use observer::GlobalObserver;
 pub use region::{
     Region, RegionAnswer, RegionConfig, RegionEntry, RegionOutcome, RegionRequest, RegionRole, RegionSurvived,
-    RegionTask, RegionTimer,
+    RegionTask, RegionTimer, Turned,
 };
+pub use state::{Adopting, KeptSuffix, MayNotWrite, Position, RegionState};

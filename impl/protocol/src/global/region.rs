@@ -10,6 +10,10 @@
 //! A change of role is a *turn*: an entry in the log that takes effect, and is answered, when it is durable. While a
 //! turn waits for the disk, the region takes no commit, no record and no other turn; who asked asks again.
 //!
+//! A primary's log may be written by another machine, the instance: then the region first *takes the log over*
+//! ([`RegionTask::TakeOver`]) whenever its grant ends or is renewed, so that nobody else writes any more and the end is known
+//! (R-GLOBAL-12).
+//!
 //! Invariants (asserted after each step):
 //! - `durable` ≤ `last`;
 //! - only the primary of its lineage's last branch has a handover;
@@ -17,7 +21,7 @@
 
 use crate::defect::Defects;
 use crate::global::lineage::{Branch, Lineage};
-use crate::global::message::{GlobalMessage, GlobalParty, GlobalRefusal, Handover, ShippedRecord};
+use crate::global::message::{GlobalMessage, GlobalParty, GlobalRefusal, Handover, Plan, ShippedRecord};
 use crate::global::note::{GlobalNote, LostSuffix};
 use crate::ids::{GlobalEpoch, Lsn, Micros, RegionId};
 use crate::machine::{AppendId, Effects, Input, Machine, Token};
@@ -103,19 +107,29 @@ pub enum RegionTask {
         /// At least 1.
         limit: usize,
     },
+    /// Become the only one who writes the log, and say where it ends. Ends as [`RegionOutcome::TookOver`].
+    TakeOver,
 }
 
 /// How a task ended.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct RegionOutcome<R> {
-    /// The region that the records go to.
-    pub to: RegionId,
-    /// The global epoch that they are shipped in.
-    pub global_epoch: GlobalEpoch,
-    /// The records follow this LSN.
-    pub above: Lsn,
-    /// Ascending.
-    pub records: Vec<ShippedRecord<R>>,
+pub enum RegionOutcome<R> {
+    /// The log was read.
+    LogRead {
+        /// The region that the records go to.
+        to: RegionId,
+        /// The global epoch that they are shipped in.
+        global_epoch: GlobalEpoch,
+        /// The records follow this LSN.
+        above: Lsn,
+        /// Ascending.
+        records: Vec<ShippedRecord<R>>,
+    },
+    /// Nobody else writes the log any more.
+    TookOver {
+        /// The last LSN that anybody has or will have acknowledged in it.
+        end: Lsn,
+    },
 }
 
 /// A region's timers.
@@ -167,6 +181,13 @@ pub struct RegionConfig {
     pub ship_every: Micros,
     /// Most records in one message, at least 1.
     pub ship_records_max: usize,
+    /// Most messages with records on their way to one region, at least 1. With 1, what has not arrived is sent again by each
+    /// timer; with more, by the timer that finds no progress for [`RegionConfig::patience_rounds`].
+    pub ship_window: usize,
+    /// Timers without progress after which what is on its way counts as lost.
+    pub patience_rounds: u8,
+    /// Whether commits are another machine's: a primary then learns how far its log is durable by reading it.
+    pub log_is_external: bool,
     /// Most commits that may wait for the disk at one time.
     pub waiting_max: usize,
     /// Planted defects.
@@ -181,6 +202,9 @@ impl RegionConfig {
             first_primary,
             ship_every: Micros(50_000),
             ship_records_max: 1024,
+            ship_window: 1,
+            patience_rounds: 20,
+            log_is_external: false,
             waiting_max: 4096,
             defects: Defects::NONE,
         }
@@ -199,10 +223,45 @@ pub(super) struct Waiting {
 /// A change of role on its way to the disk.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Turn {
-    Fence { to: Option<GlobalParty>, handover: Handover },
-    Renounce { to: GlobalParty, global_epoch: GlobalEpoch },
-    Promote { to: GlobalParty, lineage: Lineage, planned: bool },
-    Adopt { lineage: Lineage, kept: Lsn, lost: Option<LostSuffix> },
+    /// Before it is known where the log ends.
+    TakeOver(Next),
+    Fence {
+        to: Option<GlobalParty>,
+        handover: Handover,
+    },
+    Renounce {
+        to: GlobalParty,
+        global_epoch: GlobalEpoch,
+    },
+    Promote {
+        to: GlobalParty,
+        lineage: Lineage,
+        planned: bool,
+    },
+    Adopt {
+        lineage: Lineage,
+        kept: Lsn,
+        lost: Option<LostSuffix>,
+    },
+}
+
+/// What follows once the log is taken over.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Next {
+    Fence { answer: Option<GlobalParty>, to: GlobalEpoch, target: RegionId, planned: bool },
+    Promote { from: GlobalParty, global_epoch: GlobalEpoch, plan: Plan },
+    Adopt { lineage: Lineage },
+}
+
+/// A stream of several messages at one time.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Ahead {
+    /// The last LSN of each message on its way.
+    pub sent: VecDeque<Lsn>,
+    /// Whether the log is being read for the next one.
+    pub reads: bool,
+    /// Timers since the last progress.
+    pub idle_rounds: u8,
 }
 
 /// A region: see the module's header.
@@ -220,6 +279,8 @@ pub struct Region<R> {
     pub(super) turn: Option<(AppendId, Turn)>,
     /// How far each other region's log is durable, in the branch at the end of ours.
     pub(super) arrived: BTreeMap<RegionId, Lsn>,
+    /// What is on its way to each other region; only where several messages may be.
+    pub(super) ahead: BTreeMap<RegionId, Ahead>,
     records: PhantomData<fn() -> R>,
 }
 
@@ -252,6 +313,7 @@ impl<R: Clone + Debug> Machine for Region<R> {
             waiting: VecDeque::new(),
             turn: None,
             arrived: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             records: PhantomData,
         };
         survived.turned.into_iter().for_each(|turned| region.tell_turned(turned, out));
@@ -266,7 +328,10 @@ impl<R: Clone + Debug> Machine for Region<R> {
                 self.ship(out);
             }
             Input::Durable(append) => self.on_durable(append, out),
-            Input::Done(outcome) => self.on_log_read(outcome, out),
+            Input::Done(RegionOutcome::LogRead { to, global_epoch, above, records }) => {
+                self.on_log_read(to, global_epoch, above, records, out);
+            }
+            Input::Done(RegionOutcome::TookOver { end }) => self.on_took_over(end, out),
             Input::Request { token, request: RegionRequest::Commit(record) } => self.on_commit(token, record, out),
         }
         self.check();
@@ -322,12 +387,17 @@ impl<R: Clone + Debug> Region<R> {
             GlobalMessage::Renounce { global_epoch } => self.on_renounce(from, global_epoch, out),
             GlobalMessage::Promote { global_epoch, plan } => self.on_promote(from, global_epoch, plan, out),
             GlobalMessage::Ship { lineage, above, records } => self.on_ship(from, lineage, above, records, out),
-            GlobalMessage::Arrived { global_epoch, through } => self.on_arrived(from, global_epoch, through),
+            GlobalMessage::Arrived { global_epoch, through } => self.on_arrived(from, global_epoch, through, out),
             GlobalMessage::Refused { refusal: GlobalRefusal::StaleGlobalEpoch { known, .. }, .. } => {
                 self.on_hearsay(known, out);
             }
+            GlobalMessage::Ask => {
+                let (tip, role, durable) = (self.lineage.tip(), self.role(), self.durable);
+                out.send(from, GlobalMessage::Standing { tip, role, durable, arrived: self.arrived.clone() });
+            }
             // Answers to a controller; a region asks for none.
             GlobalMessage::Refused { .. }
+            | GlobalMessage::Standing { .. }
             | GlobalMessage::Fenced { .. }
             | GlobalMessage::Renounced { .. }
             | GlobalMessage::Promoted { .. } => {}

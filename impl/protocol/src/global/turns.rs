@@ -6,8 +6,9 @@ use crate::defect::Defect;
 use crate::global::lineage::Branch;
 use crate::global::message::{GlobalMessage, GlobalParty, GlobalRefusal, Handover, Plan};
 use crate::global::note::GlobalNote;
-use crate::global::region::{Out, Region, RegionAnswer, RegionEntry, RegionRole, Turn, Turned};
-use crate::ids::{GlobalEpoch, RegionId};
+use crate::global::region::{Next, Out, Region, RegionAnswer, RegionEntry, RegionRole, RegionTask, Turn, Turned};
+use crate::ids::{GlobalEpoch, Lsn, RegionId};
+use crate::machine::AppendId;
 use crate::note::Note;
 use core::fmt::Debug;
 
@@ -40,15 +41,38 @@ impl<R: Clone + Debug> Region<R> {
         if self.role() == RegionRole::Secondary {
             return refuse(from, to, GlobalRefusal::NotPrimary { tip }, out);
         }
-        self.fence(Some(from), Handover { to, target, planned, final_lsn: self.last }, out);
+        self.take_over(Next::Fence { answer: Some(from), to, target, planned }, out);
+    }
+
+    /// R-GLOBAL-12: a primary's log has another writer. Whoever ends the grant, or begins another, takes the log over first.
+    pub(super) fn take_over(&mut self, next: Next, out: &mut Out<R>) {
+        // No append has this number: it is the task that ends the turn.
+        self.turn = Some((AppendId(u64::MAX), Turn::TakeOver(next)));
+        out.start(RegionTask::TakeOver);
+    }
+
+    pub(super) fn on_took_over(&mut self, end: Lsn, out: &mut Out<R>) {
+        let Some((_, Turn::TakeOver(next))) = self.turn.take_if(|(_, turn)| matches!(turn, Turn::TakeOver(_))) else {
+            return;
+        };
+        self.last = self.last.max(end);
+        if self.waiting.is_empty() {
+            self.durable = self.last;
+        }
+        match next {
+            Next::Fence { answer, to, target, planned } => {
+                self.fence(answer, Handover { to, target, planned, final_lsn: self.last }, out);
+            }
+            Next::Promote { from, global_epoch, plan } => self.promote(from, global_epoch, plan, out),
+            Next::Adopt { lineage } => self.adopt(lineage, out),
+        }
     }
 
     /// Fences a region that learns of a higher global epoch from another: it acknowledges nothing more (R-GLOBAL-2).
     pub(super) fn on_hearsay(&mut self, known: GlobalEpoch, out: &mut Out<R>) {
         let superseded = known > self.known() && self.role() == RegionRole::Primary;
         if superseded && self.turn.is_none() {
-            let handover = Handover { to: known, target: self.id, planned: false, final_lsn: self.last };
-            self.fence(None, handover, out);
+            self.take_over(Next::Fence { answer: None, to: known, target: self.id, planned: false }, out);
         }
     }
 
@@ -106,9 +130,17 @@ impl<R: Clone + Debug> Region<R> {
         if again && !self.config.defects.has(Defect::PromoteTwice) {
             return out.send(from, GlobalMessage::Promoted { branch: tip });
         }
-        if let Err(refusal) = self.may_promote(global_epoch, plan) {
-            return refuse(from, global_epoch, refusal, out);
+        match self.may_promote(global_epoch, plan) {
+            Err(refusal) => refuse(from, global_epoch, refusal, out),
+            Ok(()) if self.role() == RegionRole::Primary => {
+                self.take_over(Next::Promote { from, global_epoch, plan }, out);
+            }
+            Ok(()) => self.promote(from, global_epoch, plan, out),
         }
+    }
+
+    fn promote(&mut self, from: GlobalParty, global_epoch: GlobalEpoch, plan: Plan, out: &mut Out<R>) {
+        let tip = self.lineage.tip();
         let reuses = self.config.defects.has(Defect::FailoverWithoutFencingEpoch) && plan == Plan::Unplanned;
         let global_epoch = if reuses { tip.global_epoch } else { global_epoch };
         let lineage = self.lineage.with(Branch { global_epoch, primary: self.id, after: self.last });
@@ -140,6 +172,8 @@ impl<R: Clone + Debug> Region<R> {
     /// The turn's entry is durable: it takes effect, and is answered.
     pub(super) fn complete(&mut self, turn: Turn, out: &mut Out<R>) {
         match turn {
+            // It ends with its task, see `on_took_over`.
+            Turn::TakeOver(_) => {}
             Turn::Fence { to, handover } => {
                 self.handover = Some(handover);
                 if let Some(to) = to {
@@ -154,7 +188,7 @@ impl<R: Clone + Debug> Region<R> {
                 let branch = lineage.tip();
                 self.lineage = lineage;
                 self.handover = None;
-                self.arrived.clear();
+                self.forget_streams();
                 out.send(to, GlobalMessage::Promoted { branch });
                 self.tell_turned(Turned::Promoted { planned }, out);
             }
@@ -164,7 +198,7 @@ impl<R: Clone + Debug> Region<R> {
                 self.handover = None;
                 self.last = kept;
                 self.durable = kept;
-                self.arrived.clear();
+                self.forget_streams();
                 self.tell_turned(Turned::Adopted { kept, lost }, out);
                 self.tell_arrived(out);
             }

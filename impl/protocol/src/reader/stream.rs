@@ -115,7 +115,7 @@ impl<P: Payload> Reader<P> {
         (self.asked, self.waits) = (self.number, true);
         (self.silent_rounds, self.hole_rounds, self.asked_rounds) = (0, 0, 0);
         let (number, floor) = (self.number, self.needs());
-        out.send(self.writer(), Message::Follow { number, floor });
+        out.send(self.writer(), Message::Follow { number, floor, quiet: false });
     }
 
     /// R-READER-1: never an older writer than before. R-READER-2: never from an older point. What was sent before is

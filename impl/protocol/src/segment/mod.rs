@@ -17,7 +17,8 @@
 //! Where to go next: `interface.rs` (what it asks of the disk), `log.rs` (the chain), `writes.rs` (seal, install,
 //! write), `admission.rs` (what is checked of a message first), `reads.rs`, `coalesce.rs`, `gossip.rs` (holes and missed
 //! installs), `hydrate.rs` (pages from a peer), `founding.rs` (without a journal), `rejoin.rs` (after losing part of it),
-//! `lives.rs` (whether the disk is an old copy).
+//! `lives.rs` (whether the disk is an old copy),
+//! `source.rs` (the durable log, for whoever ships it).
 
 mod admission;
 mod coalesce;
@@ -29,6 +30,7 @@ mod lives;
 mod log;
 mod reads;
 mod rejoin;
+mod source;
 mod writes;
 
 pub use admission::Implausible;
@@ -374,13 +376,18 @@ impl<P: Payload> Segment<P> {
         }
     }
 
-    /// A reader may ask for pages, in the volume epoch of the writer that it follows, and for nothing else.
+    /// A reader may ask for pages, in the volume epoch of the writer that it follows, and for the durable log.
     fn on_reader_message(&mut self, from: Party, message: Message<P>, out: &mut Out<P>) {
-        let Message::ReadPage { read, volume_epoch, page, read_point, group_point } = message else { return };
-        if self.knows_nothing() {
-            return out.send(from, Message::ReadRefused { read, refusal: Refusal::Rejoining });
+        match message {
+            Message::ReadPage { read, .. } if self.knows_nothing() => {
+                out.send(from, Message::ReadRefused { read, refusal: Refusal::Rejoining });
+            }
+            Message::ReadPage { read, volume_epoch, page, read_point, group_point } => {
+                self.on_read_page(from, reads::Wanted { read, volume_epoch, page, read_point, group_point }, out);
+            }
+            Message::LogPull { pull, above } => self.on_log_pull(from, pull, above, out),
+            _ => {}
         }
-        self.on_read_page(from, reads::Wanted { read, volume_epoch, page, read_point, group_point }, out);
     }
 
     fn on_writer_message(&mut self, from: Party, writer: WriterId, message: Message<P>, out: &mut Out<P>) {

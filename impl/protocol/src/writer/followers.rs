@@ -1,6 +1,6 @@
 //! Readers on other instances, as the writer that they follow sees them.
 //!
-//! A reader that follows gets every `Write` that the segments get, and holds PGMRPL down to what it still needs
+//! A reader that follows gets every `Write` that the segments get (a quiet one: VDL only), and holds PGMRPL down to what it still needs
 //! (R-COLLECT-2). It is dropped when it is silent for its lease, or when too much was written since: no reader may fill
 //! the segments' logs. The writer keeps nothing for it but two numbers.
 //!
@@ -67,6 +67,8 @@ struct Follower {
     number: u64,
     /// The lowest read point that it needs.
     floor: Lsn,
+    /// Whether it needs no records.
+    quiet: bool,
 }
 
 /// How many bytes were written since some places of the log. Bounded: a place is forgotten once `lag_weight_max` were.
@@ -108,7 +110,7 @@ impl<P: Payload> Writer<P> {
 
     /// Whether a publication would tell some reader something.
     pub fn wants_publication(&self) -> bool {
-        !self.followers.readers.is_empty() && self.followers.published.is_none_or(|(point, _)| point < self.vdl)
+        !self.listeners().is_empty() && self.followers.published.is_none_or(|(point, _)| point < self.vdl)
     }
 
     pub(super) fn on_reader_message(&mut self, reader: ReaderId, message: Message<P>, out: &mut Out<P>) {
@@ -116,7 +118,7 @@ impl<P: Payload> Writer<P> {
             return;
         }
         match message {
-            Message::Follow { number, floor } => self.on_follow(reader, number, floor, out),
+            Message::Follow { number, floor, quiet } => self.on_follow(reader, (number, floor, quiet), out),
             Message::Feedback { number, volume_epoch, floor } if volume_epoch == self.volume_epoch => {
                 self.on_feedback(reader, number, floor, out);
             }
@@ -125,7 +127,8 @@ impl<P: Payload> Writer<P> {
     }
 
     /// R-READER-3: whoever needs what may be collected already is refused.
-    fn on_follow(&mut self, reader: ReaderId, number: u64, floor: Option<Lsn>, out: &mut Out<P>) {
+    fn on_follow(&mut self, reader: ReaderId, asked: (u64, Option<Lsn>, bool), out: &mut Out<P>) {
+        let (number, floor, quiet) = asked;
         let known = self.followers.readers.get(&reader);
         if known.is_some_and(|known| known.number > number) {
             return; // It has asked again since.
@@ -139,11 +142,14 @@ impl<P: Payload> Writer<P> {
         if held.is_none() && self.followers.readers.len() >= usize::from(self.config.followers.most) {
             return; // It asks again.
         }
-        self.followers.readers.insert(reader, Follower { number, floor });
+        self.followers.readers.insert(reader, Follower { number, floor, quiet });
         out.set_timer(Timer::Lease(reader), self.config.followers.lease);
         let points = self.groups.iter().map(|group| group.durable).collect();
         let (to, start, volume_epoch) = (self.reader(reader), self.vdl, self.volume_epoch);
         out.send(to, Message::Following { number, volume_epoch, start, points });
+        if quiet {
+            return;
+        }
         self.send_in_flight(to, out);
         if let Some((read_point, wal)) = self.followers.published.filter(|(point, _)| *point == start) {
             out.send(to, Message::Published { volume_epoch, read_point, wal });
@@ -168,7 +174,7 @@ impl<P: Payload> Writer<P> {
         match self.followers.readers.get_mut(&reader) {
             Some(follower) if number <= follower.number => return, // A late one.
             Some(follower) if floor >= follower.floor => {
-                *follower = Follower { number, floor: floor.min(self.vdl) };
+                *follower = Follower { number, floor: floor.min(self.vdl), ..*follower };
                 return out.set_timer(Timer::Lease(reader), self.config.followers.lease);
             }
             Some(_) => {} // It was dropped, and a late `Follow` of it was taken for another's.
@@ -257,7 +263,7 @@ impl<P: Payload> Writer<P> {
             return;
         }
         self.followers.published = Some((read_point, wal));
-        let (to, volume_epoch) = (self.all_readers(), self.volume_epoch);
+        let (to, volume_epoch) = (self.listeners(), self.volume_epoch);
         if !to.is_empty() {
             out.multicast(to, Message::Published { volume_epoch, read_point, wal });
         }
@@ -270,8 +276,14 @@ impl<P: Payload> Writer<P> {
         assert!(lowest.is_none_or(|lowest| told <= lowest), "R-READER-3 broken: told {told}, {:?}", self.followers);
     }
 
-    pub(super) fn all_readers(&self) -> Vec<Party> {
+    fn all_readers(&self) -> Vec<Party> {
         self.followers.readers.keys().map(|reader| self.reader(*reader)).collect()
+    }
+
+    /// Those who are sent records and publications.
+    pub(super) fn listeners(&self) -> Vec<Party> {
+        let loud = self.followers.readers.iter().filter(|(_, follower)| !follower.quiet);
+        loud.map(|(reader, _)| self.reader(*reader)).collect()
     }
 
     fn reader(&self, reader: ReaderId) -> Party {

@@ -112,6 +112,8 @@ pub struct WriterConfig {
     pub reads_max: usize,
     /// Readers on other instances.
     pub followers: FollowersConfig,
+    /// PGMRPL does not pass this, if it is anything. See [`super::Writer::hold`].
+    pub hold: Option<Lsn>,
     /// Planted defects. Not written down: a recording is judged by the protocol as it is meant.
     #[serde(skip)]
     pub defects: Defects,
@@ -129,6 +131,7 @@ impl Default for WriterConfig {
             linger: Micros(20_000),
             reads_max: 4096,
             followers: FollowersConfig::default(),
+            hold: None,
             defects: Defects::NONE,
         }
     }

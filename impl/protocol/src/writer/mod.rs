@@ -338,6 +338,12 @@ impl<P: Payload> Writer<P> {
 }
 
 impl<P: Payload> Writer<P> {
+    /// From now on PGMRPL does not pass `lsn`, if it is anything: what is above it stays readable. What was told before stays
+    /// told, so who must hold from the start begins with [`WriterConfig::hold`].
+    pub fn hold(&mut self, lsn: Option<Lsn>) {
+        self.config.hold = lsn;
+    }
+
     /// Allocates one mini-transaction; the same as `Request::Submit` without the detour over an answer. Nothing is
     /// sent before the next `Request::Flush`.
     ///

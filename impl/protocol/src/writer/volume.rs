@@ -80,7 +80,7 @@ impl<P: Payload> Writer<P> {
                 let batch = take_weight(unsent, self.config.batch_weight_max);
                 let Some(last) = batch.last().map(|record| record.lsn) else { break };
                 let (pg, mut to) = (group.pg, self.all_of(group.pg));
-                to.extend(self.all_readers());
+                to.extend(self.listeners());
                 out.multicast(to, self.write(pg, batch));
                 self.group(pg).sent = last;
             }
@@ -130,6 +130,7 @@ impl<P: Payload> Writer<P> {
             return self.vdl;
         }
         let own = self.read_points.keys().next().copied().unwrap_or(self.vdl);
+        let own = self.config.hold.map_or(own, |held| own.min(held));
         self.lowest_followed().map_or(own, |followed| followed.min(own))
     }
 

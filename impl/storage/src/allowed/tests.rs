@@ -27,8 +27,8 @@ fn roles(allows: impl Fn(&Certified) -> bool) -> String {
 fn connections_by_role() {
     for (purpose, expected) in [
         (Role::Storage, "storage"),
-        (Role::WriterLog, "instance"),
-        (Role::WriterReads, "instance"),
+        (Role::WriterLog, "instance replication"),
+        (Role::WriterReads, "instance replication"),
         (Role::Admin, "storage instance control replication admin"),
     ] {
         assert_eq!(roles(|certified| connect(certified, purpose).is_ok()), expected, "{purpose:?}");
@@ -103,9 +103,9 @@ fn messages_by_role() {
     };
     for message in &by_writers {
         let name = message.name();
-        assert_eq!(allowed(writer, message, Some(LABEL)), "instance", "{name}");
+        assert_eq!(allowed(writer, message, Some(LABEL)), "instance replication", "{name}");
         assert_eq!(allowed(writer, message, Some(LABEL + 1)), "", "{name} to a volume that is not named");
-        assert_eq!(allowed(writer, message, None), "instance", "{name} to nothing that is here");
+        assert_eq!(allowed(writer, message, None), "instance replication", "{name} to nothing that is here");
         assert_eq!(allowed(other_writer, message, Some(LABEL)), "", "{name} in the name of another volume's writer");
         assert_eq!(allowed(peer, message, Some(LABEL)), "", "{name} in the name of a segment");
     }

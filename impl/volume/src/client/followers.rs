@@ -94,7 +94,7 @@ impl Acceptor for Inbound {
         outbox: &Arc<Outbox>,
     ) -> Result<FollowerReceiver, ConnectionError> {
         if let Some(Certified { name, role, volumes }) = certified
-            && (role != CertifiedRole::Instance || !volumes.contains(&self.label))
+            && (!matches!(role, CertifiedRole::Instance | CertifiedRole::Replication) || !volumes.contains(&self.label))
         {
             let why = format!("{name} (role {role}) may not read volume {}", self.label);
             return Err(ConnectionError::NotAllowed(why));

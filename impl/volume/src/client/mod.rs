@@ -177,6 +177,12 @@ impl RemoteVolume {
         lock(&self.client.stalled).as_ref().map_or(Duration::ZERO, |stall| stall.since.elapsed())
     }
 
+    /// From now on the storage keeps what lies above `lsn`, if it is anything, so that it stays readable. See
+    /// [`Writer::hold`].
+    pub fn hold(&self, lsn: Option<Lsn>) {
+        self.client.step(|writer, _, _| writer.hold(lsn));
+    }
+
     /// Follows the writer's role.
     pub fn watch_role(&self) -> watch::Receiver<Role> {
         self.client.role.subscribe()

@@ -1,0 +1,367 @@
+//! A region's log as its volume keeps it: what the region makes durable becomes mini-transactions.
+//!
+//! While the region is secondary or fenced it *owns* the volume: it is the volume's writer, so that no instance writes
+//! (R-FENCE-1). While it is primary, an instance does.
+//!
+//! A shipped mini-transaction and the position that it leads to are one mini-transaction here (R-GLOBAL-13). A newer
+//! lineage is adopted without cutting anything: pages that the lost suffix changed are written as they were before it, and
+//! the last of these mini-transactions brings the lineage.
+
+use crate::page::{
+    MalformedState, decode_position, decode_state, is_region_page, position_change, position_page, state_changes,
+    state_page, state_pages,
+};
+use crate::source::{Source, Unread};
+use auriga_net::Mtr;
+use auriga_page::{Delta, PageImage};
+use auriga_protocol::global::{Adopting, KeptSuffix, Position, RegionEntry, RegionState};
+use auriga_protocol::{Change, Lsn, PageId, RegionId};
+use auriga_volume::{RemoteVolume, Volume, VolumeConfig, VolumeError};
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+/// How long a mini-transaction may wait for its quorum before the region looks at its volume anew.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes that may be written after a lost suffix before it is not kept any more: well below what a segment's log may hold.
+pub const LOST_KEPT_BYTES: u64 = 24 << 20;
+
+/// Pages that one mini-transaction of an adoption writes.
+const PAGES_AT_ONCE: usize = 64;
+
+/// Why a region can't go on with its volume as it is. It looks again.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The volume.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// What it keeps of its own.
+    #[error(transparent)]
+    Malformed(#[from] MalformedState),
+    /// The log, or a page as of a point.
+    #[error("the volume's log: {0}")]
+    Unread(#[from] Unread),
+    /// The volume was never this region's.
+    #[error("the volume holds data, and nothing says of which region: a secondary begins with an empty volume")]
+    OwnData,
+    /// Where its log parts from the new lineage can't be found any more.
+    #[error("the log parts from the new lineage at {0}, before this region's own branch: it has to be made anew")]
+    PartsEarlier(Lsn),
+}
+
+/// A region's volume: see the module's header.
+pub struct Disk {
+    region: RegionId,
+    config: VolumeConfig,
+    source: Arc<Source>,
+    /// As it is durable or on its way there. Shared with who maps positions.
+    state: Arc<Mutex<RegionState>>,
+    /// Whether it was ever written.
+    is_written: bool,
+    position: Option<Position>,
+    volume: Option<Arc<RemoteVolume>>,
+    /// The last volume LSN, while it owns the volume.
+    last: Lsn,
+    /// Written since the lost suffix that is kept.
+    written: u64,
+}
+
+impl Disk {
+    /// Looks at a volume without becoming its writer.
+    ///
+    /// # Errors
+    /// Too few segments answer, or what is there is no region's.
+    pub async fn look(
+        region: RegionId,
+        first: RegionId,
+        config: &VolumeConfig,
+        source: Arc<Source>,
+    ) -> Result<Disk, DiskError> {
+        let point = source.newest().await?;
+        let read = |page| source.page(page, &point);
+        let (state, position) = read_pages(read).await?;
+        let (config, is_written) = (config.clone(), state.is_some());
+        let state = Arc::new(Mutex::new(state.unwrap_or_else(|| RegionState::created(region, first))));
+        let (volume, last, written) = (None, point.at, 0);
+        Ok(Disk { region, config, source, state, is_written, position, volume, last, written })
+    }
+
+    /// What it keeps of its own.
+    pub fn state(&self) -> RegionState {
+        auriga_driver::lock(&self.state).clone()
+    }
+
+    /// The same, as it becomes.
+    pub fn shared_state(&self) -> Arc<Mutex<RegionState>> {
+        self.state.clone()
+    }
+
+    /// How far it is as a secondary.
+    pub fn position(&self) -> Position {
+        self.position.unwrap_or_default()
+    }
+
+    /// The end of its log as a global LSN, while it owns the volume and its own branch is the last.
+    pub fn end(&self) -> Lsn {
+        self.state().global_of(self.last)
+    }
+
+    /// Whether the volume is its own, and nobody has taken it over since.
+    pub fn is_owner(&self) -> bool {
+        self.volume.as_ref().is_some_and(|volume| volume.ended().is_none())
+    }
+
+    /// Becomes the volume's writer, which fences whoever was, and finishes an adoption that was cut short.
+    ///
+    /// # Errors
+    /// As the volume says; the region looks anew.
+    pub async fn take_over(&mut self) -> Result<(), DiskError> {
+        if self.is_owner() {
+            return Ok(());
+        }
+        let mut config = self.config.clone();
+        // What secondaries or a lost suffix need is not known yet. Nothing is told that could have it collected.
+        config.writer.hold = Some(Lsn::ZERO);
+        let volume = Arc::new(RemoteVolume::open(config, Instant::now() + PATIENCE).await?);
+        self.last = volume.vdl();
+        let (state, position) = read_pages(|page| read(&volume, page)).await?;
+        self.is_written = state.is_some();
+        if let Some(state) = state {
+            *auriga_driver::lock(&self.state) = state;
+        }
+        self.position = position;
+        self.volume = Some(volume);
+        let state = self.state();
+        if !self.is_written && state.lineage.tip().primary != self.region {
+            if self.last > Lsn::ZERO {
+                return Err(DiskError::OwnData);
+            }
+            let position = Position { global_epoch: state.lineage.tip().global_epoch, lsn: Lsn::ZERO };
+            self.write(state.clone(), Some(position), Vec::new()).await?;
+        }
+        if let Some(adopting) = state.adopting {
+            self.finish_adoption(adopting).await?;
+        }
+        self.renew_hold();
+        Ok(())
+    }
+
+    /// Leaves the volume to instances.
+    pub fn give_up(&mut self) {
+        self.volume = None;
+    }
+
+    /// Makes an entry of the region's log durable; `durable` is called when it is, where that is later.
+    ///
+    /// # Errors
+    /// It may not have become durable: the region looks anew.
+    pub async fn append(
+        &mut self,
+        entry: &RegionEntry<Mtr>,
+        durable: impl FnOnce() + Send + 'static,
+    ) -> Result<(), DiskError> {
+        match entry {
+            RegionEntry::Records(records) => {
+                for shipped in records {
+                    self.submit_shipped(shipped.lsn, &shipped.record)?;
+                }
+                self.when_durable(durable)?;
+                return Ok(());
+            }
+            RegionEntry::Adopted { lineage, kept, lost: Some(suffix) } => {
+                let state = self.state();
+                let is_own = state.lineage.tip().primary == self.region;
+                let above = state.volume_of(*kept).filter(|_| is_own).ok_or(DiskError::PartsEarlier(*kept))?;
+                let lost = KeptSuffix { suffix: *suffix, above, through: self.last };
+                let adopting = Adopting { lineage: lineage.clone(), kept: *kept, lost };
+                let marked = RegionState { adopting: Some(adopting.clone()), ..state };
+                self.write(marked, None, Vec::new()).await?;
+                self.finish_adoption(adopting).await?;
+            }
+            RegionEntry::Adopted { lineage, kept, lost: None } => {
+                let position = Position { global_epoch: lineage.tip().global_epoch, lsn: *kept };
+                let state = self.after(entry, None);
+                self.write(state, Some(position), Vec::new()).await?;
+            }
+            RegionEntry::Fenced(_) | RegionEntry::Renounced(_) | RegionEntry::Promoted { .. } => {
+                let state = self.after(entry, None);
+                self.write(state, None, Vec::new()).await?;
+            }
+        }
+        self.renew_hold();
+        durable();
+        Ok(())
+    }
+
+    fn after(&self, entry: &RegionEntry<Mtr>, lost: Option<KeptSuffix>) -> RegionState {
+        let mut state = self.state();
+        state.apply(entry, self.last, lost);
+        state
+    }
+
+    /// R-GLOBAL-13: content and position move together.
+    fn submit_shipped(&mut self, lsn: Lsn, changes: &Mtr) -> Result<(), DiskError> {
+        let global_epoch = self.state().lineage.tip().global_epoch;
+        let position = Position { global_epoch, lsn };
+        let foreign = changes.iter().filter(|change| !is_region_page(change.page)).cloned();
+        let changes: Vec<Change<Delta>> = foreign.chain(position_change(self.position, position)).collect();
+        self.submit(changes)?;
+        self.position = Some(position);
+        Ok(())
+    }
+
+    /// Writes state and position, with other changes, as one mini-transaction, and waits until it is durable.
+    async fn write(
+        &mut self,
+        state: RegionState,
+        position: Option<Position>,
+        mut changes: Vec<Change<Delta>>,
+    ) -> Result<(), DiskError> {
+        let before = self.state();
+        changes.extend(state_changes(self.is_written.then_some(&before), &state));
+        if let Some(position) = position {
+            changes.extend(position_change(self.position, position));
+        }
+        self.submit(changes)?;
+        self.until_durable().await?;
+        self.position = position.or(self.position);
+        self.is_written = true;
+        *auriga_driver::lock(&self.state) = state;
+        Ok(())
+    }
+
+    /// R-GLOBAL-5: each page that the lost suffix changed is written as it was before it. To do it again does no harm. The last
+    /// mini-transaction brings the new lineage.
+    async fn finish_adoption(&mut self, adopting: Adopting) -> Result<(), DiskError> {
+        let Adopting { lineage, kept, lost } = adopting;
+        let (pages, end) = self.changed_after(lost.above).await?;
+        let point = self.source.point(lost.above).await?;
+        tracing::info!(
+            suffix = %lost.suffix, pages = pages.len(), above = %lost.above, through = %end,
+            "writing what the lost suffix changed as it was before it"
+        );
+        let pages: Vec<PageId> = pages.into_iter().collect();
+        for some in pages.chunks(PAGES_AT_ONCE) {
+            let mut changes = Vec::new();
+            for page in some {
+                let before = self.source.page(*page, &point).await?;
+                let content = if before.is_zero() { Delta::zero() } else { Delta::full(before.content()) };
+                changes.push(Change { page: *page, payload: content });
+            }
+            self.submit(changes)?;
+        }
+        let position = Position { global_epoch: lineage.tip().global_epoch, lsn: kept };
+        let entry = RegionEntry::Adopted { lineage, kept, lost: Some(lost.suffix) };
+        let state = self.after(&entry, Some(lost));
+        self.write(state, Some(position), Vec::new()).await?;
+        self.written = 0;
+        Ok(())
+    }
+
+    /// The pages of the database that were changed after `above`, and through where.
+    async fn changed_after(&self, above: Lsn) -> Result<(BTreeSet<PageId>, Lsn), DiskError> {
+        let (mut pages, mut at) = (BTreeSet::new(), above);
+        let deadline = Instant::now() + PATIENCE;
+        while at < self.last {
+            let read = match self.source.read(at).await {
+                Ok(read) => read,
+                Err(Unread::Unreachable) => Vec::new(),
+                Err(error) => return Err(error.into()),
+            };
+            for one in read {
+                at = one.lsn;
+                pages.extend(one.records.iter().map(|record| record.page).filter(|page| !is_region_page(*page)));
+            }
+            if at < self.last {
+                if Instant::now() >= deadline {
+                    return Err(Unread::Unreachable.into());
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+        Ok((pages, at))
+    }
+
+    fn submit(&mut self, changes: Vec<Change<Delta>>) -> Result<(), DiskError> {
+        let volume = self.volume.clone().ok_or(VolumeError::Closed)?;
+        self.written += changes.iter().map(|change| change.weight() as u64).sum::<u64>();
+        // It waits only where more is on its way than may be.
+        let submitted = tokio::task::block_in_place(|| volume.submit(changes, Instant::now() + PATIENCE));
+        self.last = self.last.max(submitted?);
+        if self.written > LOST_KEPT_BYTES {
+            self.renew_hold();
+        }
+        Ok(())
+    }
+
+    fn when_durable(&self, durable: impl FnOnce() + Send + 'static) -> Result<(), DiskError> {
+        let volume = self.volume.clone().ok_or(VolumeError::Closed)?;
+        // Where it fails the volume has ended, which is noticed by whoever looks next.
+        let callback = move |result: Result<(), VolumeError>| {
+            if result.is_ok() {
+                durable();
+            }
+        };
+        volume.when_durable(self.last, Instant::now() + PATIENCE, Box::new(callback));
+        Ok(())
+    }
+
+    async fn until_durable(&self) -> Result<(), DiskError> {
+        let volume = self.volume.clone().ok_or(VolumeError::Closed)?;
+        let (done, waiting) = oneshot::channel();
+        let tell = move |result| {
+            let _ = done.send(result); // It waits, unless this life has ended.
+        };
+        volume.when_durable(self.last, Instant::now() + PATIENCE, Box::new(tell));
+        Ok(waiting.await.unwrap_or(Err(VolumeError::Closed))?)
+    }
+
+    /// Keeps what is still needed: all of it while fenced, because a secondary may lack it; a lost suffix for a while.
+    fn renew_hold(&self) {
+        let Some(volume) = &self.volume else { return };
+        let state = self.state();
+        let is_kept = |lost: &KeptSuffix| (self.written <= LOST_KEPT_BYTES).then_some(lost.above);
+        volume.hold(match state.handover {
+            Some(_) => Some(Lsn::ZERO),
+            None => state.lost.as_ref().and_then(is_kept),
+        });
+    }
+}
+
+/// Reads state and position; `None`: never written.
+async fn read_pages<E, F>(read: impl Fn(PageId) -> F) -> Result<(Option<RegionState>, Option<Position>), DiskError>
+where
+    F: Future<Output = Result<PageImage, E>>,
+    DiskError: From<E>,
+{
+    let position = decode_position(read(position_page()).await?.content())?;
+    let first = read(state_page(0)).await?;
+    let mut pages = Vec::new();
+    for part in 0..state_pages(first.content())? {
+        pages.push(read(state_page(part)).await?.content().to_vec());
+    }
+    let state = if pages.is_empty() { None } else { Some(decode_state(&pages)?) };
+    Ok((state, position))
+}
+
+/// Reads a page of an open volume.
+async fn read(volume: &Arc<RemoteVolume>, page: PageId) -> Result<PageImage, VolumeError> {
+    let (done, waiting) = oneshot::channel();
+    let tell = move |result| {
+        let _ = done.send(result); // The reader waits, unless this life has ended.
+    };
+    volume.read(page, Instant::now() + PATIENCE, Box::new(tell));
+    waiting.await.unwrap_or(Err(VolumeError::Closed)).map(|read| read.page)
+}
+
+/// Reads what a volume says of its region, through the volume that was opened. `None`: nothing, it is no region's.
+///
+/// # Errors
+/// It can't be read.
+pub async fn state_of(volume: &Arc<RemoteVolume>) -> Result<Option<RegionState>, DiskError> {
+    Ok(read_pages(|page| read(volume, page)).await?.0)
+}

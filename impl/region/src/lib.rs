@@ -1,0 +1,30 @@
+//! A region of a global database as a process: storage ships to storage, and the role moves between regions.
+//!
+//! ```text
+//!   region 1 (primary)                                      region 2 (secondary)
+//!   instance ──► six segments ──► Source ──► Region ══ Link ══► Region ──► Disk ──► six segments
+//!                (its own LSNs)   durable log, merged            position moves with each mini-transaction
+//! ```
+//!
+//! [`RegionProcess`] runs the protocol's `Region`. Each region keeps what it must know in pages of its own volume
+//! ([`page`]), so that the process may die and start anywhere. [`controller`] carries a switchover or a failover out.
+//!
+//! **What it never does.** It decides nothing that safety rests on: `auriga-protocol` does. Compute takes no part in
+//! shipping, and it goes on while no instance runs.
+//!
+//! **Where to go next.** `process.rs` (the driver), `disk.rs` (the region's log in its volume, and adoption), `source.rs`
+//! (the durable log, asked of segments) with `merge.rs`, `hold.rs` (what the writer must keep), `link.rs` (between regions).
+
+pub mod controller;
+pub mod disk;
+pub mod hold;
+pub mod link;
+pub mod merge;
+pub mod page;
+pub mod process;
+pub mod source;
+
+pub use disk::state_of;
+pub use link::LinkConfig;
+pub use page::REGION_INODE;
+pub use process::{RegionConfig, RegionProcess, RegionStatus};

@@ -1,0 +1,370 @@
+//! A region's process: the protocol's `Region` over a volume, its log's source, and the links to other regions.
+//!
+//! It keeps nothing of its own: what it must know is in the volume. Whenever its volume is taken from it, or anything is
+//! unclear, it drops everything and looks again, like after a crash.
+//!
+//! It decides nothing: who may write, what is shipped and where histories part is the business of `auriga-protocol`.
+
+use crate::disk::{Disk, DiskError};
+use crate::hold::Hold;
+use crate::link::{Link, LinkConfig, Received};
+use crate::page::is_region_page;
+use crate::source::{Source, Unread};
+use auriga_driver::timers::Timers;
+use auriga_driver::{Driver, Ports, lock};
+use auriga_net::Mtr;
+use auriga_protocol::global::{
+    GlobalMessage, GlobalParty, KeptSuffix, Lineage, Region, RegionAnswer, RegionConfig as Rules, RegionEntry,
+    RegionOutcome, RegionRole, RegionState, RegionTask, RegionTimer, ShippedRecord,
+};
+use auriga_protocol::{AppendId, Change, Input, Lsn, Micros, Note, RegionId, Token};
+use auriga_volume::VolumeConfig;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{Receiver as Inbox, UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+/// How often a primary looks whether there is more to ship, and a secondary whether the volume is still its own.
+const SHIP_EVERY: Micros = Micros(20_000);
+
+/// Messages with records on their way to one region.
+const SHIP_WINDOW: usize = 16;
+
+/// Bytes of changes in one message, unless one mini-transaction has more.
+const SHIP_BYTES: usize = 512 << 10;
+
+/// After a failure, before the volume is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What a region's process is told.
+#[derive(Clone)]
+pub struct RegionConfig {
+    /// Which region.
+    pub region: RegionId,
+    /// The primary when the global database was created.
+    pub first_primary: RegionId,
+    /// The other regions, and who this process is to them.
+    pub link: LinkConfig,
+    /// The region's volume.
+    pub volume: VolumeConfig,
+    /// Where the region's instances listen for readers.
+    pub writers: Vec<SocketAddr>,
+}
+
+/// A region's numbers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RegionStatus {
+    /// Where it stands.
+    pub role: RegionRole,
+    /// The branches that lead to the end of its log.
+    pub lineage: Lineage,
+    /// The last global LSN that is known to be durable here.
+    pub durable: Lsn,
+    /// How far each other region is, as a primary has heard.
+    pub arrived: BTreeMap<RegionId, Lsn>,
+    /// The last lost suffix, and where it lies in the volume.
+    pub lost: Option<KeptSuffix>,
+    /// Secondaries whose log can't be continued any more: what they lack is not kept.
+    pub too_far: BTreeMap<RegionId, Lsn>,
+    /// Whether the process has the volume: no instance writes.
+    pub owns_volume: bool,
+    /// Why it last looked at its volume anew.
+    pub trouble: Option<String>,
+}
+
+/// A running region process. Dropping it is a crash.
+pub struct RegionProcess {
+    shared: Arc<Shared>,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    life: Mutex<Option<Arc<Life>>>,
+    trouble: Mutex<Option<String>>,
+}
+
+/// One life of the machine, from a look at the volume to the next one.
+struct Life {
+    driver: Driver<Region<Mtr>, RegionPorts>,
+    state: Arc<Mutex<RegionState>>,
+    source: Arc<Source>,
+    too_far: Mutex<BTreeMap<RegionId, Lsn>>,
+    owns: Mutex<bool>,
+}
+
+enum Work {
+    Append(AppendId, RegionEntry<Mtr>),
+    TakeOver,
+}
+
+struct RegionPorts {
+    link: Arc<Link>,
+    timers: Timers<RegionTimer>,
+    work: UnboundedSender<Work>,
+    reads: UnboundedSender<RegionTask>,
+}
+
+impl Ports<Region<Mtr>> for RegionPorts {
+    fn send(&self, to: GlobalParty, message: GlobalMessage<Mtr>) {
+        self.link.send(to, &message);
+    }
+
+    fn multicast(&self, to: Vec<GlobalParty>, message: GlobalMessage<Mtr>) {
+        to.into_iter().for_each(|to| self.link.send(to, &message));
+    }
+
+    fn append(&self, id: AppendId, entry: RegionEntry<Mtr>) {
+        let _ = self.work.send(Work::Append(id, entry)); // Nobody takes it where this life has ended.
+    }
+
+    fn start(&self, task: RegionTask) {
+        let _ = match task {
+            RegionTask::TakeOver => self.work.send(Work::TakeOver).is_ok(),
+            read @ RegionTask::ReadLog { .. } => self.reads.send(read).is_ok(),
+        };
+    }
+
+    fn set_timer(&self, timer: RegionTimer, after: Micros) {
+        self.timers.set(timer, after);
+    }
+
+    fn note(&self, _: Micros, note: &Note) {
+        if let Note::Global(note) = note
+            && !matches!(note, auriga_protocol::global::GlobalNote::Arrived { .. })
+        {
+            tracing::info!(?note, "REGION");
+        }
+    }
+
+    fn settle(&self) {}
+
+    fn answer(&self, _: Token, _: RegionAnswer) {}
+}
+
+impl RegionProcess {
+    /// Starts it. Needs a tokio runtime of several threads, on which its tasks then run.
+    pub fn start(config: RegionConfig, listener: TcpListener) -> RegionProcess {
+        let shared = Arc::new(Shared::default());
+        let mut tasks = JoinSet::new();
+        let own = GlobalParty::Region(config.region);
+        let (link, inbox) = Link::start(own, &config.link, Some(listener), &mut tasks);
+        tasks.spawn(lives(config, link, inbox, shared.clone()));
+        RegionProcess { shared, _tasks: tasks }
+    }
+
+    /// Returns its numbers; `None` while it looks at its volume.
+    pub fn status(&self) -> Option<RegionStatus> {
+        let life = lock(&self.shared.life).clone()?;
+        let (role, lineage, durable, arrived) = life
+            .driver
+            .look(|region| (region.role(), region.lineage().clone(), region.durable(), region.arrived().clone()));
+        Some(RegionStatus {
+            role,
+            lineage,
+            durable,
+            arrived,
+            lost: lock(&life.state).lost,
+            too_far: lock(&life.too_far).clone(),
+            owns_volume: *lock(&life.owns),
+            trouble: lock(&self.shared.trouble).clone(),
+        })
+    }
+
+    /// Why it last looked at its volume anew.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.shared.trouble).clone()
+    }
+}
+
+/// One life after the other.
+async fn lives(config: RegionConfig, link: Arc<Link>, mut inbox: Inbox<Received>, shared: Arc<Shared>) {
+    let source = Arc::new(Source::start(&config.volume));
+    loop {
+        let error = match begin(&config, &source).await {
+            Ok(disk) => live(&config, disk, &source, &link, &mut inbox, &shared).await,
+            Err(error) => error,
+        };
+        *lock(&shared.life) = None;
+        let why = error.to_string();
+        let is_news = lock(&shared.trouble).replace(why.clone()).is_none_or(|before| before != why);
+        if is_news {
+            tracing::warn!(region = %config.region, why, "looking at the volume anew");
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Looks at the volume, and takes it over unless the region's instances may write it.
+async fn begin(config: &RegionConfig, source: &Arc<Source>) -> Result<Disk, DiskError> {
+    let mut disk = Disk::look(config.region, config.first_primary, &config.volume, source.clone()).await?;
+    if disk.state().grants().is_err() {
+        disk.take_over().await?;
+        if disk.state().grants().is_ok() {
+            disk.give_up();
+        }
+    }
+    Ok(disk)
+}
+
+/// Runs the machine until its volume is another's, or something is unclear.
+async fn live(
+    config: &RegionConfig,
+    mut disk: Disk,
+    source: &Arc<Source>,
+    link: &Arc<Link>,
+    inbox: &mut Inbox<Received>,
+    shared: &Shared,
+) -> DiskError {
+    let (work, mut to_do) = unbounded_channel();
+    let (reads, to_read) = unbounded_channel();
+    let ports = RegionPorts { link: link.clone(), timers: Timers::default(), work, reads };
+    let rules = Rules {
+        ship_every: SHIP_EVERY,
+        ship_window: SHIP_WINDOW,
+        log_is_external: true,
+        ..Rules::new(config.link.regions.keys().copied().collect(), config.first_primary)
+    };
+    let survived = disk.state().survived(disk.position());
+    let life = Arc::new(Life {
+        driver: Driver::boot(&rules, config.region, survived, ports),
+        state: disk.shared_state(),
+        source: source.clone(),
+        too_far: Mutex::default(),
+        owns: Mutex::new(disk.is_owner()),
+    });
+    *lock(&shared.life) = Some(life.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(run_timers(life.clone()));
+    tasks.spawn(read_log(life.clone(), to_read));
+    tasks.spawn(hold_what_is_lacking(life.clone(), config.clone()));
+    life.driver.step(|_, _, _| ());
+    let working = async {
+        loop {
+            let error = match work_on(&mut disk, &life, &mut to_do).await {
+                Ok(()) => continue,
+                Err(error) => error,
+            };
+            break error;
+        }
+    };
+    let listening = async {
+        while let Some((from, message)) = inbox.recv().await {
+            life.driver.input(Input::Message { from, message });
+        }
+        std::future::pending::<()>().await
+    };
+    tokio::select! {
+        error = working => error,
+        () = listening => unreachable!("it has no end"),
+    }
+}
+
+/// Does what the machine wants done next with its disk, or notices that the volume was taken over.
+async fn work_on(disk: &mut Disk, life: &Arc<Life>, to_do: &mut UnboundedReceiver<Work>) -> Result<(), DiskError> {
+    let work = tokio::select! {
+        work = to_do.recv() => work,
+        () = sleep(Duration::from_micros(SHIP_EVERY.0)) => None,
+    };
+    let owned = *lock(&life.owns);
+    match work {
+        Some(Work::Append(id, entry)) => {
+            let told = Arc::downgrade(life);
+            let durable = move || {
+                if let Some(life) = told.upgrade() {
+                    life.driver.input(Input::Durable(id));
+                }
+            };
+            let promotes = matches!(entry, RegionEntry::Promoted { .. });
+            disk.append(&entry, durable).await?;
+            if promotes {
+                disk.give_up();
+            }
+        }
+        Some(Work::TakeOver) => {
+            disk.take_over().await?;
+            let end = disk.end();
+            *lock(&life.owns) = true;
+            life.driver.input(Input::Done(RegionOutcome::TookOver { end }));
+        }
+        None if owned && !disk.is_owner() => return Err(auriga_volume::VolumeError::Closed.into()),
+        None => {}
+    }
+    *lock(&life.owns) = disk.is_owner();
+    Ok(())
+}
+
+async fn run_timers(life: Arc<Life>) {
+    life.driver.ports().timers.run(|timer| life.driver.input(Input::Timer(timer))).await;
+}
+
+/// Reads what is to be shipped, one read after the other for each region.
+async fn read_log(life: Arc<Life>, mut to_read: UnboundedReceiver<RegionTask>) {
+    let mut reading = JoinSet::new();
+    while let Some(task) = to_read.recv().await {
+        while reading.try_join_next().is_some() {}
+        let RegionTask::ReadLog { to, global_epoch, above, through, limit } = task else { continue };
+        let life = life.clone();
+        reading.spawn(async move {
+            let records = life.read(to, above, through, limit).await;
+            life.driver.input(Input::Done(RegionOutcome::LogRead { to, global_epoch, above, records }));
+        });
+    }
+}
+
+impl Life {
+    /// Mini-transactions of the region's own branch, as other regions take them.
+    async fn read(&self, to: RegionId, above: Lsn, through: Lsn, limit: usize) -> Vec<ShippedRecord<Mtr>> {
+        let state = lock(&self.state).clone();
+        // Where it is before this branch, it is asked first how far it has come.
+        let Some(from) = state.volume_of(above) else { return Vec::new() };
+        let read = match self.source.read(from).await {
+            Ok(read) => read,
+            Err(Unread::TooFar { floor }) if above > Lsn::ZERO => {
+                if lock(&self.too_far).insert(to, above).is_none() {
+                    tracing::error!(%to, %above, %floor, "what this region lacks is not kept any more: it has to be made anew");
+                }
+                return Vec::new();
+            }
+            Err(_) => return Vec::new(),
+        };
+        lock(&self.too_far).remove(&to);
+        let mut bytes = 0;
+        let mut records = Vec::new();
+        for one in read.into_iter().take(limit) {
+            let lsn = state.global_of(one.lsn);
+            if lsn > through || (bytes > SHIP_BYTES && !records.is_empty()) {
+                break;
+            }
+            bytes += one.records.iter().map(auriga_protocol::Record::weight).sum::<usize>();
+            let of_database = one.records.into_iter().filter(|record| !is_region_page(record.page));
+            let record = of_database.map(|record| Change { page: record.page, payload: record.payload }).collect();
+            records.push(ShippedRecord { lsn, record });
+        }
+        records
+    }
+}
+
+/// While an instance writes, has it keep what some secondary lacks.
+async fn hold_what_is_lacking(life: Arc<Life>, config: RegionConfig) {
+    let others = config.link.regions.len() - 1;
+    let mut hold: Option<Hold> = None;
+    loop {
+        sleep(Duration::from_millis(50)).await;
+        let (role, arrived) = life.driver.look(|region| (region.role(), region.arrived().clone()));
+        if role != RegionRole::Primary {
+            hold = None;
+            continue;
+        }
+        let state = lock(&life.state).clone();
+        let hold = hold.get_or_insert_with(|| Hold::start(&config.volume, &config.writers, state.grant));
+        let lacking = arrived.values().min().filter(|_| arrived.len() == others);
+        if let Some(floor) = lacking.and_then(|least| state.volume_of(*least)) {
+            hold.release(floor);
+        }
+    }
+}
