@@ -46,7 +46,7 @@ until_ready() { # SERVER
 start_auriga() { # NETWORK OPTIONS...
     local network=$1; shift
     mkdir "$WORK/demo"
-    setpriv --pdeathsig INT "$AURIGA" demo --dir "$WORK/demo" --network "$network" --shared-buffers "$BUFFERS" "$@" >"$WORK/auriga.log" 2>&1 &
+    setpriv --pdeathsig INT "$AURIGA" demo --readers 0 --dir "$WORK/demo" --network "$network" --shared-buffers "$BUFFERS" "$@" >"$WORK/auriga.log" 2>&1 &
     PID[auriga]=$!
     ADDRESS[auriga]="-h $network.11 -p 5432"
 }

@@ -17,7 +17,7 @@ RAW=${RAW:-target/release/examples/raw_volume}
 
 start_demo() { # NAME NETWORK OPTIONS...
     local name=$1 network=$2; shift 2
-    setpriv --pdeathsig INT "$AURIGA" demo --dir "$WORK/$name" --network "$network" --shared-buffers "$BUFFERS" "$@" \
+    setpriv --pdeathsig INT "$AURIGA" demo --readers 0 --dir "$WORK/$name" --network "$network" --shared-buffers "$BUFFERS" "$@" \
         >"$WORK/$name.log" 2>&1 &
     PID[$name]=$!
     ADDRESS[$name]="-h $network.11 -p 5432"

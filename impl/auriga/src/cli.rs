@@ -200,7 +200,7 @@ fn stop_asked() -> std::io::Result<Receiver<()>> {
 #[cfg(all(test, feature = "rehearsal"))]
 mod tests {
     use super::*;
-    use auriga_rehearsal::demo::summary::TO_TRY;
+    use auriga_rehearsal::demo::summary::{ALONE, FIRST, STORAGE_LOST, WATCHED};
     use clap::CommandFactory;
 
     #[test]
@@ -214,13 +214,17 @@ mod tests {
         assert!(parse("auriga rehearse storage-kills --minutes 5 --trace").is_ok());
         assert!(parse("auriga rehearse storage-kills --trace-inputs --rounds 5").is_ok());
         assert!(parse("auriga demo --tour --trace-inputs=64").is_ok());
+        assert!(
+            parse("auriga demo --readers 0 --readers 1").is_ok() && parse("auriga demo --tour --readers 1").is_err()
+        );
         assert!(parse("auriga rehearse storage-kills --minutes 5 --rounds 5").is_err());
     }
 
     #[test]
     fn what_the_demo_suggests_is_understood() {
         let others = ["inject kill az-b", "inject slow a1 --ms 20", "status --watch", "demo --keep /d --port 6000"];
-        for line in TO_TRY.map(|(command, _)| command).into_iter().chain(others) {
+        let to_try = [&FIRST[..], &WATCHED, &STORAGE_LOST, &ALONE].concat();
+        for line in to_try.into_iter().map(|(command, _)| command).chain(others) {
             let words = std::iter::once("auriga").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");
         }

@@ -101,7 +101,9 @@ fn of_demo(dir: Option<PathBuf>) -> Result<Asked, Failure> {
         Reply::Described { layout, .. } if layout.watched => {
             Ok(Asked { address: layout.control_address(), access: layout.access()? })
         }
-        Reply::Described { .. } => Err("this demo has no controller: start one with --readers 2".into()),
+        Reply::Described { .. } => {
+            Err("this demo has no controller: it was started without readers, or --unwatched".into())
+        }
         _ => Err("the demo answered something else".into()),
     }
 }

@@ -23,7 +23,7 @@ pub type StopAsked = fn() -> std::io::Result<Receiver<()>>;
 /// The commands that start a demo, break it, or rehearse failures.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a whole region on this machine: six storage processes and PostgreSQL
+    /// Run a whole region on this machine: six storage processes, a writer and readers
     Demo(DemoArguments),
     /// Break something in a running demo
     Inject {
@@ -72,17 +72,18 @@ pub enum Command {
 #[derive(Debug, Args)]
 /// What `demo` takes.
 pub struct DemoArguments {
-    /// Walk through six failures under load, check everything, and end
+    /// Walk through failures of everything under load, check every commit, and end
     #[arg(long)]
     tour: bool,
     /// To repeat a tour's choices
     #[arg(long, requires = "tour")]
     seed: Option<u64>,
-    /// Instances that only read, each a hot standby on the same volume: they are .12 and on
-    #[arg(long, default_value_t = 0, conflicts_with = "tour", value_parser = clap::value_parser!(u8).range(..=i64::from(layout::READERS_MAX)))]
+    /// Instances that read, each a hot standby on the same volume, until one takes over: they are .12 and on. Of several such
+    /// options the last one counts
+    #[arg(long, default_value_t = layout::READERS_USUAL, conflicts_with = "tour", overrides_with = "readers", value_parser = clap::value_parser!(u8).range(..=i64::from(layout::READERS_MAX)))]
     readers: u8,
     /// Start no controller and no gateway beside readers: nobody takes over when the writer is gone
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tour")]
     unwatched: bool,
     #[command(flatten)]
     place: PlaceArguments,
@@ -178,7 +179,7 @@ pub fn run(command: Command, stop_asked: StopAsked) -> Result<ExitCode, Failure>
 fn demo(arguments: DemoArguments, stop_asked: StopAsked) -> Result<ExitCode, Failure> {
     let stop = stop_asked()?;
     let begun = Instant::now();
-    println!("starting six storage processes and PostgreSQL …");
+    println!("{}", starting(arguments.readers));
     let (tour, trace, seed) = (arguments.tour, arguments.place.traces(), arguments.seed);
     let options = arguments.place.options(if tour { "16MB" } else { "256MB" });
     let demo =
@@ -200,6 +201,14 @@ fn demo(arguments: DemoArguments, stop_asked: StopAsked) -> Result<ExitCode, Fai
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     let toured = tour::run(&demo, begun.elapsed(), seed);
     judged(&demo, trace, toured)
+}
+
+fn starting(readers: u8) -> String {
+    match readers {
+        0 => "starting six storage processes and PostgreSQL …".to_owned(),
+        1 => "starting six storage processes, a writer and a reader …".to_owned(),
+        more => format!("starting six storage processes, a writer and {more} readers …"),
+    }
 }
 
 /// A person has stopped it before it was up.

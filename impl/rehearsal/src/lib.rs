@@ -2,8 +2,9 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`demo`] | six storage processes and an instance, each a real process on a loopback address of its own |
+//! | [`demo`] | six storage processes and instances, each a real process on a loopback address of its own |
 //! | [`bank`] | the load, and its judge: clients that write down outside the database what was acknowledged |
+//! | [`instances`] | who writes, where several instances may, and whether all is whole |
 //! | [`tour`] | a fixed walk through failures |
 //! | [`rehearse`] | long runs of one kind of failure |
 //! | [`standbys`] | what readers show, compared with plain streaming standbys |
@@ -35,6 +36,7 @@ pub mod bank;
 pub mod cli;
 pub mod demo;
 mod fuse;
+pub mod instances;
 pub mod process;
 pub mod rehearse;
 pub mod standbys;

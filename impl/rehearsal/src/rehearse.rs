@@ -18,6 +18,7 @@ use crate::bank::Bank;
 use crate::bank::verify::{Verdict, verify};
 use crate::demo::layout::STORAGE;
 use crate::demo::{Demo, WRITER};
+use crate::instances;
 use crate::tour::{TourError, postgres};
 use crate::volatile_disk::VolatileDisk;
 use auriga_instance::postgres::find;
@@ -165,10 +166,7 @@ pub fn run(
         let what = rehearsal.round(scenario, round)?;
         let mut verdict = rehearsal.verify()?;
         if scenario == Scenario::Failovers {
-            let readers = rehearsal.verify_readers()?;
-            verdict.lost += readers.lost;
-            verdict.unexplained += readers.unexplained;
-            verdict.wrong_balances += readers.wrong_balances;
+            verdict.add(&instances::verify_readers(demo, rehearsal.bank.ledger())?.0);
         }
         bad_rounds += u32::from(!verdict.is_clean());
         show(round, &what, begun.elapsed(), &verdict);
@@ -180,6 +178,9 @@ pub fn run(
     let verdict = rehearsal.verify()?;
     bad_rounds += u32::from(!verdict.is_clean());
     rehearsal.check_database()?;
+    if scenario == Scenario::Failovers {
+        rehearsal.check_readers()?;
+    }
     rehearsal.flips.show();
     rehearsal.waits.show();
     println!(
@@ -356,22 +357,36 @@ impl Rehearsal<'_> {
 
     /// Reads every table and index with PostgreSQL's own checker.
     fn check_database(&self) -> Result<(), TourError> {
+        self.check(self.server, "", &["--install-missing", "--parent-check"])
+    }
+
+    /// The same on each reader, once it shows what the writer has now. The check of parents takes locks that a standby does
+    /// not have.
+    fn check_readers(&self) -> Result<(), TourError> {
+        for name in instances::verify_readers(self.demo, self.bank.ledger())?.2 {
+            self.check(self.demo.postgres(instances::number(self.demo, &name)), &format!(" on {name}"), &[])?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, server: SocketAddr, whose: &str, options: &[&str]) -> Result<(), TourError> {
         let unexpected = |text: String| TourError::Unexpected(text);
         let found = find::find(self.demo.layout().postgres.bin.as_deref()).map_err(|e| unexpected(e.to_string()))?;
         let program = found[0].bin.join("pg_amcheck");
         let begun = Instant::now();
         let output = Command::new(&program)
-            .args(["--install-missing", "--heapallindexed", "--parent-check", "-U", "postgres", "-d", "postgres"])
-            .args(["-h", &self.server.ip().to_string(), "-p", &self.server.port().to_string()])
+            .args(["--heapallindexed", "-U", "postgres", "-d", "postgres"])
+            .args(["-h", &server.ip().to_string(), "-p", &server.port().to_string()])
+            .args(options)
             .output()
             .map_err(|error| unexpected(format!("running {}: {error}", program.display())))?;
         let text = [output.stdout, output.stderr].concat();
         match output.status.success() {
             true => {
-                println!("          pg_amcheck: clean, in {:.1} s", begun.elapsed().as_secs_f64());
+                println!("          pg_amcheck{whose}: clean, in {:.1} s", begun.elapsed().as_secs_f64());
                 Ok(())
             }
-            false => Err(unexpected(format!("pg_amcheck found:\n{}", String::from_utf8_lossy(&text)))),
+            false => Err(unexpected(format!("pg_amcheck{whose} found:\n{}", String::from_utf8_lossy(&text)))),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::gather::{Instance, Report, Storage};
 use auriga_admin::member::{Described, State};
 use auriga_admin::terminal::wrapped;
-use auriga_instance::node::ReaderShown;
+use auriga_instance::node::{InstanceRole, ReaderShown};
 use auriga_net::admin::{Condition, NodeStatus};
 use auriga_protocol::segment::SegmentStatus;
 use auriga_protocol::writer::MemberStatus;
@@ -12,6 +12,9 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+/// Of an instance's role changes, the last so many are shown, the newest first.
+const TRANSITIONS_SHOWN: usize = 3;
 
 /// The instances, the segments, and the rates, for a terminal that is `columns` wide.
 pub fn render(report: &Report, columns: Option<usize>) -> String {
@@ -88,20 +91,33 @@ fn instance_lines(instance: &Instance) -> String {
             bytes(status.rss_bytes),
         ));
     }
+    text.push_str(&format!("\n{:10}{}", "", named(status.role)));
     if !status.az.is_empty() {
-        text.push_str(&format!("\n{:10}AZ {}, promotion tier {}", "", status.az, status.tier));
+        text.push_str(&format!(", AZ {}, promotion tier {}", status.az, status.tier));
     }
     if let Some(lag) = status.lag_ms {
         text.push_str(&format!(", {lag} ms behind its writer"));
     }
-    if let Some(last) = status.transitions.last() {
-        let at = OffsetDateTime::from_unix_timestamp(i64::try_from(last.at_ms / 1000).unwrap_or(0)).ok();
-        let at = at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default();
-        let role = format!("{:?}", last.role).to_lowercase();
-        text.push_str(&format!(", {role} since {at} ({})", last.why));
+    for change in status.transitions.iter().rev().take(TRANSITIONS_SHOWN) {
+        text.push_str(&format!("\n{:10}{}  {}: {}", "", time(change.at_ms), named(change.role), change.why));
     }
     text.push('\n');
     text
+}
+
+/// A role in a word.
+fn named(role: InstanceRole) -> &'static str {
+    match role {
+        InstanceRole::Writer => "writer",
+        InstanceRole::Reader => "reader",
+        InstanceRole::Switching => "switching",
+    }
+}
+
+/// A time, to the second.
+fn time(ms: u64) -> String {
+    let at = OffsetDateTime::from_unix_timestamp(i64::try_from(ms / 1000).unwrap_or(0)).ok();
+    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 fn reader_lines(reader: &ReaderShown, lag_ms: Option<u64>) -> String {

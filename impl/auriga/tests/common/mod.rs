@@ -42,7 +42,8 @@ impl Running {
         let out = tempfile::tempdir().unwrap();
         let file = File::create(out.path().join("out")).unwrap();
         let child = Command::new(AURIGA)
-            .args(["demo", "--network", network])
+            // Most tests need no readers; of two such options the last one counts.
+            .args(["demo", "--network", network, "--readers", "0"])
             .args(if arguments.contains(&"--shared-buffers") { &[][..] } else { &["--shared-buffers", "16MB"] })
             // Most tests bring about themselves what a controller would.
             .args(if arguments.contains(&"--watched") { &[][..] } else { &["--unwatched"] })

@@ -57,11 +57,14 @@ impl Controller {
             let reason = format!("{name} has not let clients in for {} s", now.since(since) / 1000);
             return Some(Gone { reason, since });
         }
-        let reached = self.storage_reached.filter(|&at| now.since(at) < limits.silent_ms);
-        match reached {
-            Some(since) if said.stalled_ms >= limits.stalled_ms => Some(Gone {
+        // A writer that storage has only just come back for goes on by itself in a moment.
+        let answers = |&(since, last): &(Millis, Millis)| {
+            now.since(last) < limits.silent_ms && now.since(since) >= limits.stalled_ms / 2
+        };
+        match self.storage_reached.filter(answers) {
+            Some((_, last)) if said.stalled_ms >= limits.stalled_ms => Some(Gone {
                 reason: format!("{name} waits for storage since {} ms, and storage answers others", said.stalled_ms),
-                since: Millis(since.0.saturating_sub(limits.silent_ms)),
+                since: Millis(last.0.saturating_sub(limits.silent_ms)),
             }),
             _ => None,
         }

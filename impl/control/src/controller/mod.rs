@@ -206,8 +206,8 @@ pub struct Controller {
     cool_until: Millis,
     /// Whether people were told that the failover fails.
     told_failed: bool,
-    /// When a write quorum of storage last answered.
-    storage_reached: Option<Millis>,
+    /// Since when a write quorum of storage answers whenever it is asked, and when it last did.
+    storage_reached: Option<(Millis, Millis)>,
     attempts: u64,
     /// The last step.
     stepped: Millis,
@@ -255,7 +255,9 @@ impl Controller {
                 self.adopt(now, &mut actions);
             }
             Input::StorageReached { answered, needed } => {
-                self.storage_reached = (answered >= needed).then_some(now).or(self.storage_reached);
+                let goes_on = self.storage_reached.filter(|&(_, last)| now.since(last) < self.limits.silent_ms);
+                let since = goes_on.map_or(now, |(since, _)| since);
+                self.storage_reached = (answered >= needed).then_some((since, now));
             }
             Input::Ended { attempt, outcome } => self.ended(now, attempt, outcome, &mut actions),
             Input::Tick => {}

@@ -21,6 +21,13 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Adds what was found elsewhere that is a failure.
+    pub fn add(&mut self, other: &Verdict) {
+        self.lost += other.lost;
+        self.unexplained += other.unexplained;
+        self.wrong_balances += other.wrong_balances;
+    }
+
     /// Whether nothing is lost and everything is explained.
     pub fn is_clean(&self) -> bool {
         self.lost == 0 && self.unexplained == 0 && self.wrong_balances == 0

@@ -22,6 +22,8 @@ pub const STORAGE_PORT: u16 = 7400;
 pub const ADMIN_PORT: u16 = 7401;
 /// The port where a writer listens for readers.
 pub const READERS_PORT: u16 = 7402;
+/// Readers of a demo where nobody says how many: with the writer, an instance in each Availability Zone.
+pub const READERS_USUAL: u8 = 2;
 /// Most readers of a demo.
 pub const READERS_MAX: u8 = 15;
 /// The host part of the first instance's address.
@@ -74,6 +76,11 @@ impl Layout {
     /// Host of the instance with this number (0 is the first).
     pub fn instance_host(&self, number: u8) -> IpAddr {
         self.address(FIRST_INSTANCE + number, 0).ip()
+    }
+
+    /// Where the instance with this number answers questions about itself.
+    pub fn admin_address(&self, number: u8) -> SocketAddr {
+        SocketAddr::new(self.instance_host(number), ADMIN_PORT)
     }
 
     /// Whether the instance with this number takes any role: where there are readers, all of them do. Others are the first one

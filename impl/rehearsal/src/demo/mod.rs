@@ -1,5 +1,5 @@
-//! A whole region on one machine: six storage processes in three Availability Zones and a writer instance, each a real
-//! process on a loopback address of its own.
+//! A whole region on one machine: six storage processes in three Availability Zones, a writer and readers, a controller and
+//! a gateway, each a real process on a loopback address of its own.
 //!
 //! - [`layout`]: who is where.
 //! - [`preflight`]: what is missing on this machine.

@@ -8,13 +8,34 @@ use std::path::{Path, PathBuf};
 const FRAME: usize = 4;
 
 /// What to try: arguments, and what one sees.
-pub const TO_TRY: [(&str, &str); 5] = [
-    ("status --watch", "who is where, and how far"),
+type ToTry = (&'static str, &'static str);
+
+/// What to try where there are readers, a controller and a gateway.
+pub const WATCHED: [ToTry; 4] = [
+    ("inject kill writer", "a reader takes over by itself: sessions at `connect` go on after one error"),
+    ("inject restart writer", "it comes back on an empty disk, as a reader"),
+    ("failover --to writer", "a planned failover"),
+    ("events", "what has happened, with times"),
+];
+
+/// What to try in any demo.
+pub const STORAGE_LOST: [ToTry; 3] = [
     ("inject kill az-b", "an AZ is lost: commits go on"),
     ("inject kill c1", "AZ + 1: commits wait, reads go on, nothing is lost"),
     ("inject restart c1", "a fourth copy: commits go on by themselves"),
-    ("inject restart writer", "SIGKILL, empty disk, higher volume epoch"),
 ];
+
+/// What to try where the writer is alone.
+pub const ALONE: [ToTry; 1] = [("inject restart writer", "SIGKILL, empty disk, higher volume epoch")];
+
+/// What to try first.
+pub const FIRST: [ToTry; 1] = [("status --watch", "who is where, and how far")];
+
+/// What to try in this demo.
+fn to_try(layout: &Layout) -> Vec<ToTry> {
+    let (before, after) = if layout.watched { (&WATCHED[..], &[][..]) } else { (&[][..], &ALONE[..]) };
+    [&FIRST, before, &STORAGE_LOST, after].concat()
+}
 
 /// A box with the line to paste, where the logs are, and what to try; without its frame where the terminal, `columns`
 /// wide, is too narrow for it.
@@ -55,9 +76,10 @@ pub fn boxed(layout: &Layout, is_kept: bool, columns: Option<usize>) -> String {
         );
     }
     let program = callable();
-    let widest = TO_TRY.iter().map(|(_, effect)| program.len() + effect.chars().count() + 28).max().unwrap_or(0);
+    let to_try = to_try(layout);
+    let widest = to_try.iter().map(|(_, effect)| program.len() + effect.chars().count() + 28).max().unwrap_or(0);
     let narrow = columns.is_some_and(|columns| columns < widest);
-    lines.extend(TO_TRY.map(|(command, effect)| match narrow {
+    lines.extend(to_try.into_iter().map(|(command, effect)| match narrow {
         true => format!("  {program} {command}\n      {effect}"),
         false => format!("  {program} {command:<24} {effect}"),
     }));

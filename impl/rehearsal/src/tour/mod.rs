@@ -1,14 +1,17 @@
 //! `auriga demo --tour`: the demo without a person.
 //!
-//! Under load from clients that remember every acknowledged commit, six things go wrong one after another. After each,
-//! the database is compared with what the clients remember. Anything lost or unexplained fails the tour.
+//! Under load from clients that know one address and remember every acknowledged commit, one thing after another goes wrong.
+//! After each, the database is compared with what the clients remember; after those that change who writes, on every
+//! reader, too. Anything lost or unexplained fails the tour.
 
+mod failovers;
 mod report;
 mod steps;
 
 use crate::bank::verify::verify;
 use crate::bank::{Bank, ledger::Ledger};
 use crate::demo::{Demo, DemoError};
+use crate::instances;
 use auriga_admin::postgres::{connect, told};
 use report::Row;
 use std::collections::BTreeMap;
@@ -57,7 +60,7 @@ pub(crate) fn postgres(doing: &'static str) -> impl Fn(tokio_postgres::Error) ->
 struct Tour<'a> {
     demo: &'a Demo,
     bank: Bank,
-    /// Where PostgreSQL is now.
+    /// The writer endpoint.
     server: SocketAddr,
     failures: u64,
     /// What clients were told, over the whole tour.
@@ -72,31 +75,44 @@ pub fn run(demo: &Demo, started: Duration, seed: u64) -> Result<bool, TourError>
     let begun = Instant::now();
     println!("seed {seed}; {CLIENTS} clients, each transfer one transaction, every acknowledged commit remembered\n");
     report::header();
-    let server = demo.postgres(0);
+    let server = demo.layout().writer_endpoint();
     let archive_bytes = demo.runtime().block_on(steps::prepare(server))?;
     let bank = demo.runtime().block_on(async { Bank::open(vec![server], CLIENTS, seed) });
     let mut tour = Tour { demo, bank, server, failures: 0, told: BTreeMap::new() };
-    tour.step("0", "all six storage processes up", |tour| {
+    tour.step("0", "everything up", Shown::Readers, |tour| {
         tour.wait_for_commits(1)?;
-        std::thread::sleep(Duration::from_secs(3));
-        Ok(vec![format!(
+        let mut seen = vec![format!(
             "the demo was up in {:.1} s; {} MB of rows to read later",
             started.as_secs_f64(),
             archive_bytes / 1_000_000
-        )])
+        )];
+        seen.extend(failovers::lag_for(tour, Duration::from_secs(3))?);
+        Ok(seen)
     })?;
-    tour.step("1", "one storage process killed (c1): commits go on", steps::one_killed)?;
-    tour.step("2", "its whole AZ killed (c1, c2): commits go on", steps::az_killed)?;
-    tour.step("3", "one more killed (b2): commits wait, reads go on", steps::az_and_one_killed)?;
-    tour.step("4", "one comes back (b2): commits resume by themselves", steps::one_back)?;
-    tour.step("5", "instance killed with SIGKILL, its directory deleted", steps::instance_killed)?;
-    tour.step("6", "old instance only frozen, resumed beside the new one", steps::instance_frozen)?;
-    tour.step("7", "clients stopped: the final database", |tour| {
+    tour.step("1", "one storage process killed (c1): commits go on", Shown::Writer, steps::one_killed)?;
+    tour.step("2", "its whole AZ killed (c1, c2): commits go on", Shown::Writer, steps::az_killed)?;
+    tour.step("3", "one more killed (b2): commits wait, reads go on", Shown::Writer, steps::az_and_one_killed)?;
+    tour.step("4", "one comes back (b2): commits resume by themselves", Shown::Writer, steps::one_back)?;
+    tour.step("5", "a reader killed, its directory deleted", Shown::Readers, failovers::reader_killed)?;
+    tour.step("6", "the writer killed: a reader takes over by itself", Shown::Readers, failovers::writer_killed)?;
+    tour.step("7", "the new writer frozen, resumed beside its successor", Shown::Readers, failovers::writer_frozen)?;
+    tour.step("8", "a failover that is asked for", Shown::Readers, failovers::asked_for)?;
+    tour.step("9", "the writer's AZ lost, the controller with it", Shown::Readers, failovers::zone_lost)?;
+    tour.step("10", "clients stopped: the final database", Shown::Readers, |tour| {
         tour.demo.runtime().block_on(tour.bank.close());
         Ok(Vec::new())
     })?;
     report::end(&tour.told, tour.bank.ledger().acknowledged(), tour.failures, started + begun.elapsed());
     Ok(tour.failures == 0)
+}
+
+/// What is compared with what the clients remember.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Shown {
+    /// What the writer shows.
+    Writer,
+    /// What the writer shows, and every reader.
+    Readers,
 }
 
 impl<'a> Tour<'a> {
@@ -109,19 +125,25 @@ impl<'a> Tour<'a> {
         &mut self,
         number: &'static str,
         title: &'static str,
+        shown: Shown,
         act: impl FnOnce(&mut Tour<'a>) -> Result<Vec<String>, TourError>,
     ) -> Result<(), TourError> {
         let begun = Instant::now();
         let acknowledged = self.ledger().acknowledged();
         self.ledger().take_observations();
-        let remarks = act(self)?;
+        let mut remarks = act(self)?;
         let (longest_wait, told) = self.ledger().take_observations();
         let took = begun.elapsed();
-        let verdict = self
+        let mut verdict = self
             .demo
             .runtime()
             .block_on(verify(self.server, self.ledger()))
             .map_err(postgres("comparing the database with the clients' ledger"))?;
+        if shown == Shown::Readers {
+            let (of_readers, writer, readers) = instances::verify_readers(self.demo, self.ledger())?;
+            verdict.add(&of_readers);
+            remarks.push(format!("compared on {writer}, which writes, and on {}, which read", readers.join(" and ")));
+        }
         self.failures += verdict.lost + verdict.unexplained + verdict.wrong_balances;
         let acknowledged = self.ledger().acknowledged() - acknowledged;
         report::row(&Row { number, title, took, acknowledged, longest_wait, verdict, remarks });

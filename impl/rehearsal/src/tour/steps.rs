@@ -1,25 +1,18 @@
-//! The six things that go wrong.
+//! What goes wrong with storage.
 
 use super::{Tour, TourError, postgres};
 use crate::bank::Bank;
-use crate::demo::WRITER;
+use crate::instances;
 use auriga_admin::instance;
-use auriga_admin::postgres::{connect, connect_listening, told};
+use auriga_admin::postgres::connect;
 use std::net::SocketAddr;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-type Seen = Result<Vec<String>, TourError>;
+pub(super) type Seen = Result<Vec<String>, TourError>;
 
 /// Rows of the table that is only read, each a little over 500 bytes.
 const ARCHIVE_ROWS: u32 = 60_000;
 const ARCHIVE_SUM: &str = "select count(*) || ' ' || sum(n) || ' ' || sum(length(body)) from archive";
-/// The instance that takes over in step 6.
-const SUCCESSOR: &str = "writer-2";
-/// How long the old instance may take to notice that it is fenced, and end.
-const FENCED_LIMIT: Duration = Duration::from_secs(30);
-/// Its exit code then.
-const FENCED_EXIT: i32 = auriga_instance::node::EXIT_FENCED as i32;
 
 /// The bank, and a table several times as large as every cache on the instance. Answers its size in bytes.
 pub async fn prepare(server: SocketAddr) -> Result<i64, TourError> {
@@ -55,7 +48,8 @@ pub fn az_and_one_killed(tour: &mut Tour) -> Seen {
     // What was on its way may still be acknowledged for a moment.
     std::thread::sleep(Duration::from_millis(500));
     let acknowledged = tour.ledger().acknowledged();
-    let address = tour.demo.cluster().0.address(WRITER)?;
+    let writer = instances::writer(tour.demo)?;
+    let address = tour.demo.cluster().0.address(&writer)?;
     let access = tour.demo.access().clone();
     let failed = |error| TourError::Unexpected(format!("the instance's admin port: {error}"));
     let runtime = tour.demo.runtime();
@@ -99,74 +93,7 @@ pub fn one_back(tour: &mut Tour) -> Seen {
     Ok(vec![format!("first commit {} ms after b2 answered again; then AZ c came back, too", resumed.as_millis())])
 }
 
-pub fn instance_killed(tour: &mut Tour) -> Seen {
-    let epoch = volume_epoch(tour, WRITER)?;
-    let begun = Instant::now();
-    tour.demo.cluster().0.kill(WRITER)?;
-    tour.demo.start(WRITER)?;
-    let ready = begun.elapsed();
-    tour.wait_for_commits(1)?;
-    let first = begun.elapsed();
-    tour.commits_go_on(Duration::from_secs(2))?;
-    let now = volume_epoch(tour, WRITER)?;
-    if now <= epoch {
-        return Err(TourError::Unexpected(format!("the volume epoch went from {epoch} to {now}")));
-    }
-    Ok(vec![format!(
-        "on an empty directory: ready after {} ms, first commit after {} ms; volume epoch {epoch} → {now}",
-        ready.as_millis(),
-        first.as_millis()
-    )])
-}
-
-pub fn instance_frozen(tour: &mut Tour) -> Seen {
-    let runtime = tour.demo.runtime();
-    let (probe, notice) = runtime.block_on(connect_listening(tour.server)).map_err(postgres("connecting the probe"))?;
-    runtime
-        .block_on(probe.batch_execute("create table probe (n int)"))
-        .map_err(postgres("creating the probe's table"))?;
-
-    tour.demo.cluster().0.process(WRITER)?.freeze();
-    tour.demo.cluster().0.add_instance(SUCCESSOR, 1);
-    let begun = Instant::now();
-    tour.demo.start(SUCCESSOR)?;
-    let ready = begun.elapsed();
-    tour.server = tour.demo.postgres(1);
-    tour.bank.set_servers(vec![tour.server]);
-    // The clients still wait for the frozen one: show that the new one commits, by itself, before it is resumed.
-    let writes = async { connect(tour.server).await?.batch_execute("insert into probe values (2)").await };
-    runtime.block_on(writes).map_err(postgres("committing on the new instance"))?;
-
-    tour.demo.cluster().0.process(WRITER)?.resume();
-    let seen = match runtime.block_on(async {
-        tokio::time::timeout(FENCED_LIMIT, probe.batch_execute("insert into probe values (1)")).await
-    }) {
-        Ok(Ok(())) => return Err(TourError::Unexpected("THE FENCED INSTANCE ACKNOWLEDGED A COMMIT".to_owned())),
-        Ok(Err(error)) => {
-            let notice = notice.lock().unwrap_or_else(PoisonError::into_inner).take();
-            notice.map_or(told(&error), |notice| format!("{notice}; {}", told(&error)))
-        }
-        Err(_) => return Err(TourError::Unexpected("the fenced instance's client was told nothing".to_owned())),
-    };
-    let status = tour.demo.cluster().0.process(WRITER)?.wait(FENCED_LIMIT);
-    if status.and_then(|s| s.code()) != Some(FENCED_EXIT) {
-        return Err(TourError::Unexpected(format!("the fenced instance ended with {status:?}, not {FENCED_EXIT}")));
-    }
-    tour.demo.cluster().0.kill(WRITER)?;
-    tour.wait_for_commits(1)?;
-    tour.commits_go_on(Duration::from_secs(2))?;
-    let probes = tour.ask(tour.server, "reading the probe", "select string_agg(n::text, ',') from probe")?;
-    if probes != "2" {
-        return Err(TourError::Unexpected(format!("the probe's table holds {probes:?} instead of \"2\"")));
-    }
-    Ok(vec![
-        format!("the new instance ({}) was ready after {} ms", tour.server, ready.as_millis()),
-        format!("the old one's client, on its next commit, was told: {seen}"),
-        format!("the old instance then ended with exit code {FENCED_EXIT} (fenced)"),
-    ])
-}
-
-fn volume_epoch(tour: &Tour, instance: &str) -> Result<auriga_protocol::VolumeEpoch, TourError> {
+pub(super) fn volume_epoch(tour: &Tour, instance: &str) -> Result<auriga_protocol::VolumeEpoch, TourError> {
     let address = tour.demo.cluster().0.address(instance)?;
     let asked = instance::status(address, tour.demo.access(), instance::PATIENCE);
     let status = tour

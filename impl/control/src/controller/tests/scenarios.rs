@@ -121,6 +121,19 @@ fn a_writer_that_storage_stalls_for_is_replaced_only_if_others_reach_storage() {
 }
 
 #[test]
+fn a_writer_that_storage_has_come_back_for_has_a_moment_to_go_on() {
+    let mut world = World::serving(&THREE);
+    world.set_storage(false);
+    world.run(30_000);
+    world.at("w").is_cut_from_storage = true;
+    world.set_storage(true);
+    world.run(1_500);
+    world.at("w").is_cut_from_storage = false;
+    world.run(20_000);
+    assert!(world.promotions.is_empty(), "it went on by itself");
+}
+
+#[test]
 fn without_a_candidate_people_are_told_once_and_whoever_comes_back_is_promoted() {
     let mut world = World::serving(&THREE[..1]);
     world.kill("w");
