@@ -8,7 +8,7 @@
 //!
 //! The simulation gives it time, the scripts drive it by hand.
 
-use auriga_protocol::message::BasePage;
+use auriga_protocol::message::{BasePage, Install};
 use auriga_protocol::record::materialise;
 use auriga_protocol::segment::{Entry, Outcome, Survived, Task, bases_read};
 use auriga_protocol::{AppendId, Lsn, Membership, PageId, Payload};
@@ -87,6 +87,14 @@ impl<P: Payload> Disk<P> {
     /// Appends that are not durable yet, oldest first.
     pub fn pending(&self) -> impl ExactSizeIterator<Item = AppendId> + '_ {
         self.pending.iter().map(|(id, _)| *id)
+    }
+
+    /// The installs among the oldest `count` pending appends.
+    pub fn pending_installs(&self, count: usize) -> impl Iterator<Item = &Install> + '_ {
+        self.pending.iter().take(count).filter_map(|(_, entry)| match entry {
+            Entry::Install(install) => Some(install),
+            _ => None,
+        })
     }
 
     /// Makes the oldest `count` pending appends durable; answers the last one's number.

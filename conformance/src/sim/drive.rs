@@ -209,7 +209,7 @@ impl World<'_> {
         }
     }
 
-    fn note(&mut self, from: Party, note: Note) {
+    pub(super) fn note(&mut self, from: Party, note: Note) {
         self.coverage.note(&note);
         (self.now, &note).hash(&mut self.hash);
         self.tell(|names| format!("{} note {}", names.party(from), notation::note(&note)));

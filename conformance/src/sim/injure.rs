@@ -6,8 +6,9 @@ use super::node::Ailments;
 use super::payload::mix;
 use super::settings::COPIES;
 use super::world::{Event, World};
+use auriga_protocol::message::Install;
 use auriga_protocol::segment::Outcome;
-use auriga_protocol::{Input, Membership, QuorumSet, WriterId};
+use auriga_protocol::{Input, Membership, Note, Party, QuorumSet, WriterId};
 
 /// Members of a group that may be forgetful when one more becomes so.
 const FORGETFUL_MAX: usize = 1;
@@ -117,8 +118,15 @@ impl World<'_> {
             return;
         }
         let pending = it.disk.pending().len();
+        let id = it.id;
+        let mut installed: Vec<_> = it.disk.pending_installs(keep).cloned().collect();
         it.stop(keep);
         let life = it.life;
+        // The segment tells of the last one when it starts again. What the others annulled is gone as well.
+        installed.pop();
+        for Install { volume_epoch, truncations, .. } in installed {
+            self.note(Party::Segment(id), Note::Installed { segment: id, volume_epoch, truncations });
+        }
         if pending > keep {
             self.coverage.count(if keep > 0 { Counted::PendingSplit } else { Counted::PendingDropped });
         }

@@ -213,7 +213,9 @@ impl Observer {
                 history.acknowledged = range.above;
             }
             // A chain may end anywhere below the cut; only what follows can be held against the segment.
-            if truncations.cut_after(installed).is_some_and(|cut| history.acknowledged >= cut) {
+            // Nor of one that was killed: it may have installed more in between than it told.
+            let untold = self.unheard.segments.contains(&segment);
+            if untold || truncations.cut_after(installed).is_some_and(|cut| history.acknowledged >= cut) {
                 history.acknowledged = Lsn::ZERO;
             }
         }

@@ -230,6 +230,7 @@ impl<P: Payload> Segment<P> {
         let (known, own) = (core::mem::take(&mut self.lives.known), self.lives.own);
         self.lives = Lives { known, own, ..Lives::default() };
         self.waiting.clear();
+        self.superseded.clear();
         self.forget_what_was_promised(out);
         self.ask_to_rejoin(out);
     }

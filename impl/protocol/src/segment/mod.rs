@@ -111,6 +111,8 @@ pub struct Segment<P: Payload> {
     /// Writers below are refused (R-FENCE-1).
     promised: VolumeEpoch,
     install: Install,
+    /// Installs that a newer one took the place of before they were durable: they are on disk all the same.
+    superseded: Vec<(AppendId, Install)>,
     log: HotLog<P>,
     vdl: Lsn,
     pgmrpl: Lsn,
@@ -283,6 +285,7 @@ impl<P: Payload> Segment<P> {
             charter: None,
             promised: VolumeEpoch::NONE,
             install: Install::default(),
+            superseded: Vec::new(),
             log: HotLog::new(floor),
             vdl: floor.max(ceiling),
             pgmrpl: floor.max(ceiling),

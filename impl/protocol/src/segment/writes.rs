@@ -3,7 +3,7 @@
 use super::{Entry, Out, Reply, Segment};
 use crate::defect::Defect;
 use crate::identity::{Charter, Shape};
-use crate::ids::{Lsn, MembershipEpoch, Party, VolumeEpoch};
+use crate::ids::{Lsn, MembershipEpoch, Party, SegmentId, VolumeEpoch};
 use crate::machine::AppendId;
 use crate::message::{Install, Message, Refusal};
 use crate::note::Note;
@@ -86,6 +86,12 @@ impl<P: Payload> Segment<P> {
     /// Takes over what a recovery decided, and makes it durable. Where the recovery forgot ranges that this segment still
     /// needs, its store went back in time: the recovery had its word that its floor was above them (R-TRUNCATE-6).
     pub(super) fn take_install(&mut self, install: Install, out: &mut Out<P>) -> AppendId {
+        let before = self.install.volume_epoch;
+        let of_before =
+            |reply: &Reply| matches!(reply, Reply::Installed { volume_epoch, .. } if *volume_epoch == before);
+        if let Some((append, _)) = self.waiting.iter().find(|(_, reply)| of_before(reply)) {
+            self.superseded.push((*append, self.install.clone()));
+        }
         self.adopt_install(install.clone());
         let append = self.append(Entry::Install(install), out);
         self.clear_log_below_forgotten();
@@ -176,6 +182,11 @@ impl<P: Payload> Segment<P> {
     pub(super) fn on_durable(&mut self, append: AppendId, out: &mut Out<P>) {
         self.durable = self.durable.max(append.min(self.appended));
         self.log.advance(self.durable);
+        // What each of them annulled is gone from here, whoever came next.
+        let overtaken = self.superseded.iter().take_while(|(id, _)| *id <= self.durable).count();
+        for (_, install) in self.superseded.drain(..overtaken) {
+            out.note(installed(self.id, &install));
+        }
         let ready = self.waiting.iter().take_while(|(id, _)| *id <= self.durable).count();
         let mut replies: Vec<Reply> = self.waiting.drain(..ready).map(|(_, reply)| reply).collect();
         replies.dedup();
@@ -248,10 +259,8 @@ impl<P: Payload> Segment<P> {
 
     /// An install may have become durable without anyone hearing of it, because the process stopped right then.
     pub(super) fn tell_what_is_installed(&self, out: &mut Out<P>) {
-        let volume_epoch = self.install.volume_epoch;
-        if volume_epoch > VolumeEpoch::NONE {
-            let truncations = self.install.truncations.clone();
-            out.note(Note::Installed { segment: self.id, volume_epoch, truncations });
+        if self.install.volume_epoch > VolumeEpoch::NONE {
+            out.note(installed(self.id, &self.install));
         }
     }
 
@@ -279,4 +288,9 @@ impl<P: Payload> Segment<P> {
     pub(super) fn installed_writer(&self) -> Party {
         Party::Writer(self.id.volume, self.install.volume_epoch.writer)
     }
+}
+
+fn installed(segment: SegmentId, install: &Install) -> Note {
+    let (volume_epoch, truncations) = (install.volume_epoch, install.truncations.clone());
+    Note::Installed { segment, volume_epoch, truncations }
 }
