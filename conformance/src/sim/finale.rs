@@ -20,18 +20,33 @@ impl World<'_> {
             }
         }
         self.heal_everything();
-        self.start_writer();
-        let writer = self.writers.len() - 1;
-        self.wait_for("a writer opens", |world| world.writers[writer].open);
+        // Who supervises instances starts another one in place of one that was fenced: a segment that nobody heard for long
+        // may have promised more to a candidate that is gone. Each such promise fences one writer at most.
+        for _ in 0..=self.segments.len() {
+            self.start_writer();
+            let writer = self.writers.len() - 1;
+            self.everything_is_served(writer);
+            if self.failure.is_some() || self.writers[writer].in_the_running() {
+                return;
+            }
+            self.writers[writer].reads.clear();
+            self.unread = 0;
+        }
+        self.fail("I-PROGRESS", "nothing is wrong any more, and writer after writer is fenced");
+    }
+
+    /// What must come to pass in time, unless the writer is fenced meanwhile.
+    fn everything_is_served(&mut self, writer: usize) {
+        self.wait_for(writer, "a writer opens", |world| world.writers[writer].open);
         self.count_losses(writer);
         self.submit_until_taken(writer);
-        self.wait_for("a commit becomes durable", |world| {
+        self.wait_for(writer, "a commit becomes durable", |world| {
             world.writers[writer].machine.as_ref().is_some_and(|it| it.vdl() == it.allocated())
         });
         self.read_back(writer);
-        self.wait_for("every page is read", |world| world.unread == 0);
+        self.wait_for(writer, "every page is read", |world| world.unread == 0);
         let ailing = |node: &&SegmentNode| node.forgetful() || node.unsound();
-        self.wait_for("every segment is whole again", |world| !world.segments.iter().any(|node| ailing(&node)));
+        self.wait_for(writer, "every segment is whole again", |world| !world.segments.iter().any(|node| ailing(&node)));
         let statuses =
             self.segments.iter().filter(ailing).map(|node| node.machine.as_ref().map(|it| (it.id(), it.status())));
         if self.failure.is_some() {
@@ -40,9 +55,9 @@ impl World<'_> {
         }
     }
 
-    fn wait_for(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+    fn wait_for(&mut self, writer: usize, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let deadline = self.now + PATIENCE;
-        while self.failure.is_none() && !holds(self) {
+        while self.failure.is_none() && self.writers[writer].in_the_running() && !holds(self) {
             if self.now >= deadline {
                 return self
                     .fail("I-PROGRESS", format!("nothing is wrong any more, but not within {PATIENCE} us: {what}"));
@@ -52,7 +67,7 @@ impl World<'_> {
     }
 
     fn count_losses(&mut self, writer: usize) {
-        let Some(machine) = &self.writers[writer].machine else { return };
+        let Some(machine) = self.writers[writer].machine.as_ref().filter(|_| self.writers[writer].open) else { return };
         let lost = self.judge.lost(machine.volume_epoch());
         if self.failure.is_none() && !lost.is_empty() {
             self.fail("I-KEPT", format!("acknowledged mini-transactions are gone: {lost:?}"));
@@ -60,21 +75,21 @@ impl World<'_> {
     }
 
     fn submit_until_taken(&mut self, writer: usize) {
-        if self.failure.is_none() {
+        if self.failure.is_none() && self.writers[writer].open {
             (0..3).for_each(|_| self.submit(writer));
             self.flush(writer);
         }
     }
 
     fn read_back(&mut self, writer: usize) {
-        if self.failure.is_some() {
+        if self.failure.is_some() || !self.writers[writer].open {
             return;
         }
         let pages: Vec<_> = self.judge.changed_pages().collect();
         for chunk in pages.chunks(4) {
             self.unread += chunk.len();
             chunk.iter().for_each(|page| self.read(writer, *page, true));
-            self.wait_for("every page is read", |world| world.unread == 0);
+            self.wait_for(writer, "every page is read", |world| world.unread == 0);
         }
     }
 }
