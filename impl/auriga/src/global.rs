@@ -5,11 +5,12 @@ use auriga_admin::config::RegionConfig as File;
 use auriga_admin::storage::{cluster_id, identity_in, volume_of_region};
 use auriga_admin::trust;
 use auriga_protocol::RegionId;
-use auriga_protocol::global::{Operation, Outcome, RegionRole};
+use auriga_protocol::global::{KeptSuffix, Operation, Outcome, RegionRole};
 use auriga_region::controller::{self, Standing};
 use auriga_region::{LinkConfig, RegionConfig, RegionProcess};
 use auriga_volume::find_volume;
 use clap::Subcommand;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
@@ -65,6 +66,12 @@ pub enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Name what the last failover lost of a region, as JSON: asked of that region's storage
+    Lost {
+        /// That region's configuration
+        #[arg(long)]
+        config: PathBuf,
+    },
     /// Show where each region stands
     Status {
         /// The configuration of any region
@@ -83,6 +90,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Switchover { to, config } => change(&config, Operation::Switchover { target: RegionId(to) }),
         Command::Failover { to, config, .. } => change(&config, Operation::Failover { target: RegionId(to) }),
         Command::Undo { primary, config } => change(&config, Operation::Undo { primary: RegionId(primary) }),
+        Command::Lost { config } => lost(&auriga_admin::config::read(&config)?),
         Command::Status { config } => status(&config),
     }
 }
@@ -180,6 +188,39 @@ fn status(path: &std::path::Path) -> Result<ExitCode, Failure> {
         println!("{}", line(*region, heard.get(region), &heard));
     }
     Ok(if heard.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn lost(config: &File) -> Result<ExitCode, Failure> {
+    let mut volume = volume_of_region(config)?;
+    let identity = identity_in(config.identity.as_deref())?;
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let found = runtime.block_on(async {
+        volume.volume = find_volume(&volume, identity, std::time::Instant::now() + PATIENCE).await?;
+        let (region, first) = (RegionId(config.region), RegionId(config.first_primary));
+        let found = auriga_region::lost::last(region, first, &volume, Instant::now() + PATIENCE).await?;
+        Ok::<_, Failure>(found)
+    })?;
+    let Some(lost) = found else {
+        println!("null");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let KeptSuffix { suffix, above, through } = lost.suffix;
+    let amount = lost.amount.map(
+        |amount| json!({"mini_transactions": amount.mini_transactions, "pages": amount.pages, "bytes": amount.bytes}),
+    );
+    let report = json!({
+        "name": suffix.to_string(),
+        "region": suffix.region.0,
+        "global_epoch": suffix.branch.to_string(),
+        "after_global_lsn": suffix.after.0,
+        "through_global_lsn": suffix.through.0,
+        "after_volume_lsn": above.0,
+        "through_volume_lsn": through.0,
+        "kept": amount.is_some(),
+        "amount": amount,
+    });
+    println!("{report}");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn line(region: RegionId, standing: Option<&Standing>, all: &BTreeMap<RegionId, Standing>) -> String {

@@ -88,8 +88,11 @@ pub async fn run(config: &LinkConfig, operation: Operation, deadline: Instant) -
     let id = ControllerId(fastrand::u64(1..));
     let mut tasks = JoinSet::new();
     let (link, mut inbox) = Link::start(GlobalParty::Controller(id), config, None, &mut tasks);
-    let first_heard = (Instant::now() + Duration::from_secs(1)).min(deadline);
-    let heard = ask_all(config, &link, &mut inbox, first_heard).await;
+    let mut heard = BTreeMap::new();
+    while heard.is_empty() && Instant::now() < deadline {
+        let all_heard = (Instant::now() + Duration::from_secs(1)).min(deadline);
+        heard = ask_all(config, &link, &mut inbox, all_heard).await;
+    }
     let newest = heard.values().max_by_key(|standing| standing.tip.global_epoch).ok_or(NotDone::NobodyAnswers)?;
     let regions = config.regions.keys().copied().collect();
     let rules = ControllerConfig::new(regions, newest.tip.primary);

@@ -90,6 +90,14 @@ impl Disk {
         Ok(Disk { region, config, source, state, is_written, position, volume, last, written })
     }
 
+    /// A volume that can't be looked at before somebody has recovered it. [`Disk::take_over`] finds out what it says.
+    pub fn unread(region: RegionId, first: RegionId, config: &VolumeConfig, source: Arc<Source>) -> Disk {
+        let state = Arc::new(Mutex::new(RegionState::created(region, first)));
+        let (config, is_written, position) = (config.clone(), false, None);
+        let (volume, last, written) = (None, Lsn::ZERO, 0);
+        Disk { region, config, source, state, is_written, position, volume, last, written }
+    }
+
     /// What it keeps of its own.
     pub fn state(&self) -> RegionState {
         auriga_driver::lock(&self.state).clone()
@@ -269,7 +277,7 @@ impl Disk {
         while at < self.last {
             let read = match self.source.read(at).await {
                 Ok(read) => read,
-                Err(Unread::Unreachable) => Vec::new(),
+                Err(Unread::Unreachable | Unread::Unrecovered) => Vec::new(),
                 Err(error) => return Err(error.into()),
             };
             for one in read {
@@ -320,15 +328,14 @@ impl Disk {
         Ok(waiting.await.unwrap_or(Err(VolumeError::Closed))?)
     }
 
-    /// Keeps what is still needed: all of it while fenced, because a secondary may lack it; a lost suffix for a while.
+    /// Keeps what is still needed. While the last branch is this region's own, that is all of it: a secondary may lack it, and
+    /// where this log parts from another lineage is not known yet. After that, a lost suffix for a while.
     fn renew_hold(&self) {
         let Some(volume) = &self.volume else { return };
         let state = self.state();
         let is_kept = |lost: &KeptSuffix| (self.written <= LOST_KEPT_BYTES).then_some(lost.above);
-        volume.hold(match state.handover {
-            Some(_) => Some(Lsn::ZERO),
-            None => state.lost.as_ref().and_then(is_kept),
-        });
+        let is_own = state.lineage.tip().primary == self.region || state.adopting.is_some();
+        volume.hold(if is_own { Some(Lsn::ZERO) } else { state.lost.as_ref().and_then(is_kept) });
     }
 }
 

@@ -13,12 +13,13 @@
 //! shipping, and it goes on while no instance runs.
 //!
 //! **Where to go next.** `process.rs` (the driver), `disk.rs` (the region's log in its volume, and adoption), `source.rs`
-//! (the durable log, asked of segments) with `merge.rs`, `hold.rs` (what the writer must keep), `link.rs` (between regions).
+//! (the durable log, asked of segments) with `merge.rs`, `lost.rs` (what a failover lost), `hold.rs` (what the writer must keep), `link.rs` (between regions).
 
 pub mod controller;
 pub mod disk;
 pub mod hold;
 pub mod link;
+pub mod lost;
 pub mod merge;
 pub mod page;
 pub mod process;

@@ -22,7 +22,7 @@ use auriga_volume::VolumeConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{Receiver as Inbox, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
@@ -39,6 +39,9 @@ const SHIP_BYTES: usize = 512 << 10;
 
 /// After a failure, before the volume is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// A recovery that takes longer is taken for one that was cut short.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a region's process is told.
 #[derive(Clone)]
@@ -184,10 +187,15 @@ impl RegionProcess {
 /// One life after the other.
 async fn lives(config: RegionConfig, link: Arc<Link>, mut inbox: Inbox<Received>, shared: Arc<Shared>) {
     let source = Arc::new(Source::start(&config.volume));
+    let mut unrecovered = None;
     loop {
-        let error = match begin(&config, &source).await {
+        let error = match begin(&config, &source, unrecovered).await {
             Ok(disk) => live(&config, disk, &source, &link, &mut inbox, &shared).await,
             Err(error) => error,
+        };
+        unrecovered = match error {
+            DiskError::Unread(Unread::Unrecovered) => unrecovered.or(Some(Instant::now())),
+            _ => None,
         };
         *lock(&shared.life) = None;
         let why = error.to_string();
@@ -200,9 +208,15 @@ async fn lives(config: RegionConfig, link: Arc<Link>, mut inbox: Inbox<Received>
 }
 
 /// Looks at the volume, and takes it over unless the region's instances may write it.
-async fn begin(config: &RegionConfig, source: &Arc<Source>) -> Result<Disk, DiskError> {
-    let mut disk = Disk::look(config.region, config.first_primary, &config.volume, source.clone()).await?;
-    if disk.state().grants().is_err() {
+async fn begin(config: &RegionConfig, source: &Arc<Source>, unrecovered: Option<Instant>) -> Result<Disk, DiskError> {
+    let (region, first) = (config.region, config.first_primary);
+    // Whoever began to recover it is gone, and may have been this process: no writer is open there to be fenced.
+    let is_left = unrecovered.is_some_and(|since| since.elapsed() > RECOVERY_PATIENCE);
+    let mut disk = match is_left {
+        true => Disk::unread(region, first, &config.volume, source.clone()),
+        false => Disk::look(region, first, &config.volume, source.clone()).await?,
+    };
+    if is_left || disk.state().grants().is_err() {
         disk.take_over().await?;
         if disk.state().grants().is_ok() {
             disk.give_up();

@@ -41,6 +41,10 @@ pub enum Unread {
     /// Too few segments answer.
     #[error("too few storage processes answer")]
     Unreachable,
+    /// The segments have promised themselves to a writer that is not open: it recovers the volume, or it died meanwhile. They
+    /// serve no page until some writer opens it.
+    #[error("the volume is being recovered, or a recovery of it was cut short")]
+    Unrecovered,
 }
 
 /// A point of the volume, with what is needed to read pages as of it.
@@ -151,6 +155,10 @@ impl Source {
                 Some(Message::ReadRefused { refusal: Refusal::BelowFloor { floor }, .. }) => {
                     why = Unread::TooFar { floor };
                 }
+                Some(Message::ReadRefused {
+                    refusal: Refusal::StaleVolumeEpoch { .. } | Refusal::NotInstalled { .. },
+                    ..
+                }) if why == Unread::Unreachable => why = Unread::Unrecovered,
                 _ => {}
             }
         }

@@ -16,6 +16,7 @@ use common::*;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
@@ -41,10 +42,26 @@ struct World {
     places: BTreeMap<RegionId, Place>,
 }
 
+/// A port on an address that nothing else here uses: no connection of another process takes the port meanwhile, from which
+/// it would come on 127.0.0.1.
 async fn free() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    static LAST: AtomicU8 = AtomicU8::new(0);
+    let address = format!("127.0.135.{}:0", 1 + LAST.fetch_add(1, Relaxed));
+    let listener = TcpListener::bind(address).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     (listener, address)
+}
+
+/// Listens where whoever listened before may not have ended yet.
+async fn bind(address: SocketAddr) -> TcpListener {
+    let deadline = patient();
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) => assert!(Instant::now() < deadline, "the port is not free: {error}"),
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 impl World {
@@ -87,15 +104,7 @@ impl World {
     /// Starts a region's process again.
     async fn run(&mut self, region: RegionId) {
         let address = self.places[&region].region;
-        let deadline = patient();
-        let listener = loop {
-            match TcpListener::bind(address).await {
-                Ok(listener) => break listener,
-                Err(error) => assert!(Instant::now() < deadline, "the port is not free: {error}"),
-            }
-            sleep(Duration::from_millis(20)).await;
-        };
-        self.run_on(region, listener);
+        self.run_on(region, bind(address).await);
     }
 
     fn kill(&mut self, region: RegionId) {
@@ -108,9 +117,9 @@ impl World {
 
     fn volume_config(&self, region: RegionId) -> VolumeConfig {
         let mut config = self.places[&region].cluster.volume("instance");
-        // Longer than any pause of this machine: what a region holds must not go because the test was slow.
+        // A region's process is not dropped because it is away for longer than a reader may be.
         config.writer.followers =
-            FollowersConfig { lease: Micros(300_000_000), grace: Micros(120_000_000), ..FollowersConfig::some() };
+            FollowersConfig { lease: Micros(200_000), grace: Micros(120_000_000), ..FollowersConfig::some() };
         config
     }
 
@@ -129,8 +138,7 @@ impl World {
             match state_of(&volume).await {
                 Ok(state) => {
                     state.map_or(Ok(()), |state| state.grants())?;
-                    let listener = TcpListener::bind(self.places[&region].readers).await.expect("the port is ours");
-                    volume.serve_readers(listener, &config);
+                    volume.serve_readers(bind(self.places[&region].readers).await, &config);
                     return Ok(volume);
                 }
                 Err(error) => assert!(Instant::now() < deadline, "it never reads: {error}"),
@@ -324,6 +332,69 @@ async fn a_failover_names_what_it_loses_and_the_old_primary_comes_back_without_a
     // And the way back loses nothing.
     write_many(&new, &mut ledger, 60).await;
     drop(new);
+    moved(switch(&world, FIRST).await);
+    let first = world.instance(FIRST).await.expect("it is primary again");
+    assert_eq!(content(&first).await, ledger, "the new lineage, and nothing of the lost suffix");
+}
+
+/// Ends a region's process in the middle of whatever it does, and starts it again.
+async fn interrupt(world: &mut World, region: RegionId, after_ms: u64, away_ms: u64) {
+    sleep(Duration::from_millis(after_ms)).await;
+    world.kill(region);
+    sleep(Duration::from_millis(away_ms)).await;
+    world.run(region).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_process_dies_in_the_middle_a_switchover_loses_nothing() {
+    let mut world = World::start().await;
+    let (mut ledger, mut from, mut to) = (Ledger::new(), FIRST, SECOND);
+    // When the process of which region is interrupted: none of it is asserted, whatever happens must be right.
+    for (round, (after_ms, away_ms)) in [(0, 50), (20, 0), (40, 300), (60, 10), (90, 100), (140, 0)].iter().enumerate()
+    {
+        let volume = world.instance(from).await.expect("it is primary");
+        assert_eq!(content(&volume).await, ledger, "round {round}");
+        write_many(&volume, &mut ledger, 50).await;
+        let link = world.link("controller");
+        let switching = tokio::spawn(async move {
+            controller::run(&link, Operation::Switchover { target: to }, patient().into()).await
+        });
+        let victim = if round % 2 == 0 { from } else { to };
+        interrupt(&mut world, victim, *after_ms, *away_ms).await;
+        moved(switching.await.expect("it ran").expect("it ends"));
+        drop(volume);
+        (from, to) = (to, from);
+    }
+    let volume = world.instance(from).await.expect("it is primary");
+    assert_eq!(content(&volume).await, ledger, "nothing is lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adoption_that_is_cut_short_again_and_again_is_finished() {
+    let mut world = World::start().await;
+    let old = world.instance(FIRST).await.expect("the first primary");
+    let mut ledger = Ledger::new();
+    write_many(&old, &mut ledger, 2 * PAGES).await;
+    world.until_arrived(FIRST, SECOND, &old).await;
+    world.kill(FIRST);
+    let mut lost = ledger.clone();
+    write_many(&old, &mut lost, PAGES).await;
+    let operation = Operation::Failover { target: SECOND };
+    controller::run(&world.link("controller"), operation, patient().into()).await.expect("it ends");
+    let new = world.instance(SECOND).await.expect("it is primary now");
+    write_many(&new, &mut ledger, 7).await;
+    for after_ms in [30, 60, 90, 120, 150, 180, 210, 240, 300, 400] {
+        world.run(FIRST).await;
+        sleep(Duration::from_millis(after_ms)).await;
+        world.kill(FIRST);
+    }
+    world.run(FIRST).await;
+    world
+        .until("the old primary follows", || {
+            world.status(FIRST).is_some_and(|status| status.role == RegionRole::Secondary && status.lost.is_some())
+        })
+        .await;
+    drop((old, new));
     moved(switch(&world, FIRST).await);
     let first = world.instance(FIRST).await.expect("it is primary again");
     assert_eq!(content(&first).await, ledger, "the new lineage, and nothing of the lost suffix");

@@ -2,7 +2,8 @@
 //!
 //! A reader that follows gets every `Write` that the segments get (a quiet one: VDL only), and holds PGMRPL down to what it still needs
 //! (R-COLLECT-2). It is dropped when it is silent for its lease, or when too much was written since: no reader may fill
-//! the segments' logs. The writer keeps nothing for it but two numbers.
+//! the segments' logs. A quiet one, a region's process, is dropped for the latter only: a primary that is cut off from its
+//! region's process must still have what it needs to come back. The writer keeps nothing for it but two numbers.
 //!
 //! Invariant (asserted after each step in [`Writer::check`](super::Writer::check)): no PGMRPL that this writer has told is
 //! above what a follower needs (R-READER-3).
@@ -143,7 +144,9 @@ impl<P: Payload> Writer<P> {
             return; // It asks again.
         }
         self.followers.readers.insert(reader, Follower { number, floor, quiet });
-        out.set_timer(Timer::Lease(reader), self.config.followers.lease);
+        if !quiet {
+            out.set_timer(Timer::Lease(reader), self.config.followers.lease);
+        }
         let points = self.groups.iter().map(|group| group.durable).collect();
         let (to, start, volume_epoch) = (self.reader(reader), self.vdl, self.volume_epoch);
         out.send(to, Message::Following { number, volume_epoch, start, points });
@@ -175,7 +178,10 @@ impl<P: Payload> Writer<P> {
             Some(follower) if number <= follower.number => return, // A late one.
             Some(follower) if floor >= follower.floor => {
                 *follower = Follower { number, floor: floor.min(self.vdl), ..*follower };
-                return out.set_timer(Timer::Lease(reader), self.config.followers.lease);
+                if !follower.quiet {
+                    out.set_timer(Timer::Lease(reader), self.config.followers.lease);
+                }
+                return;
             }
             Some(_) => {} // It was dropped, and a late `Follow` of it was taken for another's.
             None if floor >= told => return, // It notices the silence, and asks to follow again.
