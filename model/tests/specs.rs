@@ -27,13 +27,14 @@ fn every_invariant_names_properties_that_its_scope_checks() {
 
 /// A recovery after segments coalesced beyond an annulled range, two losses, a disk that is made again or put back, and pages
 /// on their way to another segment: the model has none of these.
-const NOT_IN_THE_MODEL: [Defect; 16] = [
+const NOT_IN_THE_MODEL: [Defect; 17] = [
     Defect::ForgetsAboveFloors,
     Defect::LossesForgotten,
     Defect::StaleAnswerCounts,
     Defect::RecoveryDoesNotWait,
     Defect::BlankCounts,
     Defect::FoundsOnFive,
+    Defect::LossAcceptedWithoutFence,
     Defect::LifeNotRegistered,
     Defect::UnregisteredLifeNotContinued,
     Defect::LifeWithoutNonce,

@@ -82,7 +82,7 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
 /// which it was made, so no recovery hears one that its peers do not find out. Two that take several
 /// losses, and a writer that holds an old report between them, are left to the golden scripts that name them.
 fn is_simulated(defect: Defect) -> bool {
-    !matches!(defect, Defect::RecoveryDoesNotWait)
+    !matches!(defect, Defect::RecoveryDoesNotWait | Defect::LossAcceptedWithoutFence)
         && !matches!(defect, Defect::HydrationServesMixed | Defect::LossesForgotten | Defect::StaleAnswerCounts)
         && !matches!(defect, Defect::ReaderAboveVdl | Defect::CollectionIgnoresReaders)
         && !defect.rule().starts_with("R-READER")

@@ -6,7 +6,7 @@ use super::word::Word;
 use crate::disk::Disk;
 use crate::notation::{self, Names};
 use crate::sim::judge::Judge;
-use auriga_protocol::segment::{Outcome, Segment, Timer as SegmentTimer};
+use auriga_protocol::segment::{Outcome, Request as SegmentRequest, Segment, Timer as SegmentTimer};
 use auriga_protocol::writer::{Request, Timer as WriterTimer, Writer, WriterIdentity};
 use auriga_protocol::{
     Change, Defects, Effect, Effects, Geometry, Input, Lsn, Machine, MemberId, MemberSet, Membership, Message, Micros,
@@ -140,6 +140,16 @@ impl Bench {
             Command::LosePages(node) => {
                 self.disks_lost = true;
                 self.node(node)?.1.lose_pages();
+            }
+            Command::Accept(node, loss) => {
+                let id = self.segment(node)?;
+                let refused = match self.node(node)?.0.as_ref().map(|machine| machine.may_accept(loss)) {
+                    Some(Err(why)) => Some(why.to_string()),
+                    _ => None,
+                };
+                self.show(|_| refused.map_or("accepted".into(), |why| format!("not accepted: {why}")));
+                let request = SegmentRequest::AcceptLoss(*loss);
+                self.step_segment(id, Input::Request { token: Token(0), request });
             }
             Command::Full(node) => self.done(node, Outcome::DiskFull(true))?,
             Command::Space(node) => self.done(node, Outcome::DiskFull(false))?,

@@ -1,6 +1,7 @@
 //! The commands of scripts.
 
-use auriga_protocol::{Defect, PageId, WriterId};
+use auriga_protocol::segment::AcceptedLoss;
+use auriga_protocol::{Defect, MemberId, MemberSet, PageId, VolumeEpoch, WriterId};
 use std::fmt;
 use std::str::FromStr;
 
@@ -61,6 +62,8 @@ pub enum Command {
     Submit(WriterId, Vec<(PageId, u32)>),
     /// `read w1 1:0`: a user reads a page.
     Read(WriterId, PageId),
+    /// `accept D ABC 100`: an operator tells D that the journals of A, B and C are lost; the fence has this number.
+    Accept(String, AcceptedLoss),
     /// `show`: where every node stands.
     Show,
 }
@@ -203,6 +206,7 @@ impl fmt::Display for Command {
                 changes.iter().try_for_each(|(page, mark)| write!(f, " {page:?}={mark}"))
             }
             Command::Read(writer, page) => write!(f, "read {writer} {page:?}"),
+            Command::Accept(node, loss) => write!(f, "accept {node} {:?} {}", loss.lost, loss.fence.number),
             Command::Show => write!(f, "show"),
         }
     }
@@ -262,6 +266,12 @@ impl FromStr for Command {
                 Command::Submit(writer(who)?, changes.iter().map(change).collect::<Result<_, _>>()?)
             }
             ["read", who, what] => Command::Read(writer(who)?, page(what)?),
+            ["accept", node, lost, fence] => {
+                let member = |name: char| (0..16).map(MemberId).find(|member| member.to_string() == name.to_string());
+                let lost: Option<MemberSet> = lost.chars().map(member).collect();
+                let fence = VolumeEpoch::new(number(fence)? as u64, WriterId(0));
+                Command::Accept((*node).into(), AcceptedLoss { lost: lost.ok_or_else(bad)?, fence })
+            }
             ["show"] => Command::Show,
             _ => return Err(bad()),
         })

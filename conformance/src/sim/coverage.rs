@@ -224,6 +224,8 @@ impl Coverage {
             Note::ReadPoint { .. } => return,
             // The simulation has one region, and its groups keep their members.
             Note::Global(_) | Note::Membership(_) => return,
+            // No operator is here.
+            Note::LossAccepted { .. } => return,
             // No party lies here: the observer calls it a violation.
             Note::Implausible { .. } | Note::Contradicted { .. } => return,
         });

@@ -8,7 +8,7 @@
 //! It costs what the redo records of the node cost, once more; so it is asked for separately, and has a limit.
 
 use auriga_page::Delta;
-use auriga_protocol::segment::{self, Outcome, Survived, Task};
+use auriga_protocol::segment::{self, AcceptedLoss, Outcome, Survived, Task};
 use auriga_protocol::writer;
 use auriga_protocol::{
     AppendId, Change, Effect, Input, Lsn, Machine, Message, Micros, PageId, Party, Segment, SegmentConfig, Token,
@@ -67,6 +67,7 @@ pub enum Happened {
     Cancel(Token),
     Publish(Lsn, u64),
     Gave(Vec<Output>),
+    AcceptLoss(AcceptedLoss),
 }
 
 /// What a machine wanted done, other than a note: notes are in the trace.
@@ -87,6 +88,7 @@ impl Happened {
             Input::Durable(append) => Happened::Durable(*append),
             Input::Done(outcome) => Happened::Done(outcome.clone()),
             Input::Request { request: segment::Request::CoalesceNow, .. } => Happened::CoalesceNow,
+            Input::Request { request: segment::Request::AcceptLoss(loss), .. } => Happened::AcceptLoss(*loss),
         }
     }
 

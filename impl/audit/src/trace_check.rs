@@ -258,6 +258,7 @@ fn segment_of(note: &Note) -> Option<SegmentId> {
         | Note::Collected { segment, .. }
         | Note::Learnt { segment, .. }
         | Note::WentBack { segment, .. }
+        | Note::LossAccepted { segment, .. }
         | Note::Implausible { segment, .. }
         | Note::Contradicted { segment, .. }
         | Note::Rejoined { segment, .. } => Some(*segment),
@@ -290,6 +291,7 @@ fn name_of(note: &Note) -> &'static str {
         Note::Learnt { .. } => "Learnt",
         Note::Rejoined { .. } => "Rejoined",
         Note::WentBack { .. } => "WentBack",
+        Note::LossAccepted { .. } => "LossAccepted",
         Note::Allocated { .. } => "Allocated",
         Note::Opened { .. } => "Opened",
         Note::Durable { .. } => "Durable",

@@ -3,7 +3,7 @@
 #[cfg(feature = "rehearsal")]
 use crate::signals;
 use crate::status::gather::Where;
-use crate::{certs, global, roles, set_aside, status, watchers};
+use crate::{accept_loss, certs, global, roles, set_aside, status, watchers};
 use auriga_admin::config::{self, InstanceConfig, StorageConfig};
 use auriga_admin::{storage, trust};
 use clap::{Parser, Subcommand};
@@ -112,6 +112,19 @@ enum Command {
     /// A global database: one volume in each of several regions, of which one is the primary
     #[command(subcommand)]
     Global(global::Command),
+    /// Accept that too many storage processes lost their journals for the volume to come back by itself. Looks, and says
+    /// what it means; does nothing until the volume's identity is typed
+    AcceptLoss {
+        /// The configuration of the volume's instance
+        #[arg(long)]
+        config: PathBuf,
+        /// The storage processes whose journals are lost for good
+        #[arg(long, value_delimiter = ',', required = true)]
+        lost: Vec<String>,
+        /// The volume's identity, as the command without it prints it
+        #[arg(long)]
+        identity: Option<String>,
+    },
     /// Make the certificates by which the processes of a cluster know each other
     #[command(subcommand)]
     Certs(certs::Command),
@@ -141,6 +154,9 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Certs(command) => certs::run(command),
         Command::Global(command) => global::run(command),
+        Command::AcceptLoss { config, lost, identity } => {
+            accept_loss::run(&config::read(&config)?, &lost, identity.as_deref())
+        }
         Command::SetAside { config } => set_aside::run(&config::read(&config)?),
         Command::Instance { config } => roles::instance(config::read(&config)?),
         Command::Control { config } => watchers::control(config::read(&config)?),

@@ -79,6 +79,11 @@ impl Lossy {
         }
     }
 
+    /// What a thread that panics says. It may hold the lock: so the line is not counted where it is lost.
+    fn last_words(&self, words: &str) {
+        let _ = self.write(words.as_bytes());
+    }
+
     /// The descriptor as a file that is not closed.
     fn file(&self) -> ManuallyDrop<File> {
         // SAFETY: the descriptor stays open, and this file is never dropped.
@@ -112,8 +117,13 @@ impl<'a> MakeWriter<'a> for Lossy {
 pub fn to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fuser=error"));
-    let log = Lossy::to(io::stderr().as_raw_fd());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(log).init();
+    let log: &'static Lossy = Box::leak(Box::new(Lossy::to(io::stderr().as_raw_fd())));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || Line(log)).init();
+    // The standard library's hook waits until standard error takes its lines: a process whose log is stuck would not end.
+    std::panic::set_hook(Box::new(move |panic| {
+        let (thread, trace) = (std::thread::current(), std::backtrace::Backtrace::capture());
+        log.last_words(&format!("thread {:?}: {panic}\n{trace}\n", thread.name().unwrap_or("?")));
+    }));
 }
 
 #[cfg(test)]
@@ -128,6 +138,7 @@ mod tests {
         for _ in 0..10_000 {
             log.line(&[b'x'; 100]);
         }
+        log.last_words("nobody hears this, and nobody waits for it\n");
         let mut some = vec![0; 50_000];
         reader.read_exact(&mut some).expect("what fitted");
         log.line(b"after\n");

@@ -21,6 +21,7 @@ macro_rules! println {
     }};
 }
 
+mod accept_loss;
 mod certs;
 mod cli;
 mod global;

@@ -9,7 +9,7 @@ use crate::handshake::{ClusterId, HandshakeError, Hello, Role};
 use crate::tls::Credentials;
 use crate::traffic::MessageTraffic;
 use crate::{connection, outbox};
-use auriga_protocol::segment::SegmentStatus;
+use auriga_protocol::segment::{AcceptedLoss, SegmentStatus};
 use auriga_protocol::{Charter, Held, Membership, SegmentId, Token};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -38,6 +38,15 @@ pub enum AdminRequest {
     Stop,
     /// Tell which segments you hold, of which volumes.
     Holdings,
+    /// An operator accepts that journals are lost (R-REJOIN-8). Asking again for the same changes nothing.
+    AcceptLoss {
+        /// The segment that is told.
+        id: SegmentId,
+        /// The number of its volume.
+        label: u64,
+        /// Whose journals.
+        loss: AcceptedLoss,
+    },
 }
 
 /// What it replies.

@@ -107,6 +107,8 @@ defects! {
     BlankCounts = "blank-counts", "R-REJOIN-6";
     /// A segment founds its group when all others but one are heard.
     FoundsOnFive = "founds-on-five", "R-REJOIN-7";
+    /// A loss is accepted without a promise of the survivors.
+    LossAcceptedWithoutFence = "loss-accepted-without-fence", "R-REJOIN-8";
     /// A segment counts before its peers remember the life that it begins.
     LifeNotRegistered = "life-not-registered", "R-LIFE-1";
     /// A life that was not registered is over at the next boot.

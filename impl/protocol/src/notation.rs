@@ -278,6 +278,7 @@ pub fn note(note: &Note) -> String {
         Note::Learnt { promised, installed, .. } => format!("Learnt promised={promised} installed={installed}"),
         Note::Rejoined { promised, scl, .. } => format!("Rejoined promised={promised} scl={scl}"),
         Note::WentBack { by, .. } => format!("WentBack by={by}"),
+        Note::LossAccepted { lost, fence, .. } => format!("LossAccepted lost={lost:?} fence={fence}"),
         Note::Allocated { lsn, pg, page, is_cpl, .. } => {
             format!("Allocated {lsn}{} {pg} {page:?}", if *is_cpl { "*" } else { "" })
         }

@@ -6,6 +6,7 @@
 use crate::global::GlobalNote;
 use crate::ids::{Lsn, MemberId, PageId, Party, PgId, ReaderId, SegmentId, VolumeEpoch, VolumeId, WriterId};
 use crate::membership::MembershipNote;
+use crate::quorum::MemberSet;
 use crate::segment::Implausible;
 use crate::truncation::TruncationList;
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,15 @@ pub enum Note {
         segment: SegmentId,
         /// Who knows it.
         by: MemberId,
+    },
+    /// A segment has made durable what follows from a loss that an operator accepts (R-REJOIN-8).
+    LossAccepted {
+        /// Which segment.
+        segment: SegmentId,
+        /// Whose journals are lost.
+        lost: MemberSet,
+        /// What the survivors promised.
+        fence: VolumeEpoch,
     },
     /// A writer gave a record its LSN.
     Allocated {

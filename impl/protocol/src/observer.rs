@@ -153,7 +153,7 @@ impl Observer {
                 require(false, "R-LOG-4", || format!("{from} sent {segment} another record {lsn} than it holds"))
             }
             // Whether it found out in time is seen by what it said before.
-            Note::WentBack { .. } => Ok(()),
+            Note::WentBack { .. } | Note::LossAccepted { .. } => Ok(()),
             // Judged by `GlobalObserver`: volumes of different regions share nothing.
             Note::Global(_) | Note::Membership(_) => Ok(()),
             Note::Fenced { volume_epoch, by, .. } => {

@@ -4,7 +4,8 @@ use crate::ids::{Lsn, PageId, PgId};
 use alloc::vec::Vec;
 use core::fmt::Debug;
 use core::hash::Hash;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a record does to its page. A small integer in the model, a byte delta in production.
 pub trait Payload: Clone + Eq + Hash + Debug {
@@ -75,9 +76,17 @@ impl<P: Payload> Record<P> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Geometry {
     /// Number of protection groups, at least 1.
+    #[serde(deserialize_with = "at_least_one")]
     pub groups: u16,
     /// Consecutive blocks of one file that stay in one group, at least 1.
+    #[serde(deserialize_with = "at_least_one")]
     pub extent_blocks: u32,
+}
+
+/// Zero is malformed (R-LIMIT-1): pages are divided by these numbers.
+fn at_least_one<'de, D: Deserializer<'de>, N: Deserialize<'de> + PartialEq + From<u8>>(from: D) -> Result<N, D::Error> {
+    let number = N::deserialize(from)?;
+    if number == N::from(0) { Err(D::Error::custom("zero groups, or blocks of an extent")) } else { Ok(number) }
 }
 
 impl Geometry {

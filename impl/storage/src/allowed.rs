@@ -138,6 +138,11 @@ pub(super) fn ask(certified: Option<&Certified>, request: &AdminRequest, faults:
         (AdminRequest::CreateSegment { charter, .. }, Instance) => {
             ("create a segment of a volume that its certificate does not name", volumes.contains(&charter.label))
         }
+        (AdminRequest::AcceptLoss { .. }, Admin) => ("", true),
+        (AdminRequest::AcceptLoss { label, .. }, Instance) => {
+            ("accept a loss of a volume that its certificate does not name", volumes.contains(label))
+        }
+        (AdminRequest::AcceptLoss { .. }, Storage | Control | Replication) => ("accept a loss", false),
         (AdminRequest::Inject(_), Admin) | (AdminRequest::Stop, Admin | Control) => ("", true),
         (AdminRequest::Status, Storage | Replication) => ("ask for the status", false),
         (AdminRequest::Holdings, Replication) => ("ask what is held", false),

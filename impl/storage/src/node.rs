@@ -207,6 +207,9 @@ impl Node {
             Note::WentBack { segment, by } => {
                 tracing::warn!(%segment, %by, "its disk is an old copy: a peer knows a later life of it; it rejoins");
             }
+            Note::LossAccepted { segment, lost, fence } => {
+                tracing::warn!(%segment, ?lost, %fence, "an operator accepted that journals are lost (R-REJOIN-8)");
+            }
             Note::Implausible { segment, from, why }
                 if (self.implausible.fetch_add(1, Relaxed) + 1).is_power_of_two() =>
             {

@@ -5,7 +5,8 @@ use super::adoption;
 use super::node::Node;
 use auriga_driver::lock;
 use auriga_net::admin::{AdminReply, AdminRequest, Condition, Fault, NodeStatus};
-use auriga_protocol::{Charter, Held, Membership, SegmentId};
+use auriga_protocol::segment::{AcceptedLoss, Request};
+use auriga_protocol::{Charter, Held, Input, Membership, SegmentId, Token};
 use std::sync::Arc;
 
 pub(super) async fn handle(node: &Arc<Node>, request: AdminRequest) -> AdminReply {
@@ -28,11 +29,29 @@ pub(super) async fn handle(node: &Arc<Node>, request: AdminRequest) -> AdminRepl
             inject(node, &fault);
             AdminReply::Done
         }
+        AdminRequest::AcceptLoss { id, label, loss } => match accept_loss(node, id, label, loss) {
+            Ok(()) => AdminReply::Done,
+            Err(why) => AdminReply::Refused(why),
+        },
         AdminRequest::Stop => {
             node.stop(Stopped::Asked);
             AdminReply::Done
         }
     }
+}
+
+/// Tells a segment that an operator accepts a loss.
+///
+/// # Errors
+/// It is not here, or does not accept it, and why, for a person to read.
+fn accept_loss(node: &Node, id: SegmentId, label: u64, loss: AcceptedLoss) -> Result<(), String> {
+    let segment = node.hosted(id).ok_or_else(|| format!("{id} is not here"))?;
+    if node.label_of(id.volume) != Some(Some(label)) {
+        return Err(format!("{} is not volume {label} here", id.volume));
+    }
+    segment.look(|segment| segment.may_accept(&loss)).map_err(|why| format!("{id} does not accept it: {why}"))?;
+    segment.input(Input::Request { token: Token(0), request: Request::AcceptLoss(loss) });
+    Ok(())
 }
 
 /// Every segment that the node holds.

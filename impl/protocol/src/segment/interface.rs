@@ -1,6 +1,6 @@
 //! What a segment asks of its disk and its driver, and what it is told.
 
-use super::Founders;
+use super::{AcceptedLoss, Founders};
 use crate::defect::Defects;
 use crate::identity::Charter;
 use crate::ids::{Birth, Incarnation, Lsn, MemberId, Micros, PageId, VolumeEpoch};
@@ -332,11 +332,13 @@ pub enum Timer {
     Life,
 }
 
-/// A segment has no local users; what it is asked comes in messages.
+/// A segment has no local users; what others ask comes in messages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Request {
     /// Coalesce now, whatever the thresholds say (tests, graceful stop). Not answered.
     CoalesceNow,
+    /// An operator accepts that journals are lost (R-REJOIN-8). Not answered: see [`super::Segment::may_accept`].
+    AcceptLoss(AcceptedLoss),
 }
 
 /// A segment's fixed configuration.

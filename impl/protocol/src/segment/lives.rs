@@ -231,11 +231,12 @@ impl<P: Payload> Segment<P> {
         self.lives = Lives { known, own, ..Lives::default() };
         self.waiting.clear();
         self.superseded.clear();
+        self.accepted = None;
         self.forget_what_was_promised(out);
         self.ask_to_rejoin(out);
     }
 
-    fn register_if_remembered(&mut self, out: &mut Out<P>) {
+    pub(super) fn register_if_remembered(&mut self, out: &mut Out<P>) {
         if !self.enough_remember() {
             return;
         }
@@ -272,6 +273,10 @@ impl<P: Payload> Segment<P> {
             return !all.is_empty();
         }
         let one_may_go = || all.iter().all(|one| met(all.without(one)));
+        // Only to begin with: later lives are registered once one of the lost is a witness again.
+        if !self.lives.vouched && self.survivors_remember(all) {
+            return true;
+        }
         met(all) && (met(sure) || one_may_go() || asking.rounds >= PATIENCE)
     }
 

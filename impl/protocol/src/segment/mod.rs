@@ -17,9 +17,10 @@
 //! Where to go next: `interface.rs` (what it asks of the disk), `log.rs` (the chain), `writes.rs` (seal, install,
 //! write), `admission.rs` (what is checked of a message first), `reads.rs`, `coalesce.rs`, `gossip.rs` (holes and missed
 //! installs), `hydrate.rs` (pages from a peer), `founding.rs` (without a journal), `rejoin.rs` (after losing part of it),
-//! `lives.rs` (whether the disk is an old copy),
+//! `accepted.rs` (when too many have), `lives.rs` (whether the disk is an old copy),
 //! `source.rs` (the durable log, for whoever ships it).
 
+mod accepted;
 mod admission;
 mod coalesce;
 mod founding;
@@ -33,6 +34,7 @@ mod rejoin;
 mod source;
 mod writes;
 
+pub use accepted::{AcceptedLoss, NotAccepted, NotProposed, Seen, propose};
 pub use admission::Implausible;
 pub use founding::Founders;
 pub use interface::*;
@@ -74,6 +76,7 @@ enum Reply {
         volume_epoch: VolumeEpoch,
     },
     Rejoined,
+    LossAccepted,
     Founded,
     /// The segment's new life is durable: tell its peers.
     LifeBegun,
@@ -129,6 +132,8 @@ pub struct Segment<P: Payload> {
     hydration: Option<Hydration>,
     /// `None`: it counts.
     rejoin: Option<Rejoin>,
+    /// A loss that an operator accepted since the segment started, until it is made good.
+    accepted: Option<AcceptedLoss>,
     /// Of a member that founded its group, and has lost nothing since.
     founders: Option<Founders>,
     /// Tells this life from earlier ones; see [`Survived::boot`].
@@ -205,6 +210,7 @@ impl<P: Payload> Machine for Segment<P> {
             Input::Durable(append) => self.on_durable(append, out),
             Input::Done(outcome) => self.on_outcome(outcome, out),
             Input::Request { request: Request::CoalesceNow, .. } => self.coalesce(out),
+            Input::Request { request: Request::AcceptLoss(loss), .. } => self.on_accept_loss(loss, out),
         }
         self.check();
     }
@@ -299,6 +305,7 @@ impl<P: Payload> Segment<P> {
             ceiling,
             hydration: None,
             rejoin: None,
+            accepted: None,
             founders: None,
             boot: 0,
             questions: 0,

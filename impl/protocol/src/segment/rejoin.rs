@@ -90,13 +90,18 @@ impl<P: Payload> Segment<P> {
     /// Chooses an incarnation above every earlier one: each was remembered by enough peers before it counted.
     pub(super) fn on_rejoin_known(&mut self, peer: SegmentId, to: Question, known: Incarnation, out: &mut Out<P>) {
         let stale = self.config.defects.has(Defect::StaleAnswerCounts);
+        if self.is_to_be_numbered_again(to, known) {
+            self.resume_rejoining(None);
+            self.ask_to_rejoin(out);
+            return;
+        }
         let Some(Rejoin::Numbering { question, known: said }) = &mut self.rejoin else { return };
         if to != *question && !stale {
             return;
         }
         said.insert(peer.member, known);
         let (heard, highest) = (said.keys().copied().collect(), said.values().copied().max().unwrap_or_default());
-        if !self.membership.quorum.rejoin_met(self.id.member, heard) {
+        if !self.is_enough_to_rejoin(heard) {
             return;
         }
         let incarnation = Incarnation(highest.max(self.standing.incarnation).0 + 1);
@@ -139,7 +144,8 @@ impl<P: Payload> Segment<P> {
 
     /// Tells a peer what it may have forgotten, unless a promise is still on its way to disk: then it asks again.
     pub(super) fn remind(&mut self, peer: MemberId, question: Question, out: &mut Out<P>) {
-        let promising = |reply: &Reply| matches!(reply, Reply::Sealed { .. } | Reply::Installed { .. });
+        let promising =
+            |reply: &Reply| matches!(reply, Reply::Sealed { .. } | Reply::Installed { .. } | Reply::LossAccepted);
         if !self.waiting.iter().any(|(_, reply)| promising(reply)) {
             let (promised, report, lives) = (self.promised, self.report(), self.known_lives());
             out.send(self.peer(peer), Message::RejoinPush { question, promised, report, lives });
@@ -148,15 +154,17 @@ impl<P: Payload> Segment<P> {
 
     pub(super) fn on_rejoin_push(&mut self, peer: SegmentId, to: Question, known: Known, out: &mut Out<P>) {
         let stale = self.config.defects.has(Defect::StaleAnswerCounts);
+        let too_early = self.is_before_the_fence(known.0);
         let Some(Rejoin::Asking { question, heard }) = &mut self.rejoin else { return };
-        if to != *question && !stale {
+        if (to != *question && !stale) || too_early {
             return;
         }
         heard.insert(peer.member, known);
         let members: MemberSet = heard.keys().copied().collect();
-        if !self.membership.quorum.rejoin_met(self.id.member, members) {
+        if !self.is_enough_to_rejoin(members) {
             return;
         }
+        let Some(Rejoin::Asking { heard, .. }) = &mut self.rejoin else { return };
         let install = heard.values().map(|(_, report, _)| &report.install).max().cloned().unwrap_or_default();
         // An SCL that was not yet truncated may name no record of this group, and could never be reached. Whoever is
         // behind learns of the install by gossip, and is asked again.
@@ -165,6 +173,19 @@ impl<P: Payload> Segment<P> {
         }
         let heard = core::mem::take(heard);
         self.take_over(install, heard, out);
+    }
+
+    /// R-REJOIN-1: no read quorum is left unasked; or an operator accepted that the others are lost (R-REJOIN-8).
+    fn is_enough_to_rejoin(&self, heard: MemberSet) -> bool {
+        let quorum = &self.membership.quorum;
+        let answered = |loss: super::AcceptedLoss| loss.is_answered(self.id.member, quorum, heard);
+        quorum.rejoin_met(self.id.member, heard) || self.accepted.is_some_and(answered)
+    }
+
+    /// Whether a survivor knows more losses of this segment than it counts: it accepted one after it was asked.
+    fn is_to_be_numbered_again(&self, to: Question, known: Incarnation) -> bool {
+        let asks = matches!(&self.rejoin, Some(Rejoin::Asking { question, .. }) if *question == to);
+        asks && self.accepted.is_some() && known > self.standing.incarnation
     }
 
     /// Makes durable what enough peers know: whoever finds the target on disk after a crash finds the rest, too.
@@ -234,6 +255,7 @@ impl<P: Payload> Segment<P> {
 
     pub(super) fn on_rejoined(&mut self, out: &mut Out<P>) {
         self.rejoin = None;
+        self.accepted = None;
         self.tell_of_rejoining(out);
     }
 

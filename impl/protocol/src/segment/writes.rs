@@ -96,6 +96,7 @@ impl<P: Payload> Segment<P> {
         let append = self.append(Entry::Install(install), out);
         self.clear_log_below_forgotten();
         if self.rejoin.is_none() && !self.knows_what_is_annulled() {
+            self.accepted = None;
             self.forget_what_was_promised(out);
         }
         append
@@ -226,6 +227,7 @@ impl<P: Payload> Segment<P> {
                 self.acknowledge(to, out);
             }
             Reply::Rejoined => self.on_rejoined(out),
+            Reply::LossAccepted => self.tell_of_acceptance(out),
             Reply::Founded => {
                 self.rejoin = None;
                 self.begin_life(out);

@@ -4,6 +4,7 @@ use super::*;
 use auriga_net::admin::Fault;
 use auriga_page::Delta;
 use auriga_protocol::identity::{Charter, Shape};
+use auriga_protocol::segment::AcceptedLoss;
 use auriga_protocol::{
     Geometry, Lsn, MemberId, Membership, MembershipEpoch, PgId, QuorumSet, Refusal, SegmentId, Token, VolumeEpoch,
     WriterId,
@@ -44,6 +45,11 @@ fn creation(label: u64) -> AdminRequest {
     AdminRequest::CreateSegment { id, membership: Membership::initial(QuorumSet::aurora()), charter: charter(label) }
 }
 
+fn acceptance(label: u64) -> AdminRequest {
+    let id = SegmentId { volume: VOLUME, pg: PgId(0), member: MemberId(0) };
+    AdminRequest::AcceptLoss { id, label, loss: AcceptedLoss::default() }
+}
+
 #[test]
 fn requests_by_role() {
     for (request, expected) in [
@@ -51,6 +57,8 @@ fn requests_by_role() {
         (AdminRequest::Holdings, "storage instance control admin"),
         (creation(LABEL), "instance control admin"),
         (creation(LABEL + 1), "control admin"),
+        (acceptance(LABEL), "instance admin"),
+        (acceptance(LABEL + 1), "admin"),
         (AdminRequest::Inject(Fault::Clear), "admin"),
         (AdminRequest::Stop, "control admin"),
     ] {

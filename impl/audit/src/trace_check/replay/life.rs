@@ -190,6 +190,7 @@ fn segment_input(what: Happened) -> Option<Input<Segment<Delta>>> {
         Happened::Durable(append) => Input::Durable(append),
         Happened::Done(outcome) => Input::Done(outcome),
         Happened::CoalesceNow => Input::Request { token: Token(0), request: segment::Request::CoalesceNow },
+        Happened::AcceptLoss(loss) => Input::Request { token: Token(0), request: segment::Request::AcceptLoss(loss) },
         _ => return None,
     })
 }
@@ -230,6 +231,7 @@ fn name_of(happened: &Happened) -> String {
         Happened::Durable(append) => format!("append {} was durable", append.0),
         Happened::Done(_) => "a task's end".to_owned(),
         Happened::CoalesceNow => "a request to coalesce".to_owned(),
+        Happened::AcceptLoss(_) => "an accepted loss".to_owned(),
         Happened::Submit(changes) => format!("an MTR of {} records was submitted", changes.len()),
         Happened::Flush => "a flush".to_owned(),
         Happened::Read(_, page) => format!("a read of {page:?}"),

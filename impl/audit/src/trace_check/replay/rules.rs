@@ -12,6 +12,7 @@ pub(super) fn of_note(note: &Note) -> &'static str {
         Note::Learnt { .. } => "R-REJOIN-1",
         Note::Rejoined { .. } => "R-REJOIN-2",
         Note::WentBack { .. } => "R-LIFE-2",
+        Note::LossAccepted { .. } => "R-REJOIN-8",
         Note::Allocated { .. } => "R-ALLOC-1",
         Note::Opened { .. } => "R-RECOVER-4",
         Note::Durable { .. } => "R-VDL-1",
