@@ -32,9 +32,9 @@ const CLIENTS: usize = 8;
 /// Rounds between two runs of `pg_amcheck`.
 const CHECK_EVERY: u32 = 10;
 /// Commits have resumed within this time.
-const RESUME_LIMIT: Duration = Duration::from_secs(120);
+const RESUME_LIMIT: Duration = Duration::from_secs(60);
 /// Storage processes have caught up within this time.
-const CATCH_UP_LIMIT: Duration = Duration::from_secs(240);
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
 
 /// What to crash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 /// Of so many rounds, one breaks more than can be borne.
 const TOO_MANY_EVERY: u32 = 8;
 /// A process that was tampered with says what is wrong, or is whole, within this time.
-const VERDICT_LIMIT: Duration = Duration::from_secs(240);
+const VERDICT_LIMIT: Duration = Duration::from_secs(120);
 /// How long a volume that must not be served is watched.
 const WATCHED: Duration = Duration::from_secs(15);
 
