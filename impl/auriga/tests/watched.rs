@@ -4,7 +4,9 @@ mod common;
 
 use common::{Running, wait_until, wait_until_gone};
 use nix::sys::signal::Signal;
+use std::net::UdpSocket;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The last byte of the writer endpoint's address, and of the reader endpoint's.
 const WRITER: u8 = 32;
@@ -59,6 +61,24 @@ fn inject(demo: &Running, action: &str, target: &str) {
     assert!(output.status.success(), "{action} {target}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Asks the demo's name server for the address of the writer endpoint, with a message that is made by hand.
+fn writer_by_name() -> Option<[u8; 4]> {
+    let mut question = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in ["demo", "cluster-127-0-91", "local", "auriga", "internal", ""] {
+        question.push(label.len().try_into().unwrap());
+        question.extend(label.bytes());
+    }
+    question.extend([0, 1, 0, 1]);
+    let socket = UdpSocket::bind("127.0.91.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.send_to(&question, "127.0.91.32:7404").unwrap();
+    let mut answer = [0; 512];
+    let length = socket.recv(&mut answer).ok()?;
+    // One answer, whose address comes last.
+    let is_one = answer[..2] == question[..2] && answer[6..8] == [0, 1];
+    is_one.then(|| answer[length - 4..length].try_into().unwrap())
+}
+
 #[test]
 fn clients_that_know_one_address_go_on_whoever_writes() {
     let mut demo = Running::start("127.0.91", &["--readers", "2", "--watched"]);
@@ -69,10 +89,14 @@ fn clients_that_know_one_address_go_on_whoever_writes() {
     let refused = ask(&demo, READER, "insert into t values (0)").unwrap_err();
     assert!(refused.contains("25006"), "{refused}");
     assert_eq!(events(&demo), Vec::<String>::new());
+    wait_until("the writer's name", || writer_by_name() == Some([127, 0, 91, 11]));
 
     inject(&demo, "kill", "writer");
     insert(&demo, 2);
     wait_for_rows(&demo, "2");
+    wait_until("the next writer's name", || {
+        writer_by_name().is_some_and(|address| [[127, 0, 91, 12], [127, 0, 91, 13]].contains(&address))
+    });
     wait_until("the end of the failover", || events(&demo).last().is_some_and(|id| id == "0071"));
     assert_eq!(events(&demo)[0], "0073", "to another AZ");
     inject(&demo, "restart", "writer");

@@ -1,5 +1,6 @@
 //! The TOML file of `auriga gateway`.
 
+use crate::names::Names;
 use auriga_admin::config::{TlsConfig, is_false};
 use auriga_admin::looking::InstanceAddress;
 use auriga_admin::trust;
@@ -32,8 +33,23 @@ pub struct GatewayConfig {
     /// encryption that they may have is between them and PostgreSQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
+    /// The names of the endpoints, where clients are to find them by DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsConfig>,
     /// The instances of the cluster.
     pub instances: Vec<InstanceAddress>,
+}
+
+/// A name server for the endpoints: `CLUSTER.cluster-ID.DOMAIN`, `CLUSTER.cluster-ro-ID.DOMAIN`, `INSTANCE.ID.DOMAIN`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DnsConfig {
+    /// Where it answers, by UDP and TCP.
+    pub listen: SocketAddr,
+    /// Tells clusters of one name apart.
+    pub id: String,
+    /// What is delegated to it.
+    pub domain: String,
 }
 
 /// The usual [`GatewayConfig::connections_max`].
@@ -47,6 +63,12 @@ pub const fn wait_s() -> u64 {
 }
 
 impl GatewayConfig {
+    /// The names of the endpoints.
+    pub fn names(&self, dns: &DnsConfig) -> Names {
+        let instances = self.instances.iter().map(|instance| instance.name.clone());
+        Names::new(&self.cluster, &dns.id, &dns.domain, instances)
+    }
+
     /// Loads its certificate. Says what is not as it should be.
     ///
     /// # Errors

@@ -7,10 +7,12 @@
 //! writer. It moves no connection: one to a writer that was replaced is closed. It reads no statement, and holds no password.
 //!
 //! **Where to go next.** [`topology`] (who is where, decided without I/O), [`watching`] (how it is learnt), [`endpoints`] (the
-//! listeners), [`session`] (one connection), [`wire`] (the little of PostgreSQL's protocol that is needed), [`config`], [`run`].
+//! listeners), [`names`] and [`dns`] (the same by name), [`session`] (one connection), [`wire`] (the little of PostgreSQL's protocol that is needed), [`config`], [`run`].
 
 pub mod config;
+pub mod dns;
 pub mod endpoints;
+pub mod names;
 pub mod run;
 pub mod session;
 pub mod topology;

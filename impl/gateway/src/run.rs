@@ -1,7 +1,9 @@
 //! A gateway's life.
 
 use crate::config::GatewayConfig;
+use crate::dns;
 use crate::endpoints::{self, Endpoint};
+use crate::names::Names;
 use crate::topology::Topology;
 use crate::watching;
 use auriga_net::admin::Access;
@@ -9,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, watch};
 
 /// Serves until the future is dropped.
@@ -22,12 +24,40 @@ pub async fn run(config: &GatewayConfig, access: Access) -> io::Result<()> {
     let (sender, topology) = watch::channel(Topology::default());
     let free = Arc::new(Semaphore::new(config.connections_max));
     let wait = Duration::from_secs(config.wait_s);
+    let names = listen_for_names(config).await?;
     tokio::join!(
+        answer(names, topology.clone()),
         watching::watch(config.instances.clone(), access, sender),
         endpoints::serve(writer, Endpoint::Writer, topology.clone(), free.clone(), wait),
         endpoints::serve(reader, Endpoint::Reader, topology, free, wait),
     );
     Ok(())
+}
+
+/// What is needed to answer for names.
+struct Named {
+    udp: UdpSocket,
+    tcp: TcpListener,
+    names: Names,
+}
+
+async fn listen_for_names(config: &GatewayConfig) -> io::Result<Option<Named>> {
+    let Some(dns) = &config.dns else { return Ok(None) };
+    let tcp = listen(dns.listen).await?;
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("listening on {} (UDP): {error}", dns.listen));
+    let udp = UdpSocket::bind(dns.listen).await.map_err(named)?;
+    let names = config.names(dns);
+    tracing::info!(at = %dns.listen, writer = names.writer(), reader = names.reader(), "answering for these names");
+    Ok(Some(Named { udp, tcp, names }))
+}
+
+/// Answers for names, where that is wanted. Connections are served whatever becomes of it.
+async fn answer(named: Option<Named>, topology: watch::Receiver<Topology>) {
+    let Some(Named { udp, tcp, names }) = named else { return };
+    match dns::serve(udp, tcp, names, topology).await {
+        Ok(()) => tracing::warn!("no names are answered for any more"),
+        Err(error) => tracing::error!(%error, "no names are answered for any more"),
+    }
 }
 
 async fn listen(address: SocketAddr) -> io::Result<TcpListener> {

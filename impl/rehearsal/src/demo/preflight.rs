@@ -71,8 +71,9 @@ fn address_problems(layout: &Layout) -> Vec<String> {
         let readers = (number == 0 && layout.readers > 0).then_some(READERS_PORT);
         [layout.port, ADMIN_PORT].into_iter().chain(readers).map(move |port| SocketAddr::new(host, port))
     });
-    let watchers = [layout.control_address(), layout.writer_endpoint(), layout.reader_endpoint()];
-    let instances = instances.chain(watchers.into_iter().filter(|_| layout.watched));
+    let endpoints = [layout.writer_endpoint(), layout.reader_endpoint()];
+    let watchers = endpoints.into_iter().chain([layout.control_address(), layout.dns_config().listen]);
+    let instances = instances.chain(watchers.filter(|_| layout.watched));
     // The standard library sets SO_REUSEADDR: connections that linger in TIME_WAIT are no obstacle.
     let unusable = |address| TcpListener::bind(address).err().map(|error| (address, error));
     let unusable: Vec<(SocketAddr, io::Error)> = storage.chain(instances).filter_map(unusable).collect();

@@ -4,7 +4,7 @@ use super::layout::{ADMIN_PORT, Layout};
 use auriga_admin::looking::InstanceAddress;
 use auriga_control::config::ControlConfig;
 use auriga_control::controller::Limits;
-use auriga_gateway::config::{GatewayConfig, connections_max, wait_s};
+use auriga_gateway::config::{DnsConfig, GatewayConfig, connections_max, wait_s};
 use std::net::SocketAddr;
 
 /// The name of the controller.
@@ -13,6 +13,8 @@ pub const CONTROL: &str = "control";
 pub const GATEWAY: &str = "gateway";
 /// The port of the controller.
 const CONTROL_PORT: u16 = 7403;
+/// The port of the gateway's name server.
+const DNS_PORT: u16 = 7404;
 /// The host part of the controller's address.
 const CONTROL_HOST: u8 = 31;
 /// The host part of the writer endpoint.
@@ -34,6 +36,15 @@ impl Layout {
     /// Where the gateway takes connections to readers.
     pub fn reader_endpoint(&self) -> SocketAddr {
         self.address(READER_ENDPOINT, self.port)
+    }
+
+    /// The gateway's name server.
+    pub fn dns_config(&self) -> DnsConfig {
+        DnsConfig {
+            listen: self.address(WRITER_ENDPOINT, DNS_PORT),
+            id: self.network.map(|byte| byte.to_string()).join("-"),
+            domain: "local.auriga.internal".to_owned(),
+        }
     }
 
     /// Configuration of the controller.
@@ -63,6 +74,7 @@ impl Layout {
             wait_s: wait_s(),
             insecure: false,
             tls: self.tls(GATEWAY),
+            dns: Some(self.dns_config()),
             instances: self.watched_instances(),
         }
     }
