@@ -99,7 +99,7 @@ fn the_protocol_depends_on_nothing_that_does_io() {
 #[test]
 fn nothing_that_ships_depends_on_what_judges_it() {
     for (name, package) in packages().iter().filter(|(_, package)| package.folder.starts_with("impl")) {
-        for judge in ["auriga-model", "auriga-conformance"] {
+        for judge in ["auriga-model", "auriga-conformance", "auriga-fuzz"] {
             assert!(!package.any.contains(judge), "{name} depends on {judge}");
         }
     }
@@ -136,7 +136,7 @@ fn pages_and_deltas_know_no_disk_and_no_network() {
 fn the_store_is_linked_by_the_storage_process_and_its_judges_only() {
     let linked = |package: &Package| package.normal.contains("auriga-store");
     let linkers: BTreeSet<String> = packages().into_iter().filter(|(_, p)| linked(p)).map(|(name, _)| name).collect();
-    let named = ["auriga", "auriga-conformance", "auriga-storage"];
+    let named = ["auriga", "auriga-conformance", "auriga-fuzz", "auriga-storage"];
     assert_eq!(linkers, BTreeSet::from(named.map(str::to_owned)), "docs/architecture.md says why these do");
 }
 

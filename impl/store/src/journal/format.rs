@@ -15,6 +15,8 @@ const MAGIC: [u8; 4] = *b"AUJ3";
 pub(super) const BATCH_HEADER: usize = 40;
 /// Where in it the checksum is.
 const CHECKSUM_AT: usize = 36;
+/// Batches and sequences are numbered below this: what is above no journal reaches, whatever its checksum says.
+pub(super) const NUMBER_MAX: u64 = 1 << 62;
 /// Bytes before a frame's entry.
 pub(super) const FRAME_HEADER: usize = 32;
 
@@ -201,15 +203,17 @@ impl Chunk {
 pub(super) fn parse_batch(journal: u64, bytes: &[u8]) -> Option<BatchHeader> {
     let header = bytes.first_chunk::<BATCH_HEADER>()?;
     let length = half(header, 4) as usize;
+    let (number, oldest) = (word(header, 16), word(header, 24));
     let ours = header[..4] == MAGIC && word(header, 8) == journal;
-    if !ours || length < BATCH_HEADER || length > bytes.len() {
+    let numbered = oldest <= number && number < NUMBER_MAX;
+    if !ours || !numbered || length < BATCH_HEADER || length > bytes.len() {
         return None;
     }
     let batch = &bytes[..length];
     let sound = half(header, CHECKSUM_AT) == checksum_of(batch)
         && frames_of(batch).count() == half(header, 32) as usize
         && frames_of(batch).map(|(_, entry)| FRAME_HEADER + entry.len()).sum::<usize>() == length - BATCH_HEADER;
-    sound.then(|| BatchHeader { length, number: word(header, 16), oldest: word(header, 24) })
+    sound.then_some(BatchHeader { length, number, oldest })
 }
 
 /// The frames of a batch, without its padding. Ends early where the bytes make no sense.
@@ -229,6 +233,9 @@ pub(super) fn frames_of(batch: &[u8]) -> impl Iterator<Item = (Frame, &[u8])> {
             sequence: word(header, 16),
             lsn: Lsn(word(header, 24)),
         };
+        if frame.sequence >= NUMBER_MAX {
+            return None;
+        }
         rest = &rest[FRAME_HEADER + length..];
         Some((frame, entry))
     })

@@ -16,7 +16,7 @@
 //! survives another crash, until the segment's own `Amnesia` takes its place.
 
 use super::files::{Files, SIDECAR_MAGIC, Used};
-use super::format::{Chunk, Frame, FrameKind, frames_of, parse_batch};
+use super::format::{Chunk, Frame, FrameKind, NUMBER_MAX, frames_of, parse_batch};
 use super::live::Live;
 use super::spares::{DIR, JournalFile, Purpose, Spares};
 use crate::Delta;
@@ -138,7 +138,7 @@ fn sidecar(disk: &Arc<dyn Disk>) -> Result<(Option<u64>, Arc<dyn File>), IoFailu
     match disk.open(&name) {
         Ok(file) => {
             let value = twin::read(&*file, SIDECAR_MAGIC).doing(|| format!("read {name}"))?;
-            Ok((value.map(|(durable, _)| durable), file))
+            Ok((value.map(|(durable, _)| durable).filter(|durable| *durable < NUMBER_MAX), file))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Ok((None, disk.create(&name).doing(|| format!("make {name}"))?))
