@@ -8,7 +8,6 @@ use auriga_net::tls::CredentialError;
 use auriga_protocol::VolumeId;
 use auriga_volume::CreateError;
 pub use auriga_volume::VolumeConfig;
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -123,14 +122,8 @@ pub enum MakeError {
 /// # Errors
 /// Every storage process must answer, and none may hold anything of a volume of that number.
 pub async fn create_volume(config: &InstanceConfig) -> Result<VolumeId, MakeError> {
-    let volume = VolumeConfig { volume: fresh_volume_id(), ..volume_config(config)? };
+    let volume = VolumeConfig { volume: auriga_volume::fresh_volume_id(), ..volume_config(config)? };
     Ok(auriga_volume::create_volume(&volume, Instant::now() + CREATE_LIMIT).await?)
-}
-
-/// Random: volumes of two clusters must never share an identity. The hasher's keys come from the operating system's
-/// randomness.
-fn fresh_volume_id() -> VolumeId {
-    VolumeId(RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now())))
 }
 
 /// A volume's identity as it is written in configurations.

@@ -12,9 +12,11 @@
 //!
 //! The driver decides nothing. What the protocol decides is in `auriga-protocol`; how bytes travel is in `auriga-net`.
 //!
-//! **Where to go next.** [`timers`] (a machine's timers, by name), [`clock`] (the time of one host).
+//! **Where to go next.** [`timers`] (a machine's timers, by name), [`clock`] (the time of one host), [`random`]
+//! (identities that are never given twice).
 
 pub mod clock;
+pub mod random;
 pub mod timers;
 
 use auriga_protocol::{AppendId, Effect, Effects, Input, Machine, Micros, Note, Token};

@@ -5,8 +5,8 @@
 //! finishes it, undoes it or goes past it.
 
 use crate::link::{Link, LinkConfig};
-use auriga_driver::clock;
 use auriga_driver::timers::Timers;
+use auriga_driver::{clock, random};
 use auriga_net::Mtr;
 use auriga_protocol::global::{
     Branch, ControllerAnswer, ControllerConfig, ControllerTimer, GlobalController, GlobalMessage, GlobalParty,
@@ -52,7 +52,7 @@ pub enum NotDone {
 
 /// Asks every region where it stands, and waits until `deadline` for those that do not answer.
 pub async fn ask(config: &LinkConfig, deadline: Instant) -> BTreeMap<RegionId, Standing> {
-    let own = GlobalParty::Controller(ControllerId(fastrand::u64(1..)));
+    let own = GlobalParty::Controller(ControllerId(random::draw().max(1)));
     let mut tasks = JoinSet::new();
     let (link, mut inbox) = Link::start(own, config, None, &mut tasks);
     ask_all(config, &link, &mut inbox, deadline).await
@@ -85,7 +85,7 @@ async fn ask_all(
 /// # Errors
 /// It did not end by `deadline`.
 pub async fn run(config: &LinkConfig, operation: Operation, deadline: Instant) -> Result<Outcome, NotDone> {
-    let id = ControllerId(fastrand::u64(1..));
+    let id = ControllerId(random::draw().max(1));
     let mut tasks = JoinSet::new();
     let (link, mut inbox) = Link::start(GlobalParty::Controller(id), config, None, &mut tasks);
     let mut heard = BTreeMap::new();

@@ -4,7 +4,7 @@
 //! nobody does. Nothing is held by asking: [`crate::hold`] does that.
 
 use crate::merge::{MiniTransaction, merge};
-use auriga_driver::lock;
+use auriga_driver::{lock, random};
 use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::dialler::keep_connected;
 use auriga_net::frame::Frame;
@@ -85,7 +85,7 @@ impl Source {
         let outbox = |member: &MemberId| (*member, Outbox::new(traffic.clone(), OUTBOX_BYTES_MAX));
         let client = Arc::new(Client {
             volume: config.volume,
-            reader: ReaderId(fastrand::u64(..)),
+            reader: ReaderId(random::draw()),
             members: config.members.keys().map(outbox).collect(),
             waiting: Mutex::default(),
             next: AtomicU64::new(1),

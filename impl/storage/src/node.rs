@@ -7,15 +7,13 @@ use super::faults::Faults;
 use super::ports::SegmentPorts;
 use super::{Stopped, routes::Routes};
 use auriga_audit::recording::Happened;
-use auriga_driver::clock;
-use auriga_driver::{Driver, lock};
+use auriga_driver::{Driver, clock, lock, random};
 use auriga_net::{Encoded, Outbox, Traffic, is_page_traffic};
 use auriga_page::Delta;
 use auriga_protocol::message::Envelope;
 use auriga_protocol::segment::{Outcome, Survived};
 use auriga_protocol::{AppendId, Input, MemberId, Message, Note, Party, PgId, Segment, SegmentId, VolumeId};
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Instant;
@@ -92,7 +90,7 @@ impl Node {
 
     /// Boots a segment, makes it reachable, and lets it begin.
     pub fn host(self: &Arc<Self>, id: SegmentId, mut survived: Survived<Delta>) {
-        survived.boot = RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now(), id));
+        survived.boot = random::draw();
         let ports = SegmentPorts::new(id, Arc::downgrade(self), self.config.trace.clone());
         let config = &self.config.segment;
         let boot = || Happened::SegmentBooted(config.clone(), survived.clone());

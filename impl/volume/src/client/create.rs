@@ -4,6 +4,7 @@
 
 use super::VolumeConfig;
 use super::asking::{Heard, ask_all};
+use auriga_driver::random;
 use auriga_net::admin::{AdminError, AdminReply, AdminRequest, ask};
 use auriga_protocol::identity::{Unmade, plan_creation};
 use auriga_protocol::quorum::MemberSet;
@@ -14,6 +15,11 @@ use std::time::{Duration, Instant};
 
 /// How long one node may take over one segment.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Draws the identity of a volume that is about to be made: those of two clusters are never the same.
+pub fn fresh_volume_id() -> VolumeId {
+    VolumeId(random::draw())
+}
 
 /// Why a volume was not made, or not completely: then asking again goes on where this ended.
 #[derive(Debug, thiserror::Error)]

@@ -21,13 +21,12 @@ mod ports;
 mod waiting;
 
 pub use config::VolumeConfig;
-pub use create::{CreateError, create_volume};
+pub use create::{CreateError, create_volume, fresh_volume_id};
 pub use find::{FindError, find_volume};
 
 use crate::{Callback, PageRead, Volume, VolumeError};
 use auriga_audit::recording::Happened;
-use auriga_driver::clock;
-use auriga_driver::{Driver, Ports, lock};
+use auriga_driver::{Driver, Ports, clock, lock, random};
 use auriga_net::dialler::keep_connected;
 use auriga_net::traffic::MessageTraffic;
 use auriga_net::{Hello, Role as ConnectionRole};
@@ -37,7 +36,6 @@ use auriga_protocol::{Change, Effects, Input, Lsn, Machine, Micros, PageId, Toke
 use group_commit::Flushing;
 use inbound::WriterReceiver;
 use ports::WriterPorts;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -365,7 +363,7 @@ async fn sweep(client: Arc<Client>) {
     }
 }
 
-/// Random: two writers must never share an identity. The hasher's keys come from the operating system's randomness.
+/// Random: two writers must never share an identity.
 fn fresh_writer_id() -> WriterId {
-    WriterId(RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now())))
+    WriterId(random::draw())
 }

@@ -9,7 +9,7 @@ mod ports;
 
 use crate::{Callback, Changes, PageRead, Published, ReaderVolume, VolumeError};
 use auriga_audit::trace::Trace;
-use auriga_driver::{Driver, Ports, lock};
+use auriga_driver::{Driver, Ports, lock, random};
 use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::dialler::keep_connected;
 use auriga_net::frame::Frame;
@@ -23,7 +23,6 @@ use auriga_protocol::{
 };
 use ports::ReaderPorts;
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -270,7 +269,7 @@ async fn sweep(client: Arc<Client>) {
     }
 }
 
-/// Random: a reader that comes back is another. The hasher's keys come from the operating system's randomness.
+/// Random: a reader that comes back is another.
 fn fresh_reader_id() -> ReaderId {
-    ReaderId(RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now())))
+    ReaderId(random::draw())
 }
