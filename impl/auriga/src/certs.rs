@@ -24,7 +24,7 @@ pub enum Command {
         /// What it is there for: storage, instance, control, replication, admin
         #[arg(long)]
         role: CertifiedRole,
-        /// The number of a volume that an instance may write and read; may be given several times
+        /// The number of a volume that an instance or a region may write and read; may be given several times
         #[arg(long = "volume")]
         volumes: Vec<u64>,
         /// For how many days it is good

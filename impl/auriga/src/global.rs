@@ -4,6 +4,7 @@ use crate::{log, signals};
 use auriga_admin::config::RegionConfig as File;
 use auriga_admin::storage::{cluster_id, identity_in, volume_of_region};
 use auriga_admin::trust;
+use auriga_net::tls::CertifiedRole;
 use auriga_protocol::RegionId;
 use auriga_protocol::global::{KeptSuffix, Operation, Outcome, RegionRole};
 use auriga_region::controller::{self, Standing};
@@ -136,7 +137,20 @@ fn region(config: &File) -> Result<ExitCode, Failure> {
 /// Asks through the regions that a configuration names, as a controller.
 fn asking(path: &std::path::Path) -> Result<LinkConfig, Failure> {
     let config: File = auriga_admin::config::read(path)?;
-    Ok(LinkConfig { name: format!("{}-asks", config.name), ..link(&config)? })
+    let link = link(&config)?;
+    let name = match &link.credentials {
+        Some(credentials) if !matches!(credentials.own().role, CertifiedRole::Admin | CertifiedRole::Control) => {
+            let role = credentials.own().role;
+            return Err(format!(
+                "[tls]: a certificate of the role {role} may not ask regions or move the primary: give a copy of the file \
+                 with one of the role admin"
+            )
+            .into());
+        }
+        Some(credentials) => credentials.own().name.clone(),
+        None => format!("{}-asks", config.name),
+    };
+    Ok(LinkConfig { name, ..link })
 }
 
 fn change(path: &std::path::Path, operation: Operation) -> Result<ExitCode, Failure> {

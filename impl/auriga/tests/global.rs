@@ -1,4 +1,5 @@
 //! Two regions, each of six storage processes, with PostgreSQL on the primary, driven by the commands that a person types.
+//! Everybody has a certificate of one authority.
 
 mod common;
 
@@ -52,6 +53,16 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         // PostgreSQL's user must get through.
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).unwrap();
+        let authority = dir.path().join("authority").display().to_string();
+        assert!(auriga(&["certs", "init", &authority]).status.success());
+        let tls = |name: &str, role: &[&str]| {
+            let issued = auriga(&[&["certs", "issue", &authority, name, "--role"], role].concat());
+            assert!(issued.status.success(), "{}", text(&issued));
+            let file = |name: &str| format!("{authority}/{name}");
+            let (ca, cert, key) = (file("ca.crt"), file(&format!("{name}.crt")), file(&format!("{name}.key")));
+            format!("[tls]\nca = \"{ca}\"\ncert = \"{cert}\"\nkey = \"{key}\"\n")
+        };
+        let admin = tls("me", &["admin"]);
         let mut storage = Vec::new();
         for (index, network) in NETWORKS.iter().enumerate() {
             let region = index + 1;
@@ -63,17 +74,20 @@ impl World {
             let mut all = String::new();
             for (index, name) in MEMBERS.iter().enumerate() {
                 let (az, address, directory) = (&name[..1], address(index), at.join(name).display().to_string());
+                let full_name = format!("{name}-{region}");
+                let tls = tls(&full_name, &["storage"]);
                 let text = format!(
-                    "cluster = \"c{region}\"\nname = \"{name}\"\naz = \"{az}\"\ndirectory = \"{directory}\"\n\
-                     listen = {address}\nmembers = [{addresses}]\n"
+                    "cluster = \"c{region}\"\nname = \"{full_name}\"\naz = \"{az}\"\ndirectory = \"{directory}\"\n\
+                     listen = {address}\nmembers = [{addresses}]\n{tls}"
                 );
                 std::fs::write(at.join(format!("{name}.toml")), text).unwrap();
-                all += &format!("[[storage]]\nname = \"{name}\"\naz = \"{az}\"\naddress = {address}\n");
+                all += &format!("[[storage]]\nname = \"{full_name}\"\naz = \"{az}\"\naddress = {address}\n");
             }
+            let writer = tls(&format!("writer-{region}"), &["instance", "--volume", "1"]);
             let instance = format!(
-                "cluster = \"c{region}\"\nname = \"writer\"\nvolume = 1\ngroups = 2\ndirectory = \"{}\"\n\
+                "cluster = \"c{region}\"\nname = \"writer-{region}\"\nvolume = 1\ngroups = 2\ndirectory = \"{}\"\n\
                  listen = \"{network}.11\"\nadmin = \"{network}.11:7401\"\n[readers]\nlisten = \"{network}.11:7402\"\n\
-                 [postgres.settings]\nshared_buffers = \"16MB\"\n{all}",
+                 [postgres.settings]\nshared_buffers = \"16MB\"\n{writer}{all}",
                 at.join("writer").display()
             );
             std::fs::write(at.join("writer.toml"), instance).unwrap();
@@ -85,7 +99,10 @@ impl World {
                  cluster = \"c{region}\"\nvolume = 1\ngroups = 2\ninstances = [\"{network}.11:7402\"]\n{}{all}",
                 regions.concat()
             );
-            std::fs::write(at.join("region.toml"), config).unwrap();
+            let replication = tls(&format!("region-{region}"), &["replication", "--volume", "1"]);
+            std::fs::write(at.join("region.toml"), config.clone() + &replication).unwrap();
+            // A region's own certificate does not say who may move the role.
+            std::fs::write(at.join("admin.toml"), config + &admin).unwrap();
             for name in MEMBERS {
                 let file = at.join(format!("{name}.toml"));
                 let log = at.join(format!("{name}.log"));
@@ -135,7 +152,7 @@ impl World {
 
     /// Asks the global database, through the configuration of region 1.
     fn global(&self, arguments: &[&str]) -> String {
-        let file = self.file(1, "region.toml");
+        let file = self.file(1, "admin.toml");
         text(&auriga(&[&["global"], arguments, &["--config", &file]].concat()))
     }
 }

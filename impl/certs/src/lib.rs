@@ -191,17 +191,14 @@ fn check(said: &Certified) -> Result<(), CertsError> {
     if !(1..=NAME_MAX).contains(&name.len()) || !name.chars().all(plain) || name.starts_with('.') || name == "ca" {
         return Err(CertsError::Name(name.clone()));
     }
-    let why = match (said.role, said.volumes.len()) {
-        (CertifiedRole::Instance, 0) => {
-            "an instance may touch only the volumes that its certificate names: name at least \
-                                         one with --volume"
-                .to_owned()
-        }
-        (CertifiedRole::Instance, count) if count > VOLUMES_MAX => {
-            format!("a certificate names at most {VOLUMES_MAX} volumes")
-        }
-        (CertifiedRole::Instance, _) | (_, 0) => return Ok(()),
-        (role, _) => format!("volumes are for instances; the role {role} has none"),
+    let why = match (said.role.uses_volumes(), said.volumes.len()) {
+        (true, 0) => format!(
+            "the role {} may touch only the volumes that its certificate names: name at least one with --volume",
+            said.role
+        ),
+        (true, count) if count > VOLUMES_MAX => format!("a certificate names at most {VOLUMES_MAX} volumes"),
+        (true, _) | (false, 0) => return Ok(()),
+        (false, _) => format!("volumes are for instances and regions; the role {} has none", said.role),
     };
     Err(CertsError::Volumes(why))
 }

@@ -17,7 +17,7 @@ use auriga_protocol::{Message, Party, Payload, VolumeId};
 pub(super) fn connect(certified: &Certified, purpose: Role) -> Result<(), String> {
     let allowed = match purpose {
         Role::Storage => certified.role == CertifiedRole::Storage,
-        Role::WriterLog | Role::WriterReads => uses_volumes(certified.role),
+        Role::WriterLog | Role::WriterReads => certified.role.uses_volumes(),
         // Each request is looked at by itself.
         Role::Admin => true,
         // Storage is nobody's writer, and no region.
@@ -46,7 +46,7 @@ pub(super) fn send<P: Payload>(
     let said_by_readers = matches!(message, Message::ReadPage { .. } | Message::LogPull { .. });
     let why = match (role, from) {
         (CertifiedRole::Storage, Party::Segment(_)) if !said_by_writers => return Ok(()),
-        (role, Party::Writer(volume, _)) if said_by_writers && uses_volumes(*role) => match label {
+        (role, Party::Writer(volume, _)) if said_by_writers && role.uses_volumes() => match label {
             _ if Some(volume) != volume_of(to) => "from a writer of another volume".to_owned(),
             Some(label) if !volumes.contains(&label) => {
                 format!("to volume {label}, which its certificate does not name")
@@ -54,7 +54,7 @@ pub(super) fn send<P: Payload>(
             // Not hosted here: it goes nowhere.
             _ => return Ok(()),
         },
-        (role, Party::Reader(volume, _)) if said_by_readers && uses_volumes(*role) => match label {
+        (role, Party::Reader(volume, _)) if said_by_readers && role.uses_volumes() => match label {
             _ if Some(volume) != volume_of(to) => "from a reader of another volume".to_owned(),
             Some(label) if !volumes.contains(&label) => {
                 format!("to volume {label}, which its certificate does not name")
@@ -67,11 +67,6 @@ pub(super) fn send<P: Payload>(
         (_, Party::Reader(..)) => "as a reader".to_owned(),
     };
     Err(format!("{name} (role {role}) may not send {} {why}", message.name()))
-}
-
-/// Whether a role writes and reads volumes: an instance, or the region process that takes its region's volume over.
-pub(super) fn uses_volumes(role: CertifiedRole) -> bool {
-    matches!(role, CertifiedRole::Instance | CertifiedRole::Replication)
 }
 
 fn volume_of(party: Party) -> Option<VolumeId> {
@@ -133,7 +128,7 @@ pub(super) fn ask(certified: Option<&Certified>, request: &AdminRequest, faults:
     use CertifiedRole::{Admin, Control, Instance, Replication, Storage};
     let (what, allowed) = match (request, role) {
         (AdminRequest::Status, Admin | Control | Instance) => ("", true),
-        (AdminRequest::Holdings, Admin | Control | Instance | Storage) => ("", true),
+        (AdminRequest::Holdings, Admin | Control | Instance | Replication | Storage) => ("", true),
         (AdminRequest::CreateSegment { .. }, Admin | Control) => ("", true),
         (AdminRequest::CreateSegment { charter, .. }, Instance) => {
             ("create a segment of a volume that its certificate does not name", volumes.contains(&charter.label))
@@ -145,7 +140,6 @@ pub(super) fn ask(certified: Option<&Certified>, request: &AdminRequest, faults:
         (AdminRequest::AcceptLoss { .. }, Storage | Control | Replication) => ("accept a loss", false),
         (AdminRequest::Inject(_), Admin) | (AdminRequest::Stop, Admin | Control) => ("", true),
         (AdminRequest::Status, Storage | Replication) => ("ask for the status", false),
-        (AdminRequest::Holdings, Replication) => ("ask what is held", false),
         (AdminRequest::CreateSegment { .. }, Storage | Replication) => ("create segments", false),
         (AdminRequest::Inject(_), Storage | Instance | Control | Replication) => ("inject faults", false),
         (AdminRequest::Stop, Storage | Instance | Replication) => ("stop this process", false),

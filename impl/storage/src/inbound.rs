@@ -95,7 +95,7 @@ impl InboundReceiver {
                 }
                 // A segment that has lost what its volume was made as. Whether this writer may speak to it can't be
                 // told, so the message is lost; the writer sends again.
-                Some(None) if allowed::uses_volumes(certified.role) => return Ok(false),
+                Some(None) if certified.role.uses_volumes() => return Ok(false),
                 Some(None) | None => None,
             };
         }

@@ -163,7 +163,7 @@ async fn a_certificate_of_another_role_opens_no_connection_that_is_not_its_own()
     trusted.closed_after(CertifiedRole::Admin, Role::WriterLog, &[seal(VOLUME)]).await;
     trusted.closed_after(CertifiedRole::Storage, Role::WriterLog, &[seal(VOLUME)]).await;
     trusted.closed_after(CertifiedRole::Instance, Role::Storage, &[gossip()]).await;
-    trusted.closed_after(CertifiedRole::Replication, Role::WriterReads, &[]).await;
+    trusted.closed_after(CertifiedRole::Control, Role::WriterReads, &[]).await;
     // Its own connection, and messages that are not its own.
     trusted.closed_after(CertifiedRole::Storage, Role::Storage, &[seal(VOLUME)]).await;
     trusted.closed_after(CertifiedRole::Instance, Role::WriterLog, &[gossip()]).await;

@@ -21,7 +21,7 @@ pub enum CertifiedRole {
     Instance,
     /// A program that creates, starts, stops and replaces processes.
     Control,
-    /// A region that follows this one.
+    /// A region's process: it writes and reads its region's volume, and speaks to other regions.
     Replication,
     /// A person or a dashboard that looks at the cluster.
     Admin,
@@ -46,6 +46,11 @@ impl CertifiedRole {
             CertifiedRole::Replication => "replication",
             CertifiedRole::Admin => "admin",
         }
+    }
+
+    /// Whether such a process writes and reads volumes: those that its certificate names, and no others.
+    pub fn uses_volumes(self) -> bool {
+        matches!(self, CertifiedRole::Instance | CertifiedRole::Replication)
     }
 }
 
@@ -78,7 +83,7 @@ pub struct Certified {
     pub name: String,
     /// What it is there for.
     pub role: CertifiedRole,
-    /// The numbers of the volumes that an instance may touch.
+    /// The numbers of the volumes that it may touch; none where its role uses none.
     pub volumes: BTreeSet<u64>,
 }
 

@@ -54,7 +54,7 @@ fn acceptance(label: u64) -> AdminRequest {
 fn requests_by_role() {
     for (request, expected) in [
         (AdminRequest::Status, "instance control admin"),
-        (AdminRequest::Holdings, "storage instance control admin"),
+        (AdminRequest::Holdings, "storage instance control replication admin"),
         (creation(LABEL), "instance control admin"),
         (creation(LABEL + 1), "control admin"),
         (acceptance(LABEL), "instance admin"),

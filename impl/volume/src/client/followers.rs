@@ -9,7 +9,7 @@ use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::frame::Frame;
 use auriga_net::handshake::{Hello, Role};
 use auriga_net::listener::{Acceptor, ListenLimits, listen};
-use auriga_net::tls::{Certified, CertifiedRole};
+use auriga_net::tls::Certified;
 use auriga_protocol::limits::READERS_MAX;
 use auriga_protocol::writer::Request;
 use auriga_protocol::{Input, Lsn, Message, Party, ReaderId, Token, Writer};
@@ -94,7 +94,7 @@ impl Acceptor for Inbound {
         outbox: &Arc<Outbox>,
     ) -> Result<FollowerReceiver, ConnectionError> {
         if let Some(Certified { name, role, volumes }) = certified
-            && (!matches!(role, CertifiedRole::Instance | CertifiedRole::Replication) || !volumes.contains(&self.label))
+            && !(role.uses_volumes() && volumes.contains(&self.label))
         {
             let why = format!("{name} (role {role}) may not read volume {}", self.label);
             return Err(ConnectionError::NotAllowed(why));
