@@ -80,8 +80,9 @@ pub fn run(spec: &ServerSpec) -> io::Result<u8> {
 
 fn start(spec: &ServerSpec, postmaster: &Postmaster) -> io::Result<()> {
     remove_stale_lock(&spec.data)?;
-    let mut command = spec.command()?;
+    // Held from here on: the command asks another program, whose end must not be taken note of by `reap`.
     let mut postmaster = postmaster.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut command = spec.command()?;
     let child = command.spawn()?;
     *postmaster = Some(Pid::from_raw(child.id() as i32));
     Ok(())
