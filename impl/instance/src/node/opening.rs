@@ -6,6 +6,7 @@ use crate::postgres::user::RunAs;
 use crate::supervise::{Ended, Event};
 use auriga_pagefs::{FsOptions, LoadError, Mount, MountError, MountOptions, mkfs};
 use auriga_protocol::writer::FollowersConfig;
+use auriga_region::disk::DiskError;
 use auriga_volume::{RemoteVolume, Volume, VolumeConfig, VolumeError, find_volume};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -48,11 +49,6 @@ pub(super) fn open(config: &NodeConfig, env: &Env, limit: Duration) -> Result<Op
             return Ok(Opened::Not(Ended::Stopped));
         }
     };
-    let volume = Arc::new(volume);
-    // After it was opened: whoever is the writer now, and finds that it may write, may (R-GLOBAL-10).
-    if let Some(state) = env.runtime.block_on(auriga_region::state_of(&volume))? {
-        state.grants().map_err(NodeError::NotPrimary)?;
-    }
     let writer = volume.status().writer;
     tracing::info!(
         volume_epoch = %writer.volume_epoch, vdl = %writer.vdl, took_ms = begun.elapsed().as_millis() as u64,
@@ -61,14 +57,23 @@ pub(super) fn open(config: &NodeConfig, env: &Env, limit: Duration) -> Result<Op
     Ok(Opened::Volume(volume))
 }
 
-/// Finds out which volume is meant, and becomes its writer.
-async fn find_and_open(config: &NodeConfig, deadline: Instant) -> Result<RemoteVolume, NodeError> {
+/// Finds out which volume is meant, becomes its writer, and looks whether its region lets it write.
+async fn find_and_open(config: &NodeConfig, deadline: Instant) -> Result<Arc<RemoteVolume>, NodeError> {
     let volume = find_volume(&config.volume, config.identity, deadline).await?;
     let mut config_of_volume = VolumeConfig { volume, ..config.volume.clone() };
     if config.readers.is_some() {
         config_of_volume.writer.followers = FollowersConfig::some();
     }
-    Ok(RemoteVolume::open(config_of_volume, deadline).await?)
+    let volume = Arc::new(RemoteVolume::open(config_of_volume, deadline).await?);
+    // After it was opened: whoever is the writer now, and finds that it may write, may (R-GLOBAL-10).
+    match auriga_region::state_of(&volume).await {
+        Ok(Some(state)) => state.grants().map_err(NodeError::NotPrimary)?,
+        Ok(None) => {}
+        // Another writer may have taken over already.
+        Err(DiskError::Volume(error)) => return Err(error.into()),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(volume)
 }
 
 /// Lets readers follow. They were not answered before: only an open volume has something to say.
