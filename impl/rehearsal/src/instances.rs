@@ -118,7 +118,7 @@ async fn verify_reader(
     ledger: &Ledger,
 ) -> Result<Verdict, tokio_postgres::Error> {
     let before = ledger.outcomes();
-    let row = connect(writer).await?.query_one("select pg_current_wal_lsn()::text", &[]).await?;
+    let row = connect(writer).await?.query_one("select pg_current_wal_flush_lsn()::text", &[]).await?;
     let lsn: String = row.get(0);
     let client = connect(reader).await?;
     let deadline = Instant::now() + WHOLE_LIMIT;
