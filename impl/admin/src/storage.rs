@@ -1,6 +1,6 @@
 //! Asking storage processes: their numbers, faults, and the creation of a volume's segments.
 
-use crate::config::{InstanceConfig, RegionConfig};
+use crate::config::{InstanceConfig, RegionConfig, StorageAddress, TlsConfig};
 use crate::trust;
 use auriga_net::ClusterId;
 use auriga_net::admin::{self, Access, AdminReply, AdminRequest, NodeStatus};
@@ -78,16 +78,8 @@ pub async fn status(address: SocketAddr, access: &Access) -> Result<NodeStatus, 
 /// # Errors
 /// Its certificate can't be loaded.
 pub fn volume_config(config: &InstanceConfig) -> Result<VolumeConfig, CredentialError> {
-    let members = crate::config::members(config.storage.iter().map(|storage| storage.address));
-    let mut volume = VolumeConfig::new(&config.name, cluster_id(&config.cluster), VolumeId(config.volume), members);
-    volume.credentials = trust::credentials(config.tls.as_ref())?;
-    // Its identity is found out when it is opened.
-    volume.label = config.volume;
-    volume.writer.geometry.groups = config.groups;
-    if let Some(limit) = config.allocation_limit {
-        volume.writer.allocation_limit = limit;
-    }
-    Ok(volume)
+    let InstanceConfig { name, cluster, volume, groups, allocation_limit, tls, storage, .. } = config;
+    volume_at(storage, (name, cluster), *volume, (*groups, *allocation_limit), tls.as_ref())
 }
 
 /// The volume of a region, and where its storage is.
@@ -95,12 +87,25 @@ pub fn volume_config(config: &InstanceConfig) -> Result<VolumeConfig, Credential
 /// # Errors
 /// Its certificate can't be loaded.
 pub fn volume_of_region(config: &RegionConfig) -> Result<VolumeConfig, CredentialError> {
-    let members = crate::config::members(config.storage.iter().map(|storage| storage.address));
-    let mut volume = VolumeConfig::new(&config.name, cluster_id(&config.cluster), VolumeId(config.volume), members);
-    volume.credentials = trust::credentials(config.tls.as_ref())?;
-    volume.label = config.volume;
-    volume.writer.geometry.groups = config.groups;
-    if let Some(limit) = config.allocation_limit {
+    let RegionConfig { name, cluster, volume, groups, allocation_limit, tls, storage, .. } = config;
+    volume_at(storage, (name, cluster), *volume, (*groups, *allocation_limit), tls.as_ref())
+}
+
+/// The volume of number `label`, for the process `name` of a `cluster`.
+fn volume_at(
+    storage: &[StorageAddress],
+    (name, cluster): (&str, &str),
+    label: u64,
+    (groups, allocation_limit): (u16, Option<u64>),
+    tls: Option<&TlsConfig>,
+) -> Result<VolumeConfig, CredentialError> {
+    let members = crate::config::members(storage.iter().map(|storage| storage.address));
+    let mut volume = VolumeConfig::new(name, cluster_id(cluster), VolumeId(label), members);
+    volume.credentials = trust::credentials(tls)?;
+    // Its identity is found out when it is opened.
+    volume.label = label;
+    volume.writer.geometry.groups = groups;
+    if let Some(limit) = allocation_limit {
         volume.writer.allocation_limit = limit;
     }
     Ok(volume)

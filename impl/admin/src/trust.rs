@@ -51,12 +51,7 @@ pub fn of_instance(config: &InstanceConfig) -> Result<Option<Credentials>, Strin
     match &credentials {
         Some(credentials) => {
             is_its_own(credentials, &config.name, CertifiedRole::Instance)?;
-            if !credentials.own().volumes.contains(&config.volume) {
-                let (has, wanted) = (&credentials.own().volumes, config.volume);
-                return Err(format!(
-                    "[tls]: the certificate is for the volumes {has:?}, and this instance opens {wanted}"
-                ));
-            }
+            names_volume(credentials, config.volume, "this instance opens")?;
         }
         None => {
             let follow = config.follow.iter();
@@ -80,10 +75,7 @@ pub fn of_region(config: &RegionConfig) -> Result<Option<Credentials>, String> {
     match &credentials {
         Some(credentials) => {
             is_its_own(credentials, &config.name, CertifiedRole::Replication)?;
-            if !credentials.own().volumes.contains(&config.volume) {
-                let (has, wanted) = (&credentials.own().volumes, config.volume);
-                return Err(format!("[tls]: the certificate is for the volumes {has:?}, and this region has {wanted}"));
-            }
+            names_volume(credentials, config.volume, "this region has")?;
         }
         None => {
             let storage = config.storage.iter().map(|storage| storage.address);
@@ -116,6 +108,15 @@ pub fn of_watcher(
         }
     }
     Ok(credentials)
+}
+
+/// Looks whether a certificate names a volume. `uses` says whose the volume is, for a person.
+fn names_volume(credentials: &Credentials, volume: u64, uses: &str) -> Result<(), String> {
+    let has = &credentials.own().volumes;
+    if has.contains(&volume) {
+        return Ok(());
+    }
+    Err(format!("[tls]: the certificate is for the volumes {has:?}, and {uses} {volume}"))
 }
 
 fn is_its_own(credentials: &Credentials, name: &str, role: CertifiedRole) -> Result<(), String> {

@@ -213,7 +213,7 @@ impl Disk {
 
     /// R-GLOBAL-13: content and position move together.
     fn submit_shipped(&mut self, lsn: Lsn, changes: &Mtr) -> Result<(), DiskError> {
-        let global_epoch = self.state().lineage.tip().global_epoch;
+        let global_epoch = auriga_driver::lock(&self.state).lineage.tip().global_epoch;
         let position = Position { global_epoch, lsn };
         let foreign = changes.iter().filter(|change| !is_region_page(change.page)).cloned();
         let changes: Vec<Change<Delta>> = foreign.chain(position_change(self.position, position)).collect();
@@ -296,11 +296,12 @@ impl Disk {
 
     fn submit(&mut self, changes: Vec<Change<Delta>>) -> Result<(), DiskError> {
         let volume = self.volume.clone().ok_or(VolumeError::Closed)?;
+        let kept_before = self.written <= LOST_KEPT_BYTES;
         self.written += changes.iter().map(|change| change.weight() as u64).sum::<u64>();
         // It waits only where more is on its way than may be.
         let submitted = tokio::task::block_in_place(|| volume.submit(changes, Instant::now() + PATIENCE));
         self.last = self.last.max(submitted?);
-        if self.written > LOST_KEPT_BYTES {
+        if kept_before && self.written > LOST_KEPT_BYTES {
             self.renew_hold();
         }
         Ok(())

@@ -139,7 +139,7 @@ impl Source {
     pub async fn page(&self, page: PageId, point: &Point) -> Result<PageImage, Unread> {
         let pg = self.geometry.group_of(page);
         let mut why = Unread::Unreachable;
-        for member in self.members(pg) {
+        for member in self.members() {
             let segment = SegmentId { volume: self.client.volume, pg, member };
             let Some(volume_epoch) = point.installed.get(&segment).copied() else { continue };
             let (read_point, group_point) = (point.at, point.groups[usize::from(pg.0)]);
@@ -211,7 +211,7 @@ impl Source {
                 let segment = SegmentId { volume, pg, member };
                 (segment, self.client.ask(segment, |pull| Message::LogPull { pull, above }))
             };
-            self.members(pg).into_iter().map(ask).collect()
+            self.members().into_iter().map(ask).collect()
         };
         let asked: Vec<_> = self.geometry.group_ids().map(of_group).collect();
         let until = Instant::now() + PATIENCE;
@@ -235,7 +235,7 @@ impl Source {
     }
 
     fn ask_preferred(&self, pg: PgId, above: Lsn) -> Option<Answer> {
-        let members = self.members(pg);
+        let members = self.members();
         let member = members[self.preferred[usize::from(pg.0)].load(Relaxed) % members.len()];
         let segment = SegmentId { volume: self.client.volume, pg, member };
         self.client.ask(segment, |pull| Message::LogPull { pull, above })
@@ -245,7 +245,7 @@ impl Source {
         self.preferred[usize::from(pg.0)].fetch_add(1, Relaxed);
     }
 
-    fn members(&self, _: PgId) -> Vec<MemberId> {
+    fn members(&self) -> Vec<MemberId> {
         self.membership.quorum.members().iter().collect()
     }
 }
