@@ -3,7 +3,7 @@
 
 use auriga_protocol::limits::TRUNCATION_RANGES_MAX;
 use auriga_protocol::segment::{Entry, Outcome, Survived, Task, Timer as SegmentTimer, bases_read};
-use auriga_protocol::writer::{Answer, Request, Role, Timer as WriterTimer, WriterIdentity};
+use auriga_protocol::writer::{Answer, FollowersConfig, Request, Role, Timer as WriterTimer, WriterIdentity};
 use auriga_protocol::{
     AppendId, Change, Effect, Effects, Geometry, Input, Lsn, Machine, MemberId, Membership, Message, Micros, PageId,
     Party, Payload, PgId, QuorumSet, Segment, SegmentConfig, SegmentId, Token, VolumeId, Writer, WriterConfig,
@@ -50,6 +50,8 @@ struct Cluster {
     observer: Observer,
     lost: u64,
     boots: u64,
+    followers: FollowersConfig,
+    segment_config: SegmentConfig,
 }
 
 impl Cluster {
@@ -65,6 +67,8 @@ impl Cluster {
             observer: Observer::new(QuorumSet::aurora()),
             lost: 0,
             boots: 0,
+            followers: FollowersConfig::default(),
+            segment_config: SegmentConfig::tiny(),
         };
         for pg in (0..groups).map(PgId) {
             for member in (0..6).map(MemberId) {
@@ -106,7 +110,7 @@ impl Cluster {
         let survived =
             Survived { floor: disk.floor, ceiling: disk.ceiling, entries: disk.entries.clone(), damaged, boot };
         let mut out = Effects::default();
-        let segment = Segment::boot(&SegmentConfig::tiny(), id, survived, Micros(0), &mut out);
+        let segment = Segment::boot(&self.segment_config, id, survived, Micros(0), &mut out);
         self.segments.insert(id, segment);
         self.run_segment_effects(id, out);
     }
@@ -116,6 +120,7 @@ impl Cluster {
             geometry: self.geometry,
             allocation_limit: 64,
             linger: Micros(0),
+            followers: self.followers.clone(),
             ..WriterConfig::default()
         };
         let mut out = Effects::default();
@@ -438,4 +443,26 @@ fn a_volume_is_recovered_more_often_than_it_may_have_ranges() {
         assert_eq!(cluster.writers[&writer].vdl(), lsn, "round {round}");
     }
     assert!(most >= 10, "while a segment was away every range had to stay: {most}");
+}
+
+/// R-READER-5: writers take over from each other before the grace of any has ended, so that none ever tells a PGMRPL, and
+/// the log grows over all of them. When it is full, commits go on all the same.
+#[test]
+fn commits_go_on_when_writers_follow_each_other_faster_than_their_graces_end() {
+    let mut cluster = Cluster::new(0x51ED_270B, 1);
+    cluster.followers = FollowersConfig::some();
+    cluster.segment_config.log_weight_max = 40 * 164;
+    let ids: Vec<SegmentId> = cluster.segments.keys().copied().collect();
+    ids.into_iter().for_each(|id| cluster.boot_segment(id));
+    for round in 1..=6u64 {
+        let writer = WriterId(round);
+        cluster.start_writer(writer);
+        cluster.churn_until("open", |cluster| cluster.writers[&writer].role() == Role::Open);
+        for value in 0..20 {
+            cluster.commit(writer, page(value % 3), (round * 100 + value) as u32);
+        }
+    }
+    let pushed = cluster.read(WriterId(6), page(0));
+    let expected = (1..=6).flat_map(|round| (0..20).step_by(3).map(move |value| round * 100 + value));
+    assert_eq!(pushed, expected.collect::<Vec<u32>>());
 }

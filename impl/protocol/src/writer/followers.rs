@@ -201,7 +201,8 @@ impl<P: Payload> Writer<P> {
         self.followers.readers.remove(&reader);
     }
 
-    pub(super) fn on_grace_timer(&mut self) {
+    /// Holds nothing any more for readers of the writer before this one that have not come yet (R-READER-5).
+    pub(super) fn end_grace(&mut self) {
         self.followers.grace = false;
     }
 
@@ -245,7 +246,7 @@ impl<P: Payload> Writer<P> {
         if most < usize::MAX {
             self.followers.written.advance(self.vdl, bytes as u64);
             if let Some(passed) = self.followers.written.too_far(most as u64) {
-                self.followers.grace = false;
+                self.end_grace();
                 self.followers.readers.retain(|_, follower| follower.floor > passed);
             }
         }

@@ -132,7 +132,7 @@ impl<P: Payload> Machine for Writer<P> {
                 self.on_reader_message(reader, message, out);
             }
             Input::Timer(Timer::Lease(reader)) => self.on_lease_timer(reader),
-            Input::Timer(Timer::Grace) => self.on_grace_timer(),
+            Input::Timer(Timer::Grace) => self.end_grace(),
             Input::Timer(Timer::Linger) => self.on_linger_timer(out),
             Input::Timer(Timer::Retry) => self.on_retry_timer(out),
             Input::Timer(Timer::Hedge(token)) => self.on_hedge_timer(now, token, out),
@@ -252,6 +252,8 @@ impl<P: Payload> Writer<P> {
             Refusal::NotInstalled { installed } if installed < self.volume_epoch => self.send_install(segment, out),
             Refusal::StaleMembership { current } => self.group(segment.pg).learn_membership(current),
             Refusal::OtherShape { shape } if self.role == Role::Sealing => self.other_shape = Some(shape),
+            // Writers that follow each other faster than their graces end keep the log growing: a full one ends the grace.
+            Refusal::Busy => self.end_grace(),
             // Busy, full or rejoining segments are tried again by the retry timer.
             _ => {}
         }
