@@ -78,6 +78,9 @@ pub struct RegionConfig {
     pub allocation_limit: Option<u64>,
     /// Where this region's instances listen for readers (`[readers] listen`): whoever writes keeps what secondaries lack.
     pub instances: Vec<SocketAddr>,
+    /// See [`StorageConfig::trace`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<PathBuf>,
     /// Reaches storage and regions, and listens, at addresses that are not loopback although there is no `[tls]`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub insecure: bool,

@@ -15,6 +15,8 @@ pub enum Role {
     Control,
     /// Takes clients' connections.
     Gateway,
+    /// Ships the log between regions.
+    Region,
 }
 
 /// What state its process is in.
@@ -49,4 +51,33 @@ pub struct Described {
     /// The faults that were injected and are in force, for a person.
     #[serde(default)]
     pub faults: Vec<String>,
+}
+
+/// What a region is called.
+pub fn region_name(number: u16) -> String {
+    format!("region-{number}")
+}
+
+/// Reads a region's name or number.
+///
+/// # Errors
+/// It is neither.
+pub fn parse_region(text: &str) -> Result<u16, String> {
+    let number = text.strip_prefix("region-").unwrap_or(text);
+    let number = number.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("{text}: must be a region's number or name, such as 2 or region-2"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_has_a_name_and_a_number() {
+        assert_eq!((parse_region("2"), parse_region("region-2")), (Ok(2), Ok(2)));
+        assert_eq!(parse_region(&region_name(7)), Ok(7));
+        for wrong in ["0", "region-", "region-0", "b", ""] {
+            assert!(parse_region(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use crate::signals;
 use crate::status::gather::Where;
 use crate::{accept_loss, certs, global, roles, set_aside, status, watchers};
 use auriga_admin::config::{self, InstanceConfig, StorageConfig};
+use auriga_admin::member::parse_region;
 use auriga_admin::{storage, trust};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -41,6 +42,12 @@ enum Command {
         /// The demo's directory, where several run
         #[arg(long)]
         dir: Option<PathBuf>,
+        /// Where each region of a global database stands; --config is then a region's
+        #[arg(long, conflicts_with = "watch")]
+        global: bool,
+        /// In a demo of several regions: which one
+        #[arg(long, conflicts_with_all = ["config", "global"], value_parser = parse_region)]
+        region: Option<u16>,
     },
     /// Run one storage process
     Storage {
@@ -69,12 +76,23 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
-    /// Have another instance become the writer, and wait for it
+    /// Make another region of a global database the primary, and lose nothing
+    Switchover {
+        /// Which region: its number, or its name, such as region-2
+        #[arg(long, value_parser = parse_region)]
+        to: u16,
+        #[command(flatten)]
+        place: global::Place,
+    },
+    /// Have another instance become the writer, and wait for it; with --allow-data-loss, another region the primary
     Failover {
-        /// Which one; the best one where absent
-        #[arg(long)]
+        /// Which one; of instances, the best one where absent
+        #[arg(long, required_if_eq("allow_data_loss", "true"))]
         to: Option<String>,
-        /// A controller's configuration
+        /// It is a region that is to be the primary: what has not arrived there is lost to it
+        #[arg(long)]
+        allow_data_loss: bool,
+        /// A controller's configuration, or a region's
         #[arg(long, conflicts_with = "dir")]
         config: Option<PathBuf>,
         /// The demo's directory, where several run
@@ -140,13 +158,19 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         #[cfg(feature = "rehearsal")]
         Command::Rehearsal(command) => auriga_rehearsal::cli::run(command, stop_asked),
-        Command::Status { watch, json, config, dir } => {
-            let place = match config {
-                Some(path) => Where::Config(Box::new(config::read(&path)?)),
-                None => demo(dir)?,
-            };
-            Ok(verdict(status::run(&place, watch, json)?))
+        Command::Status { json, config, dir, global: true, .. } => {
+            global::run(global::Command::Status { json, place: global::Place { config, dir } })
         }
+        Command::Status { watch, json, config, dir, region, .. } => match config {
+            Some(path) => {
+                let place = Where::Config(Box::new(config::read(&path)?));
+                Ok(verdict(status::run(&place, watch, json)?))
+            }
+            None => match demo(dir.clone(), region)? {
+                Some(place) => Ok(verdict(status::run(&place, watch, json)?)),
+                None => global::run(global::Command::Status { json, place: global::Place { config: None, dir } }),
+            },
+        },
         Command::Storage { config: file, allow_fault_injection } => {
             let mut config: StorageConfig = config::read(&file)?;
             config.allow_fault_injection |= allow_fault_injection;
@@ -161,7 +185,13 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Instance { config } => roles::instance(config::read(&config)?),
         Command::Control { config } => watchers::control(config::read(&config)?),
         Command::Gateway { config } => watchers::gateway(&config::read(&config)?),
-        Command::Failover { to, config, dir } => {
+        Command::Switchover { to, place } => global::run(global::Command::Switchover { to, place }),
+        Command::Failover { to, allow_data_loss: true, config, dir } => {
+            let to = parse_region(&to.unwrap_or_default())?;
+            let place = global::Place { config, dir };
+            global::run(global::Command::Failover { to, allow_data_loss: true, place })
+        }
+        Command::Failover { to, config, dir, .. } => {
             watchers::failover(&watchers::find(config.as_deref(), dir)?, to.as_deref())
         }
         Command::Events { count, json, config, dir } => {
@@ -186,13 +216,24 @@ fn verdict(good: bool) -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Finds a demo, or one region of a demo of several; `None`: it is one of several, and none is named.
 #[cfg(feature = "rehearsal")]
-fn demo(dir: Option<PathBuf>) -> Result<Where, Failure> {
-    Ok(Where::Demo(auriga_rehearsal::cli::find_demo(dir)?))
+fn demo(dir: Option<PathBuf>, region: Option<u16>) -> Result<Option<Where>, Failure> {
+    use auriga_rehearsal::demo::control::{self, Ask, Reply};
+    let dir = auriga_rehearsal::cli::find_demo(dir)?;
+    match (control::ask(&dir, &Ask::Describe)?, region) {
+        (Reply::Regions(_), None) => Ok(None),
+        (Reply::Regions(shown), Some(region)) => match shown.layout.region(region) {
+            Some(layout) => Ok(Some(Where::Demo(layout.dir.clone()))),
+            None => Err(format!("there is no region {region}").into()),
+        },
+        (_, Some(_)) => Err("this demo is one region: start one of several with `auriga demo --global`".into()),
+        (_, None) => Ok(Some(Where::Demo(dir))),
+    }
 }
 
 #[cfg(not(feature = "rehearsal"))]
-fn demo(_: Option<PathBuf>) -> Result<Where, Failure> {
+fn demo(_: Option<PathBuf>, _: Option<u16>) -> Result<Option<Where>, Failure> {
     Err("this program was built without the demo: name a cluster's instance with --config".into())
 }
 
@@ -217,6 +258,7 @@ fn stop_asked() -> std::io::Result<Receiver<()>> {
 mod tests {
     use super::*;
     use auriga_rehearsal::demo::summary::{ALONE, FIRST, STORAGE_LOST, WATCHED};
+    use auriga_rehearsal::regions::summary::TO_TRY;
     use clap::CommandFactory;
 
     #[test]
@@ -234,12 +276,16 @@ mod tests {
             parse("auriga demo --readers 0 --readers 1").is_ok() && parse("auriga demo --tour --readers 1").is_err()
         );
         assert!(parse("auriga rehearse storage-kills --minutes 5 --rounds 5").is_err());
+        assert!(
+            parse("auriga demo --global --regions 3 --wan-ms 200").is_ok() && parse("auriga demo --regions 3").is_err()
+        );
+        assert!(parse("auriga failover --allow-data-loss").is_err(), "it must say where to");
     }
 
     #[test]
     fn what_the_demo_suggests_is_understood() {
         let others = ["inject kill az-b", "inject slow a1 --ms 20", "status --watch", "demo --keep /d --port 6000"];
-        let to_try = [&FIRST[..], &WATCHED, &STORAGE_LOST, &ALONE].concat();
+        let to_try = [&FIRST[..], &WATCHED, &STORAGE_LOST, &ALONE, &TO_TRY].concat();
         for line in to_try.into_iter().map(|(command, _)| command).chain(others) {
             let words = std::iter::once("auriga").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");

@@ -1,7 +1,10 @@
 //! The global database: a region's process, and what people ask the regions.
 
-use crate::{log, signals};
+mod demo;
+
+use crate::{log, roles, signals};
 use auriga_admin::config::RegionConfig as File;
+use auriga_admin::member::parse_region;
 use auriga_admin::storage::{cluster_id, identity_in, volume_of_region};
 use auriga_admin::trust;
 use auriga_net::tls::CertifiedRole;
@@ -10,7 +13,7 @@ use auriga_protocol::global::{KeptSuffix, Operation, Outcome, RegionRole};
 use auriga_region::controller::{self, Standing};
 use auriga_region::{LinkConfig, RegionConfig, RegionProcess};
 use auriga_volume::find_volume;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -39,46 +42,58 @@ pub enum Command {
     },
     /// Make another region the primary, and lose nothing
     Switchover {
-        /// Which region
-        #[arg(long)]
+        /// Which region: its number, or its name, such as region-2
+        #[arg(long, value_parser = parse_region)]
         to: u16,
-        /// The configuration of any region
-        #[arg(long)]
-        config: PathBuf,
+        #[command(flatten)]
+        place: Place,
     },
     /// Make another region the primary although the one before can't be reached: what has not arrived there is lost to it
     Failover {
-        /// Which region
-        #[arg(long)]
+        /// Which region: its number, or its name, such as region-2
+        #[arg(long, value_parser = parse_region)]
         to: u16,
         /// Said so that nobody loses data by mistake
         #[arg(long, required = true)]
         allow_data_loss: bool,
-        /// The configuration of any region
-        #[arg(long)]
-        config: PathBuf,
+        #[command(flatten)]
+        place: Place,
     },
     /// Take back a switchover that has not ended: the region that was fenced for it goes on
     Undo {
         /// The region that goes on
-        #[arg(long)]
+        #[arg(long, value_parser = parse_region)]
         primary: u16,
-        /// The configuration of any region
-        #[arg(long)]
-        config: PathBuf,
+        #[command(flatten)]
+        place: Place,
     },
     /// Name what the last failover lost of a region, as JSON: asked of that region's storage
     Lost {
-        /// That region's configuration
-        #[arg(long)]
-        config: PathBuf,
+        /// In a demo: which region; each that has lost something where absent
+        #[arg(long, conflicts_with = "config", value_parser = parse_region)]
+        region: Option<u16>,
+        #[command(flatten)]
+        place: Place,
     },
     /// Show where each region stands
     Status {
-        /// The configuration of any region
-        #[arg(long)]
-        config: PathBuf,
+        /// JSON instead of a table: of a demo
+        #[arg(long, conflicts_with = "config")]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
     },
+}
+
+/// Where a global database is.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// The configuration of a region; without one, a demo is looked for
+    #[arg(long, conflicts_with = "dir")]
+    pub config: Option<PathBuf>,
+    /// The demo's directory, where several run
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
 }
 
 /// Does what is asked.
@@ -88,11 +103,25 @@ pub enum Command {
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Region { config } => region(&auriga_admin::config::read(&config)?),
-        Command::Switchover { to, config } => change(&config, Operation::Switchover { target: RegionId(to) }),
-        Command::Failover { to, config, .. } => change(&config, Operation::Failover { target: RegionId(to) }),
-        Command::Undo { primary, config } => change(&config, Operation::Undo { primary: RegionId(primary) }),
-        Command::Lost { config } => lost(&auriga_admin::config::read(&config)?),
-        Command::Status { config } => status(&config),
+        Command::Switchover { to, place } => {
+            change(&asking(&place, to)?, Operation::Switchover { target: RegionId(to) })
+        }
+        Command::Failover { to, place, .. } => {
+            change(&asking(&place, to)?, Operation::Failover { target: RegionId(to) })
+        }
+        Command::Undo { primary, place } => {
+            change(&asking(&place, primary)?, Operation::Undo { primary: RegionId(primary) })
+        }
+        Command::Lost { region, place } => match &place.config {
+            Some(config) => lost(&auriga_admin::config::read(config)?),
+            None => demo::configs(place.dir, region)?
+                .iter()
+                .try_fold(ExitCode::SUCCESS, |_, config| lost(&auriga_admin::config::read(config)?)),
+        },
+        Command::Status { json, place } => match &place.config {
+            Some(config) => status(&through(config)?),
+            None => demo::status(place.dir, json),
+        },
     }
 }
 
@@ -115,6 +144,7 @@ fn region(config: &File) -> Result<ExitCode, Failure> {
         return Err("first_primary: there is no such region".into());
     }
     let mut volume = volume_of_region(config)?;
+    volume.trace = roles::trace(&config.name, config.trace.as_deref(), None)?;
     let identity = identity_in(config.identity.as_deref())?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -134,8 +164,16 @@ fn region(config: &File) -> Result<ExitCode, Failure> {
     })
 }
 
+/// Who may ask the regions of a global database, and from where: in a demo, from the region that is named.
+fn asking(place: &Place, within: u16) -> Result<LinkConfig, Failure> {
+    match &place.config {
+        Some(path) => through(path),
+        None => demo::link(place.dir.clone(), within),
+    }
+}
+
 /// Asks through the regions that a configuration names, as a controller.
-fn asking(path: &std::path::Path) -> Result<LinkConfig, Failure> {
+fn through(path: &std::path::Path) -> Result<LinkConfig, Failure> {
     let config: File = auriga_admin::config::read(path)?;
     let link = link(&config)?;
     let name = match &link.credentials {
@@ -153,10 +191,9 @@ fn asking(path: &std::path::Path) -> Result<LinkConfig, Failure> {
     Ok(LinkConfig { name, ..link })
 }
 
-fn change(path: &std::path::Path, operation: Operation) -> Result<ExitCode, Failure> {
-    let link = asking(path)?;
+fn change(link: &LinkConfig, operation: Operation) -> Result<ExitCode, Failure> {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let outcome = runtime.block_on(controller::run(&link, operation, Instant::now() + PATIENCE))?;
+    let outcome = runtime.block_on(controller::run(link, operation, Instant::now() + PATIENCE))?;
     let (text, is_good) = told(outcome);
     println!("{text}");
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -194,10 +231,9 @@ fn told(outcome: Outcome) -> (String, bool) {
     }
 }
 
-fn status(path: &std::path::Path) -> Result<ExitCode, Failure> {
-    let link = asking(path)?;
+fn status(link: &LinkConfig) -> Result<ExitCode, Failure> {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let heard = runtime.block_on(controller::ask(&link, Instant::now() + ASK_LIMIT));
+    let heard = runtime.block_on(controller::ask(link, Instant::now() + ASK_LIMIT));
     for region in link.regions.keys() {
         println!("{}", line(*region, heard.get(region), &heard));
     }

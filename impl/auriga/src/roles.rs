@@ -268,7 +268,7 @@ pub fn on_mount(job: &str) -> std::io::Result<ExitCode> {
     on_mount::run(job)
 }
 
-fn trace(name: &str, file: Option<&Path>, inputs_mib: Option<u64>) -> std::io::Result<Trace> {
+pub(crate) fn trace(name: &str, file: Option<&Path>, inputs_mib: Option<u64>) -> std::io::Result<Trace> {
     match (file, inputs_mib) {
         (None, _) => Ok(Trace::off()),
         (Some(file), None) => Trace::to_file(name, file),

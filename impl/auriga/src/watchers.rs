@@ -104,6 +104,11 @@ fn of_demo(dir: Option<PathBuf>) -> Result<Asked, Failure> {
         Reply::Described { .. } => {
             Err("this demo has no controller: it was started without readers, or --unwatched".into())
         }
+        Reply::Regions(_) => {
+            Err("this demo has several regions, each with one instance: move the role with `auriga switchover`, or \
+                 `auriga failover --allow-data-loss`"
+                .into())
+        }
         _ => Err("the demo answered something else".into()),
     }
 }

@@ -2,6 +2,9 @@
 
 use crate::demo::control::{self, Action, Ask, Reply};
 use crate::demo::{Demo, DemoError, Options, janitor, layout, state};
+use crate::regions::layout::{REGIONS_MAX, REGIONS_USUAL};
+use crate::regions::wan::WanOptions;
+use crate::regions::{self, GlobalDemo};
 use crate::rehearse::{self, Length, Scenario};
 use crate::{tour, volatile_disk};
 use auriga_admin::config::{self, MountConfig, PostgresConfig};
@@ -11,6 +14,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
+
+/// A round trip between regions of a rehearsal, in milliseconds.
+const WAN_MS: u32 = 80;
+/// Megabits per second between regions of a rehearsal.
+const WAN_MBIT: u32 = 1000;
 
 /// Exit code of what was interrupted, as shells have it for SIGINT.
 pub const INTERRUPTED: u8 = 130;
@@ -29,9 +37,10 @@ pub enum Command {
     Inject {
         /// What to do
         action: Action,
-        /// One process (a1 … c2, writer, reader-1 …), an AZ (az-a, az-b, az-c), `instance`, `readers`, `storage`, or `all`
+        /// One process (a1 … c2, writer, reader-1 …), an AZ (az-a, az-b, az-c), `instance`, `readers`, `storage`, or `all`; of
+        /// several regions, one of them (2, region-2), the network between two (1-2), or a process or AZ of one (2/writer)
         target: String,
-        /// Milliseconds, for `slow`; 0 ends it
+        /// Milliseconds, for `slow`, of which 0 ends it, and for `wan`
         #[arg(long, default_value_t = 50)]
         ms: u32,
         /// The demo's directory, where several run
@@ -85,8 +94,27 @@ pub struct DemoArguments {
     /// Start no controller and no gateway beside readers: nobody takes over when the writer is gone
     #[arg(long, conflicts_with = "tour")]
     unwatched: bool,
+    /// Run several regions, one database over them, and a network between them
+    #[arg(long, conflicts_with_all = ["readers", "unwatched"])]
+    global: bool,
+    #[command(flatten)]
+    regions: RegionsArguments,
     #[command(flatten)]
     place: PlaceArguments,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+/// What several regions are made from.
+pub struct RegionsArguments {
+    /// How many regions; the third byte of --network counts up by region
+    #[arg(long, requires = "global", default_value_t = REGIONS_USUAL, value_parser = clap::value_parser!(u16).range(2..=i64::from(REGIONS_MAX)))]
+    regions: u16,
+    /// Milliseconds there and back between two regions
+    #[arg(long, requires = "global", default_value_t = WAN_MS, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    wan_ms: u32,
+    /// Megabits per second between two regions, each way
+    #[arg(long, requires = "global", default_value_t = WAN_MBIT, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    wan_mbit: u32,
 }
 
 #[derive(Debug, Args)]
@@ -148,6 +176,10 @@ pub fn run(command: Command, stop_asked: StopAsked) -> Result<ExitCode, Failure>
             if volatile {
                 volatile_disk::prepare()?;
             }
+            let length = minutes.map_or(Length::Rounds(rounds), Length::minutes);
+            if scenario == Scenario::Regions {
+                return rehearse_regions(demo, length, seed, stop_asked);
+            }
             let stop = stop_asked()?;
             let seed = seed.unwrap_or_else(|| fastrand::u64(..));
             let trace = demo.traces();
@@ -165,7 +197,6 @@ pub fn run(command: Command, stop_asked: StopAsked) -> Result<ExitCode, Failure>
                 Err(DemoError::Interrupted) => return Ok(interrupted()),
                 demo => demo?,
             };
-            let length = minutes.map_or(Length::Rounds(rounds), Length::minutes);
             let rehearsed = rehearse::run(&demo, scenario, length, seed, lying_disk, &stop);
             judged(&demo, trace, rehearsed)
         }
@@ -177,6 +208,9 @@ pub fn run(command: Command, stop_asked: StopAsked) -> Result<ExitCode, Failure>
 }
 
 fn demo(arguments: DemoArguments, stop_asked: StopAsked) -> Result<ExitCode, Failure> {
+    if arguments.global {
+        return global(arguments, stop_asked);
+    }
     let stop = stop_asked()?;
     let begun = Instant::now();
     println!("{}", starting(arguments.readers));
@@ -191,16 +225,65 @@ fn demo(arguments: DemoArguments, stop_asked: StopAsked) -> Result<ExitCode, Fai
         demo.stay(&stop);
         return Ok(ExitCode::SUCCESS);
     }
-    // Ctrl-C ends a tour at once: the kernel ends the processes, and the janitor clears up.
+    end_when_asked(stop);
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    let toured = tour::run(&demo, begun.elapsed(), seed);
+    judged(&demo, trace, toured)
+}
+
+/// The rehearsal of several regions.
+fn rehearse_regions(
+    place: PlaceArguments,
+    length: Length,
+    seed: Option<u64>,
+    stop_asked: StopAsked,
+) -> Result<ExitCode, Failure> {
+    let stop = stop_asked()?;
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    let trace = place.traces();
+    let options = place.options("32MB");
+    let wan = WanOptions { round_trip_ms: WAN_MS, megabits: WAN_MBIT };
+    let demo = match GlobalDemo::bring_up(&options, REGIONS_USUAL, wan, &stop) {
+        Err(DemoError::Interrupted) => return Ok(interrupted()),
+        demo => demo?,
+    };
+    let clean = regions::rehearse::run(&demo, length, seed, &stop);
+    let holds = !trace || demo.judge_traces()?;
+    Ok(verdict(clean? & holds))
+}
+
+/// Ctrl-C ends a tour at once: the kernel ends the processes, and the janitor clears up.
+fn end_when_asked(stop: Receiver<()>) {
     std::thread::spawn(move || {
         if stop.recv().is_ok() {
             eprintln!("interrupted");
             std::process::exit(INTERRUPTED.into());
         }
     });
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    let toured = tour::run(&demo, begun.elapsed(), seed);
-    judged(&demo, trace, toured)
+}
+
+/// The demo of several regions.
+fn global(arguments: DemoArguments, stop_asked: StopAsked) -> Result<ExitCode, Failure> {
+    let stop = stop_asked()?;
+    let RegionsArguments { regions: count, wan_ms, wan_mbit } = arguments.regions;
+    println!("starting {count} regions, each of six storage processes, a region's process and an instance …");
+    let trace = arguments.place.traces();
+    let options = arguments.place.options("32MB");
+    let wan = WanOptions { round_trip_ms: wan_ms, megabits: wan_mbit };
+    let begun = Instant::now();
+    let demo = match GlobalDemo::bring_up(&options, count, wan, &stop) {
+        Err(DemoError::Interrupted) => return Ok(interrupted()),
+        demo => demo?,
+    };
+    if !arguments.tour {
+        demo.stay(&stop);
+        return Ok(ExitCode::SUCCESS);
+    }
+    end_when_asked(stop);
+    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
+    let toured = regions::tour::run(&demo, begun.elapsed(), seed);
+    let holds = !trace || demo.judge_traces()?;
+    Ok(verdict(toured? & holds))
 }
 
 fn starting(readers: u8) -> String {
@@ -239,7 +322,7 @@ fn inject(dir: Option<PathBuf>, target: String, action: Action, ms: u32) -> Resu
             Ok(verdict(!outcome.done.is_empty()))
         }
         Reply::Refused(why) => Err(why.into()),
-        Reply::Described { .. } => Err("the demo answered something else".into()),
+        Reply::Described { .. } | Reply::Regions(_) => Err("the demo answered something else".into()),
     }
 }
 
@@ -290,6 +373,7 @@ impl PlaceArguments {
             readers: 0,
             reader_settings: BTreeMap::new(),
             watched: false,
+            region: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! | [`bank`] | the load, and its judge: clients that write down outside the database what was acknowledged |
 //! | [`instances`] | who writes, where several instances may, and whether all is whole |
 //! | [`tour`] | a fixed walk through failures |
+//! | [`regions`] | several such clusters, one database over them, and the network between |
 //! | [`rehearse`] | long runs of one kind of failure |
 //! | [`standbys`] | what readers show, compared with plain streaming standbys |
 //! | [`volatile_disk`] | a disk that forgets what was not synchronised when its power is cut |
@@ -38,6 +39,7 @@ pub mod demo;
 mod fuse;
 pub mod instances;
 pub mod process;
+pub mod regions;
 pub mod rehearse;
 pub mod standbys;
 pub mod tour;

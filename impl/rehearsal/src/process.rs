@@ -181,6 +181,16 @@ pub fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|(_, state)| state != 'Z')
 }
 
+/// Memory of everything below this process, in bytes; what several share is counted once.
+pub(crate) fn memory_below() -> u64 {
+    let of = |pid: i32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    descendants(std::process::id()).into_iter().filter_map(of).sum::<u64>() << 10
+}
+
 /// Everything below `pid`, in no promised order.
 fn descendants(pid: u32) -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };

@@ -72,6 +72,9 @@ pub enum Scenario {
     /// The writer is killed, frozen, loses its Availability Zone, or is asked to hand over: a reader takes over, and clients that
     /// know one address go on
     Failovers,
+    /// Of several regions: a region, its processes or the network between fail, and the role moves, planned and unplanned, with
+    /// processes that die in the middle; what is lost is exactly what is named
+    Regions,
 }
 
 impl Scenario {
@@ -96,7 +99,7 @@ impl Length {
         Length::Time(Duration::from_secs(u64::from(minutes) * 60))
     }
 
-    fn reached(self, rounds: u32, time: Duration) -> bool {
+    pub(crate) fn reached(self, rounds: u32, time: Duration) -> bool {
         match self {
             Length::Rounds(limit) => rounds >= limit,
             Length::Time(limit) => time >= limit,
@@ -227,7 +230,7 @@ impl Rehearsal<'_> {
             Scenario::Operators => self.operate(round),
             Scenario::Healing => self.heal_zone(),
             Scenario::RollingRestart => self.restart_rolling(),
-            Scenario::Readers => Err(TourError::Unexpected("it has rounds of its own".to_owned())),
+            Scenario::Readers | Scenario::Regions => Err(TourError::Unexpected("it has rounds of its own".to_owned())),
             Scenario::Failovers => self.fail_over(round),
         }
     }
@@ -370,24 +373,29 @@ impl Rehearsal<'_> {
     }
 
     fn check(&self, server: SocketAddr, whose: &str, options: &[&str]) -> Result<(), TourError> {
-        let unexpected = |text: String| TourError::Unexpected(text);
-        let found = find::find(self.demo.layout().postgres.bin.as_deref()).map_err(|e| unexpected(e.to_string()))?;
-        let program = found[0].bin.join("pg_amcheck");
-        let begun = Instant::now();
-        let output = Command::new(&program)
-            .args(["--heapallindexed", "-U", "postgres", "-d", "postgres"])
-            .args(["-h", &server.ip().to_string(), "-p", &server.port().to_string()])
-            .args(options)
-            .output()
-            .map_err(|error| unexpected(format!("running {}: {error}", program.display())))?;
-        let text = [output.stdout, output.stderr].concat();
-        match output.status.success() {
-            true => {
-                println!("          pg_amcheck{whose}: clean, in {:.1} s", begun.elapsed().as_secs_f64());
-                Ok(())
-            }
-            false => Err(unexpected(format!("pg_amcheck{whose} found:\n{}", String::from_utf8_lossy(&text)))),
+        check(self.demo, server, whose, options)
+    }
+}
+
+/// Has PostgreSQL's own checker read every table and index of `server`.
+pub(crate) fn check(demo: &Demo, server: SocketAddr, whose: &str, options: &[&str]) -> Result<(), TourError> {
+    let unexpected = |text: String| TourError::Unexpected(text);
+    let found = find::find(demo.layout().postgres.bin.as_deref()).map_err(|e| unexpected(e.to_string()))?;
+    let program = found[0].bin.join("pg_amcheck");
+    let begun = Instant::now();
+    let output = Command::new(&program)
+        .args(["--heapallindexed", "-U", "postgres", "-d", "postgres"])
+        .args(["-h", &server.ip().to_string(), "-p", &server.port().to_string()])
+        .args(options)
+        .output()
+        .map_err(|error| unexpected(format!("running {}: {error}", program.display())))?;
+    let text = [output.stdout, output.stderr].concat();
+    match output.status.success() {
+        true => {
+            println!("          pg_amcheck{whose}: clean, in {:.1} s", begun.elapsed().as_secs_f64());
+            Ok(())
         }
+        false => Err(unexpected(format!("pg_amcheck{whose} found:\n{}", String::from_utf8_lossy(&text)))),
     }
 }
 

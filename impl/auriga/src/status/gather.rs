@@ -30,7 +30,7 @@ pub struct Report {
     pub storage: Vec<Storage>,
     /// Instances.
     pub instances: Vec<Instance>,
-    /// Controllers and gateways.
+    /// Controllers, gateways, and a region's process.
     pub watchers: Vec<Described>,
     /// Over the time since the look before.
     pub rates: Option<Rates>,
@@ -82,7 +82,7 @@ pub async fn gather(place: &Where) -> std::io::Result<Report> {
         #[cfg(feature = "rehearsal")]
         Where::Demo(dir) => match control::ask(dir, &Ask::Describe)? {
             Reply::Described { layout, members } => (layout.access(), members),
-            other => return Err(std::io::Error::other(format!("the demo answered {other:?}"))),
+            _ => return Err(std::io::Error::other("the demo answered something else")),
         },
         Where::Config(config) => (trust::access(&config.cluster, config.tls.as_ref()), members_of(config)),
     };
@@ -118,7 +118,7 @@ pub async fn gather(place: &Where) -> std::io::Result<Report> {
                 };
                 report.instances.push(Instance { member, status, transactions });
             }
-            Role::Control | Role::Gateway => report.watchers.push(member),
+            Role::Control | Role::Gateway | Role::Region => report.watchers.push(member),
         }
     }
     Ok(report)

@@ -42,11 +42,16 @@ impl Running {
         let out = tempfile::tempdir().unwrap();
         let file = File::create(out.path().join("out")).unwrap();
         let child = Command::new(AURIGA)
+            .args(["demo", "--network", network])
             // Most tests need no readers; of two such options the last one counts.
-            .args(["demo", "--network", network, "--readers", "0"])
+            .args(if arguments.contains(&"--global") { &[][..] } else { &["--readers", "0"] })
             .args(if arguments.contains(&"--shared-buffers") { &[][..] } else { &["--shared-buffers", "16MB"] })
             // Most tests bring about themselves what a controller would.
-            .args(if arguments.contains(&"--watched") { &[][..] } else { &["--unwatched"] })
+            .args(if arguments.contains(&"--watched") || arguments.contains(&"--global") {
+                &[][..]
+            } else {
+                &["--unwatched"]
+            })
             .args(arguments.iter().filter(|argument| **argument != "--watched"))
             .current_dir(directory)
             .stdout(file.try_clone().unwrap())
@@ -87,7 +92,7 @@ impl Running {
     pub fn dir(&self) -> String {
         let output = self.output();
         let line = output.lines().find(|line| line.contains("│ logs")).unwrap();
-        line.split_whitespace().nth(2).unwrap().strip_suffix("/logs").unwrap().to_owned()
+        line.split_whitespace().nth(2).unwrap().strip_suffix("/logs").unwrap().trim_end_matches("/region-*").to_owned()
     }
 
     pub fn auriga(&self, arguments: &[&str]) -> Output {

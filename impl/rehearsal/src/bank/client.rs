@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio_postgres::Client;
-use tokio_postgres::error::Severity;
+use tokio_postgres::error::{Severity, SqlState};
 
 /// Pause before trying the next server.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -15,7 +15,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const TRANSFER: &str = "with moved as (
     update bank set balance = balance + case account when $1::int then -$3::bigint else $3::bigint end
     where account in ($1::int, $2::int))
-  insert into ledger (client, seq, debit, credit, amount) values ($4::int, $5::bigint, $1, $2, $3)";
+  insert into ledger (client, seq, debit, credit, amount) values ($4::int, $5::bigint, $1, $2, $3)
+  returning pg_current_xact_id()::text::bigint";
 
 /// Transfers money until told to stop.
 pub(super) async fn run(shared: Arc<Shared>, number: usize, mut random: fastrand::Rng) {
@@ -49,14 +50,19 @@ async fn transfer_until_broken(shared: &Shared, number: usize, client: &Client, 
         let seq = shared.ledger.begin(number);
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&debit, &credit, &amount, &(number as i32), &seq];
-        match client.execute(&statement, &parameters).await {
-            Ok(_) => shared.ledger.end(number, seq, Outcome::Acknowledged),
+        match client.query_one(&statement, &parameters).await {
+            Ok(row) => shared.ledger.acknowledge(number, seq, row.get(0)),
             Err(error) => {
                 shared.ledger.error(&told(&error));
                 if !is_rolled_back(&error) {
                     return;
                 }
                 shared.ledger.end(number, seq, Outcome::Refused);
+                if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+                    // Its region or its volume has another writer.
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    return;
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the clients remember, outside of the database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ pub enum Outcome {
     Acknowledged,
     /// Rolled back, said the server.
     Refused,
+    /// Committed, said the server, in a lineage that has been left: a failover between regions has lost it.
+    Lost,
 }
 
 /// What every client knows of every transaction: `[client][sequence number]`.
@@ -30,6 +32,8 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Inner {
     outcomes: Outcomes,
+    /// The transaction's number, of each that was acknowledged: by client and sequence number.
+    xids: BTreeMap<(usize, usize), i64>,
     acknowledged: u64,
     last_acknowledged: Instant,
     longest_wait: Duration,
@@ -42,6 +46,7 @@ impl Ledger {
         Ledger {
             inner: Mutex::new(Inner {
                 outcomes: vec![Vec::new(); clients],
+                xids: BTreeMap::new(),
                 acknowledged: 0,
                 last_acknowledged: Instant::now(),
                 longest_wait: Duration::ZERO,
@@ -66,6 +71,21 @@ impl Ledger {
             inner.acknowledged += 1;
             inner.last_acknowledged = Instant::now();
         }
+    }
+
+    /// A transaction was acknowledged, and had this number.
+    pub fn acknowledge(&self, client: usize, seq: i64, xid: i64) {
+        self.end(client, seq, Outcome::Acknowledged);
+        self.lock().xids.insert((client, seq as usize), xid);
+    }
+
+    /// These were acknowledged, and are lost by a failover that says so. Returns their numbers.
+    pub fn lose(&self, lost: &[(usize, usize)]) -> BTreeSet<i64> {
+        let mut inner = self.lock();
+        for (client, seq) in lost {
+            inner.outcomes[*client][*seq] = Outcome::Lost;
+        }
+        lost.iter().filter_map(|which| inner.xids.get(which).copied()).collect()
     }
 
     /// A client was told this.

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | acknowledged | the server said so | the row is there, permanently |
 //! | refused | an SQL error: the transaction was rolled back | the row is not there |
+//! | lost | acknowledged, in a lineage that a failover between regions has left | the row is not there |
 //! | in doubt | the connection broke before an answer | either |
 //!
 //! [`verify`](verify::verify) compares the two, and checks that every balance is what the ledger's rows make it.

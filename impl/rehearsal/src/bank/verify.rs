@@ -3,6 +3,7 @@
 use super::ledger::{Ledger, Outcome, Outcomes};
 use super::{ACCOUNTS, INITIAL_BALANCE};
 use auriga_admin::postgres::connect;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 /// What was found. Anything but zero in the last three is a failure.
@@ -81,6 +82,22 @@ pub async fn verify_from(
     Ok(verdict)
 }
 
+/// Commits that were acknowledged when `before` was copied from the ledger, and that a server does not show: by client and
+/// sequence number.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn missing(server: SocketAddr, before: &Outcomes) -> Result<Vec<(usize, usize)>, tokio_postgres::Error> {
+    let rows = connect(server).await?.query("select client, seq from ledger", &[]).await?;
+    let present = rows.iter().map(|row| (row.get::<_, i32>(0) as usize, row.get::<_, i64>(1) as usize));
+    let present: BTreeSet<(usize, usize)> = present.collect();
+    let all = before.iter().enumerate().flat_map(|(client, outcomes)| {
+        let acknowledged = outcomes.iter().enumerate().filter(|(_, outcome)| **outcome == Outcome::Acknowledged);
+        acknowledged.map(move |(seq, _)| (client, seq))
+    });
+    Ok(all.filter(|which| !present.contains(which)).collect())
+}
+
 fn compare(before: &Outcomes, after: &Outcomes, present: impl Iterator<Item = (usize, usize)>) -> Verdict {
     let mut verdict = Verdict::default();
     let mut seen: Vec<Vec<bool>> = after.iter().map(|outcomes| vec![false; outcomes.len()]).collect();
@@ -88,7 +105,7 @@ fn compare(before: &Outcomes, after: &Outcomes, present: impl Iterator<Item = (u
         match after.get(client).and_then(|outcomes| outcomes.get(seq)) {
             Some(Outcome::Acknowledged) => {}
             Some(Outcome::InDoubt) => verdict.in_doubt_committed += 1,
-            Some(Outcome::Refused) | None => {
+            Some(Outcome::Refused | Outcome::Lost) | None => {
                 verdict.unexplained += 1;
                 continue;
             }
@@ -109,7 +126,7 @@ fn compare(before: &Outcomes, after: &Outcomes, present: impl Iterator<Item = (u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Outcome::{Acknowledged, InDoubt, Refused};
+    use Outcome::{Acknowledged, InDoubt, Lost, Refused};
 
     #[test]
     fn each_way_to_go_wrong_is_seen() {
@@ -122,6 +139,9 @@ mod tests {
         assert_eq!(verdict(&[0, 1, 3]).unexplained, 1, "refused, and there");
         assert_eq!(verdict(&[0, 1, 9]).unexplained, 1, "never asked for, and there");
         assert_eq!(compare(&before, &after, [(7, 0)].into_iter()).unexplained, 1, "no such client");
+        let left = vec![vec![Lost]];
+        assert!(compare(&left, &left, std::iter::empty()).is_clean(), "it was said to be lost");
+        assert_eq!(compare(&left, &left, [(0, 0)].into_iter()).unexplained, 1, "lost, and there");
     }
 
     #[test]

@@ -46,11 +46,20 @@ pub fn of_watcher(dir: &Path, name: &str) -> Result<(), CertsError> {
     issue(dir, name, CertifiedRole::Control)
 }
 
+/// Issues the certificate of a region's process, where it has none.
+///
+/// # Errors
+/// It can't be written.
+pub fn of_region(dir: &Path, name: &str) -> Result<(), CertsError> {
+    issue(dir, name, CertifiedRole::Replication)
+}
+
 fn issue(dir: &Path, name: &str, role: CertifiedRole) -> Result<(), CertsError> {
     if dir.join(format!("{name}.crt")).exists() {
         return Ok(());
     }
-    let volumes = if role == CertifiedRole::Instance { BTreeSet::from([VOLUME]) } else { BTreeSet::new() };
+    let names_volume = matches!(role, CertifiedRole::Instance | CertifiedRole::Replication);
+    let volumes = if names_volume { BTreeSet::from([VOLUME]) } else { BTreeSet::new() };
     let said = Certified { name: name.to_owned(), role, volumes };
     Authority::load(dir)?.issue(dir, &said, Validity::days(USUAL_DAYS)).map(|_| ())
 }

@@ -176,6 +176,17 @@ impl Cluster {
         }
     }
 
+    /// Adds the process of a region of a global database, not started.
+    pub fn add_region(&mut self, name: &str) {
+        self.members.push(Member {
+            name: name.to_owned(),
+            role: Role::Region,
+            number: 0,
+            directory: None,
+            process: None,
+        });
+    }
+
     /// The number of an instance; `None`: no instance is called that.
     pub fn instance_number(&self, name: &str) -> Option<u8> {
         let mut instances = self.members.iter().filter(|member| member.role == Role::Instance);
@@ -213,14 +224,24 @@ impl Cluster {
                     _ => config::write(&file, &self.layout.gateway_config())?,
                 }
             }
+            Role::Region => {
+                if let Some(dir) = &self.layout.certificates {
+                    certificates::of_region(dir, name)?;
+                }
+                self.layout
+                    .region
+                    .iter()
+                    .try_for_each(|region| config::write(&file, &self.layout.region_config(region, name)))?;
+            }
         }
-        let verb = match role {
-            Role::Storage => "storage",
-            Role::Instance => "instance",
-            Role::Control => "control",
-            Role::Gateway => "gateway",
+        let verb: &[&str] = match role {
+            Role::Storage => &["storage"],
+            Role::Instance => &["instance"],
+            Role::Control => &["control"],
+            Role::Gateway => &["gateway"],
+            Role::Region => &["global", "region"],
         };
-        let args = [OsStr::new(verb), OsStr::new("--config"), file.as_os_str()];
+        let args: Vec<&OsStr> = verb.iter().chain(&["--config"]).map(OsStr::new).chain([file.as_os_str()]).collect();
         let process = Process::start(&args, &self.layout.log(name))
             .map_err(|source| ClusterError::Start { name: name.to_owned(), source })?;
         let member = self.member(name)?;
@@ -340,9 +361,9 @@ impl Cluster {
     }
 
     /// Stops everything in order: the controller first, so that nobody takes over, then instances (each writes a checkpoint),
-    /// then storage.
+    /// the region's process, then storage.
     pub fn stop_all(&mut self) {
-        for role in [Role::Control, Role::Gateway, Role::Instance, Role::Storage] {
+        for role in [Role::Control, Role::Gateway, Role::Instance, Role::Region, Role::Storage] {
             let mut names = Vec::new();
             for member in self.members.iter_mut().filter(|member| member.role == role) {
                 names.push(member.name.clone());
@@ -384,18 +405,19 @@ fn describe(layout: &Layout, member: &mut Member) -> Described {
         }
         Role::Control => (layout.control_address(), None),
         Role::Gateway => (layout.writer_endpoint(), None),
+        Role::Region => (layout.region_address(), None),
     };
     let az = az_of(layout, member);
     Described { name: member.name.clone(), role: member.role, az, address, postgres, pid, state, faults: Vec::new() }
 }
 
 /// The Availability Zone of a storage process, or of an instance of several. One that is alone moves between them, and has
-/// none; nor have the controller and the gateway.
+/// none; nor have the controller, the gateway and a region's process.
 fn az_of(layout: &Layout, member: &Member) -> String {
     match (member.role, member.number as u8) {
         (Role::Storage, _) => Layout::az(&member.name),
         (Role::Instance, number) if layout.roles_change(number) => Layout::instance_az(number).to_owned(),
-        (Role::Instance | Role::Control | Role::Gateway, _) => String::new(),
+        (Role::Instance | Role::Control | Role::Gateway | Role::Region, _) => String::new(),
     }
 }
 

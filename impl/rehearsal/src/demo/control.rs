@@ -4,9 +4,12 @@
 use super::faults::Outcome;
 use super::layout::Layout;
 use super::state;
+use crate::regions::GlobalShown;
 use auriga_admin::member::Described;
 use serde::{Deserialize, Serialize};
+use std::fs::Permissions;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -55,6 +58,8 @@ pub enum Action {
     Partition,
     /// Undo `partition` and `slow`
     Heal,
+    /// Make a round trip between regions take --ms
+    Wan,
 }
 
 impl Action {
@@ -64,6 +69,7 @@ impl Action {
             Action::Freeze => " (until `inject resume`)".to_owned(),
             Action::Slow => format!(" (each message {ms} ms late, both ways, until `inject heal`)"),
             Action::Partition => " (cut off until `inject heal`)".to_owned(),
+            Action::Wan => format!(" ({ms} ms there and back)"),
             Action::Kill => " (down until `inject restart`)".to_owned(),
             Action::Resume | Action::Restart | Action::Heal => String::new(),
         }
@@ -81,6 +87,8 @@ pub enum Reply {
         /// Its members.
         members: Vec<Described>,
     },
+    /// Every region, of a demo of several.
+    Regions(Box<GlobalShown>),
     /// Done, to some.
     Done(Outcome),
     /// Not done, and why.
@@ -90,6 +98,17 @@ pub enum Reply {
 /// The socket in a demo's directory.
 pub fn socket(dir: &Path) -> PathBuf {
     dir.join("control.sock")
+}
+
+/// Listens at the socket, which only its owner may use.
+///
+/// # Errors
+/// It can't be made.
+pub fn listener(path: &Path) -> io::Result<UnixListener> {
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
 
 /// Serves one connection after another until the program ends: what it starts lives as long as its thread.

@@ -41,6 +41,10 @@ impl Faults {
         action: Action,
         ms: u32,
     ) -> Result<Outcome, ClusterError> {
+        if action == Action::Wan {
+            let why = "there is a network between regions only where there are several: `auriga demo --global`";
+            return Err(ClusterError::Admin(why.to_owned()));
+        }
         let names = cluster.targets(target)?;
         let all = cluster.describe();
         let mut outcome = Outcome::default();
@@ -62,6 +66,8 @@ impl Faults {
             }
             Action::Partition => self.partition(cluster, runtime, names)?,
             Action::Heal => self.heal(cluster, runtime, names)?,
+            // See above.
+            Action::Wan => {}
             Action::Kill | Action::Freeze | Action::Resume | Action::Restart => {
                 for name in names {
                     self.signal(cluster, runtime, name, action)?;
@@ -84,6 +90,7 @@ impl Faults {
             (Action::Partition, _) if matches!(member.role, Role::Control | Role::Gateway) => {
                 Some("only storage processes and instances can be cut off")
             }
+            (Action::Wan, _) => Some("it is no network"),
             (Action::Heal, _) => self.in_force(&member.name).is_empty().then_some("nothing was wrong with it"),
             (Action::Slow | Action::Partition, State::Down) if is_storage => Some("it is not running"),
             (Action::Slow | Action::Partition, State::Frozen) if is_storage => Some("it is frozen: resume it first"),

@@ -2,6 +2,7 @@
 //! address (drivers tell instances apart by host, and expect one port for all).
 
 use super::certificates;
+use super::region::RegionLayout;
 use auriga_admin::config::{
     ConfiguredRole, FollowConfig, FollowedConfig, InstanceConfig, MountConfig, PostgresConfig, ReadersConfig,
     StorageAddress, StorageConfig, TlsConfig, overlay_mib, spill_mib, usual_tier,
@@ -63,6 +64,9 @@ pub struct Layout {
     /// Whether a controller and a gateway belong to it.
     #[serde(default)]
     pub watched: bool,
+    /// Which region of a global database it is, where it is one.
+    #[serde(default)]
+    pub region: Option<RegionLayout>,
     /// Where the certificates of the processes are; they speak in the clear where absent.
     pub certificates: Option<PathBuf>,
 }
@@ -83,10 +87,15 @@ impl Layout {
         SocketAddr::new(self.instance_host(number), ADMIN_PORT)
     }
 
-    /// Whether the instance with this number takes any role: where there are readers, all of them do. Others are the first one
-    /// alone, and rivals that overtake it.
+    /// Whether the instance with this number takes any role: where there are readers, or other regions, all of them do. Others
+    /// are the first one alone, and rivals that overtake it.
     pub fn roles_change(&self, number: u8) -> bool {
-        self.readers > 0 && number <= self.readers
+        self.has_followers() && number <= self.readers
+    }
+
+    /// Whether somebody follows the one that writes: readers, or a region's process.
+    fn has_followers(&self) -> bool {
+        self.readers > 0 || self.region.is_some()
     }
 
     /// The numbers of the instances that begin as readers. The first instance, which begins as the writer, has number 0.
@@ -177,7 +186,7 @@ impl Layout {
             trace_inputs_mib: self.trace_inputs_mib,
             insecure: false,
             tls: self.tls(name),
-            readers: (self.readers > 0).then(|| ReadersConfig { listen: SocketAddr::new(host, READERS_PORT) }),
+            readers: self.has_followers().then(|| ReadersConfig { listen: SocketAddr::new(host, READERS_PORT) }),
             follow,
             instances: (0..=self.readers)
                 .map(|number| SocketAddr::new(self.instance_host(number), ADMIN_PORT))
@@ -208,7 +217,7 @@ impl Layout {
     }
 
     /// The certificate of a process, where the demo has certificates.
-    pub(super) fn tls(&self, name: &str) -> Option<TlsConfig> {
+    pub(crate) fn tls(&self, name: &str) -> Option<TlsConfig> {
         self.certificates.as_ref().map(|dir| certificates::files(dir, name))
     }
 
@@ -235,7 +244,7 @@ impl Layout {
         self.dir.join("traces")
     }
 
-    fn trace_file(&self, name: &str) -> Option<PathBuf> {
+    pub(super) fn trace_file(&self, name: &str) -> Option<PathBuf> {
         self.trace.then(|| self.traces().join(format!("{name}.jsonl")))
     }
 
@@ -282,6 +291,7 @@ mod tests {
             readers,
             reader_settings: BTreeMap::new(),
             watched: false,
+            region: None,
             certificates: None,
         }
     }

@@ -7,6 +7,8 @@
 //! - [`cluster`]: the processes, and what can be done to them.
 //! - [`promotion`](self): who writes first.
 //! - [`watchers`]: the controller and the gateway.
+//! - [`region`]: where it is one of several regions.
+//! - [`place`](self): its directory, held as long as it runs.
 //! - [`waiting`](self): until a member is ready, as long as it gets on.
 //! - [`faults`], [`control`]: what `auriga inject` asks for.
 //! - [`state`]: how it finds us.
@@ -19,8 +21,10 @@ mod directory;
 pub mod faults;
 pub mod janitor;
 pub mod layout;
+pub(crate) mod place;
 pub mod preflight;
 mod promotion;
+pub mod region;
 pub mod state;
 pub mod summary;
 mod waiting;
@@ -28,28 +32,27 @@ pub mod watchers;
 
 use crate::volatile_disk::VolatileDisk;
 use auriga_admin::config::{MountConfig, PostgresConfig};
+use auriga_admin::member::Described;
 use auriga_admin::{storage, terminal};
 use auriga_audit::trace_check::{Coverage, TraceError, check_folder};
 use auriga_instance::node::{EXIT_FENCED, EXIT_GAVE_UP};
 use auriga_net::admin::{Access, Condition};
 use cluster::{Cluster, ClusterError};
-use control::{Ask, Reply};
-use faults::Faults;
-use janitor::Janitor;
+use control::{Action, Ask, Reply};
+use faults::{Faults, Outcome};
 use layout::Layout;
-use nix::fcntl::{Flock, FlockArg};
+pub(crate) use place::Place;
 use promotion::promote_unless_written;
+use region::RegionLayout;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use waiting::asked_to_stop;
 use watchers::{CONTROL, GATEWAY};
 
@@ -99,6 +102,8 @@ pub struct Options {
     pub reader_settings: BTreeMap<String, String>,
     /// Whether there are a controller and a gateway, where there are readers.
     pub watched: bool,
+    /// Which region of a global database it is, where it is one.
+    pub region: Option<RegionLayout>,
 }
 
 /// Why there is no demo.
@@ -143,7 +148,7 @@ pub enum DemoError {
     Credentials(#[from] auriga_net::tls::CredentialError),
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DemoError {
+pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DemoError {
     let path = path.to_owned();
     move |source| DemoError::Io { path, source }
 }
@@ -155,11 +160,10 @@ pub struct Demo {
     layout: Layout,
     access: Access,
     disk: Option<VolatileDisk>,
-    janitor: Option<Janitor>,
     /// Whether its directory outlives it.
     is_kept: bool,
-    /// Held as long as the demo runs.
-    _lock: Flock<File>,
+    /// Its directory; that of a region is in the hands of the global database's demo.
+    place: Option<Place>,
 }
 
 impl Demo {
@@ -170,7 +174,31 @@ impl Demo {
     /// but the logs of what did not start.
     pub fn bring_up(options: Options, stop: &Receiver<()>) -> Result<Demo, DemoError> {
         let (volatile, keeps) = (options.volatile, options.dir.is_some());
-        let (layout, lock, janitor) = prepare(options)?;
+        let layout = place::layout(options)?;
+        place::check([&layout])?;
+        let place = Place::take(&layout.dir, keeps, &layout.storage())?;
+        let demo = Demo::assemble(layout, volatile, keeps, Some(place))?;
+        match demo.begin(stop) {
+            Ok(()) => Ok(demo),
+            Err(DemoError::Interrupted) => Err(DemoError::Interrupted),
+            Err(source) if keeps => Err(source),
+            Err(source) => {
+                demo.cluster().0.stop_all();
+                Err(place::put_logs_aside(&demo.layout.dir, &["logs"], source))
+            }
+        }
+    }
+
+    /// Makes one of which nothing runs yet.
+    pub(crate) fn assemble(
+        layout: Layout,
+        volatile: Option<u64>,
+        is_kept: bool,
+        place: Option<Place>,
+    ) -> Result<Demo, DemoError> {
+        if let Some(dir) = &layout.certificates {
+            certificates::prepare(dir, WRITER)?;
+        }
         let disk = volatile.map(|seed| mount_volatile(&layout, seed)).transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -183,20 +211,31 @@ impl Demo {
         if layout.watched {
             cluster.add_watchers();
         }
+        if let Some(region) = &layout.region {
+            cluster.add_region(&region::name(region.number));
+        }
         let members = Arc::new(Mutex::new((cluster, Faults::default())));
         let access = layout.access()?;
-        let (janitor, is_kept) = (Some(janitor), keeps);
-        let demo = Demo { members, runtime, layout, access, disk, janitor, is_kept, _lock: lock };
+        let demo = Demo { members, runtime, layout, access, disk, is_kept, place };
         demo.listen()?;
-        match demo.begin(stop) {
-            Ok(()) => Ok(demo),
-            Err(DemoError::Interrupted) => Err(DemoError::Interrupted),
-            Err(source) if keeps => Err(source),
-            Err(source) => Err(demo.put_logs_aside(source)),
-        }
+        Ok(demo)
     }
 
     fn begin(&self, stop: &Receiver<()>) -> Result<(), DemoError> {
+        self.begin_storage(stop)?;
+        if self.layout.watched {
+            self.cluster().0.start(CONTROL)?;
+            self.cluster().0.start(GATEWAY)?;
+        }
+        self.launch(WRITER)?;
+        self.wait_for_instance(WRITER, Some(stop))?;
+        let readers: Vec<String> = self.layout.readers().map(Layout::reader_name).collect();
+        readers.iter().try_for_each(|name| self.cluster().0.start(name))?;
+        readers.iter().try_for_each(|name| self.wait_for_instance(name, Some(stop)))
+    }
+
+    /// Starts storage, and makes the volume where there is none.
+    pub(crate) fn begin_storage(&self, stop: &Receiver<()>) -> Result<(), DemoError> {
         for name in layout::STORAGE {
             self.cluster().0.start(name)?;
         }
@@ -225,30 +264,7 @@ impl Demo {
             })?;
             keep(&mark, &storage::identity_text(identity)).map_err(io_error(&mark))?;
         }
-        if self.layout.watched {
-            self.cluster().0.start(CONTROL)?;
-            self.cluster().0.start(GATEWAY)?;
-        }
-        self.launch(WRITER)?;
-        self.wait_for_instance(WRITER, Some(stop))?;
-        let readers: Vec<String> = self.layout.readers().map(Layout::reader_name).collect();
-        readers.iter().try_for_each(|name| self.cluster().0.start(name))?;
-        readers.iter().try_for_each(|name| self.wait_for_instance(name, Some(stop)))
-    }
-
-    /// Saves the logs of an attempt whose directory is about to be deleted.
-    fn put_logs_aside(&self, source: DemoError) -> DemoError {
-        self.cluster().0.stop_all();
-        let from = self.layout.dir.join("logs");
-        let name = self.layout.dir.file_name().unwrap_or_default().to_string_lossy();
-        let to = self.layout.dir.with_file_name(format!("{name}-logs"));
-        match std::fs::rename(&from, &to) {
-            Ok(()) => DemoError::Begun { source: Box::new(source), logs: to },
-            Err(error) => {
-                tracing::warn!(%error, from = %from.display(), "the logs can't be kept");
-                source
-            }
-        }
+        Ok(())
     }
 
     /// Says which storage processes refuse their stores. The demo starts with the others; the volume says whether they are
@@ -266,35 +282,33 @@ impl Demo {
     /// Serves `auriga status` and `auriga inject`.
     fn listen(&self) -> Result<(), DemoError> {
         let path = control::socket(&self.layout.dir);
-        let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).map_err(io_error(&path))?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(io_error(&path))?;
-        let (members, layout, handle) = (self.members.clone(), self.layout.clone(), self.runtime.handle().clone());
+        let listener = control::listener(&path).map_err(io_error(&path))?;
+        let members = self.members();
         // The thread lives as long as the program, so that what it starts does, too.
         let serve = move || {
-            control::serve(&listener, |ask| {
-                let mut members = members.lock().unwrap_or_else(PoisonError::into_inner);
-                let (cluster, faults) = &mut *members;
-                match ask {
-                    Ask::Describe => {
-                        let mut members = cluster.describe();
-                        members.iter_mut().for_each(|member| member.faults = faults.in_force(&member.name));
-                        Reply::Described { layout: Box::new(layout.clone()), members }
-                    }
-                    Ask::Inject { target, action, ms } => match faults.apply(cluster, &handle, &target, action, ms) {
-                        Ok(outcome) => {
-                            if !outcome.done.is_empty() {
-                                println!("inject {action:?} {}", outcome.done.join(" "));
-                            }
-                            Reply::Done(outcome)
-                        }
-                        Err(error) => Reply::Refused(error.to_string()),
-                    },
+            control::serve(&listener, |ask| match ask {
+                Ask::Describe => {
+                    Reply::Described { layout: Box::new(members.layout.clone()), members: members.describe() }
                 }
+                Ask::Inject { target, action, ms } => match members.inject(&target, action, ms) {
+                    Ok(outcome) => {
+                        if !outcome.done.is_empty() {
+                            println!("inject {action:?} {}", outcome.done.join(" "));
+                        }
+                        Reply::Done(outcome)
+                    }
+                    Err(error) => Reply::Refused(error.to_string()),
+                },
             });
         };
         std::thread::Builder::new().name("control".to_owned()).spawn(serve).map_err(io_error(&path))?;
         Ok(())
+    }
+
+    /// The processes, for a thread that may outlive the demo.
+    pub(crate) fn members(&self) -> Members {
+        let (members, layout) = (self.members.clone(), self.layout.clone());
+        Members { members, layout, runtime: self.runtime.handle().clone() }
     }
 
     /// Locks the processes. No other thread can do anything to them meanwhile.
@@ -340,7 +354,7 @@ impl Demo {
     }
 
     /// Starts a member. An instance is promoted where no other one writes.
-    fn launch(&self, name: &str) -> Result<(), ClusterError> {
+    pub(crate) fn launch(&self, name: &str) -> Result<(), ClusterError> {
         let mut members = self.cluster();
         members.0.start(name)?;
         if let Some(number) = members.0.instance_number(name) {
@@ -368,24 +382,67 @@ impl Demo {
         println!("{}", summary::boxed(&self.layout, self.is_kept, terminal::width()));
         let mut crashes = Vec::new();
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(Duration::from_millis(200)) {
-            let ended = self.cluster().0.take_ended();
-            for (name, status) in ended {
-                crashes.retain(|at: &Instant| at.elapsed() < CRASH_WINDOW);
-                crashes.push(Instant::now());
-                let crashed = !layout::STORAGE.contains(&name.as_str()) && !ENDS_FOR_GOOD.contains(&status.code());
-                if crashed && crashes.len() <= CRASHES_MAX {
-                    println!("{name} has crashed ({status}): starting it again on an empty directory");
-                    if let Err(error) = self.launch(&name) {
-                        println!("{error}");
-                    }
-                } else if status.code() == Some(EXIT_FENCED.into()) {
-                    println!("{name} was fenced: another writer has taken over its volume");
-                } else {
-                    println!("{name} has ended ({status}); start it again with: auriga inject restart {name}");
-                }
-            }
+            self.look_after(&mut crashes, "");
         }
         println!("stopping …");
+    }
+
+    /// Says which processes have ended unasked, each with `whose` before its name, and starts an instance again that has
+    /// crashed.
+    pub(crate) fn look_after(&self, crashes: &mut Vec<Instant>, whose: &str) {
+        let ended = self.cluster().0.take_ended();
+        for (name, status) in ended {
+            crashes.retain(|at: &Instant| at.elapsed() < CRASH_WINDOW);
+            crashes.push(Instant::now());
+            let crashed = !layout::STORAGE.contains(&name.as_str()) && !ENDS_FOR_GOOD.contains(&status.code());
+            if crashed && crashes.len() <= CRASHES_MAX {
+                println!("{whose}{name} has crashed ({status}): starting it again on an empty directory");
+                if let Err(error) = self.launch(&name) {
+                    println!("{error}");
+                }
+            } else if status.code() == Some(EXIT_FENCED.into()) {
+                println!("{whose}{name} was fenced: another writer has taken over its volume");
+            } else {
+                println!(
+                    "{whose}{name} has ended ({status}); start it again with: auriga inject restart {whose}{name}"
+                );
+            }
+        }
+    }
+}
+
+/// The processes of a demo, to look at and to break.
+pub(crate) struct Members {
+    members: Arc<Mutex<(Cluster, Faults)>>,
+    /// The demo's fixed facts.
+    pub(crate) layout: Layout,
+    runtime: Handle,
+}
+
+impl Members {
+    /// Everyone, each with the faults that are in force.
+    pub(crate) fn describe(&self) -> Vec<Described> {
+        let mut members = self.lock();
+        let (cluster, faults) = &mut *members;
+        let mut described = cluster.describe();
+        described.iter_mut().for_each(|member| member.faults = faults.in_force(&member.name));
+        described
+    }
+
+    /// Does `action` to everyone that `target` stands for.
+    pub(crate) fn inject(&self, target: &str, action: Action, ms: u32) -> Result<Outcome, ClusterError> {
+        let mut members = self.lock();
+        let (cluster, faults) = &mut *members;
+        faults.apply(cluster, &self.runtime, target, action, ms)
+    }
+
+    /// SIGKILL to every process, as near to one moment as signals are.
+    pub(crate) fn kill_all(&self) {
+        self.lock().0.kill_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Cluster, Faults)> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -393,9 +450,7 @@ impl Drop for Demo {
     fn drop(&mut self) {
         self.cluster().0.stop_all();
         drop(self.disk.take());
-        if let Some(janitor) = self.janitor.take() {
-            janitor.dismiss();
-        }
+        drop(self.place.take());
     }
 }
 
@@ -418,48 +473,4 @@ fn mount_volatile(layout: &Layout, seed: u64) -> Result<VolatileDisk, DemoError>
 fn bytes_in(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
-}
-
-/// Everything before the first process: a look around, the directory, its lock, and the janitor.
-fn prepare(options: Options) -> Result<(Layout, Flock<File>, Janitor), DemoError> {
-    let pid = std::process::id();
-    let dir = options.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("auriga-demo-{pid}")));
-    // The processes and PostgreSQL are told of it, and work elsewhere.
-    let dir = std::path::absolute(&dir).map_err(io_error(&dir))?;
-    let layout = Layout {
-        dir: dir.clone(),
-        network: options.network,
-        port: options.port,
-        cluster: "demo".to_owned(),
-        postgres: options.postgres,
-        mount: options.mount,
-        trace: options.trace,
-        trace_inputs_mib: options.trace_inputs_mib,
-        groups: options.groups,
-        allocation_limit: options.allocation_limit,
-        scrub_journal_s: options.scrub_journal_s,
-        readers: options.readers,
-        reader_settings: options.reader_settings,
-        watched: options.watched && options.readers > 0,
-        certificates: (!options.plaintext).then(|| dir.join("certificates")),
-    };
-    let problems = preflight::problems(&layout);
-    if !problems.is_empty() {
-        return Err(DemoError::Missing(problems));
-    }
-    let made = if options.dir.is_some() { directory::make_or_keep(&dir) } else { directory::make_fresh(&dir) };
-    made.map_err(io_error(&dir))?;
-    let path = dir.join("lock");
-    let lock = File::create(&path).map_err(io_error(&path))?;
-    let Ok(lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
-        return Err(DemoError::InUse(dir));
-    };
-    let state = state::announce(&state::Running { pid, dir: dir.clone() }).map_err(io_error(&dir))?;
-    let socket = control::socket(&dir);
-    let to_delete: &[&Path] = if options.dir.is_some() { &[&state, &socket] } else { &[&state, &dir] };
-    let janitor = Janitor::hire(&layout.storage(), to_delete).map_err(io_error(&dir))?;
-    if let Some(dir) = &layout.certificates {
-        certificates::prepare(dir, WRITER)?;
-    }
-    Ok((layout, lock, janitor))
 }

@@ -68,12 +68,14 @@ fn address_problems(layout: &Layout) -> Vec<String> {
     // The writer, the readers, and at least one that takes over.
     let instances = (0..=layout.readers.max(1)).flat_map(|number| {
         let host = layout.instance_host(number);
-        let readers = (number == 0 && layout.readers > 0).then_some(READERS_PORT);
+        let readers = (number == 0 && (layout.readers > 0 || layout.region.is_some())).then_some(READERS_PORT);
         [layout.port, ADMIN_PORT].into_iter().chain(readers).map(move |port| SocketAddr::new(host, port))
     });
     let endpoints = [layout.writer_endpoint(), layout.reader_endpoint()];
     let watchers = endpoints.into_iter().chain([layout.control_address(), layout.dns_config().listen]);
     let instances = instances.chain(watchers.filter(|_| layout.watched));
+    let region = layout.region.iter().flat_map(|region| layout.region_addresses(region));
+    let instances = instances.chain(region.map(|region| region.address));
     // The standard library sets SO_REUSEADDR: connections that linger in TIME_WAIT are no obstacle.
     let unusable = |address| TcpListener::bind(address).err().map(|error| (address, error));
     let unusable: Vec<(SocketAddr, io::Error)> = storage.chain(instances).filter_map(unusable).collect();

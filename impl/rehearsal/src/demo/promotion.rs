@@ -12,10 +12,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// How often it is asked.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// Promotes the instance with this number as soon as it answers, unless its role is fixed, another one writes, or a controller
-/// sees to that. Returns at once.
+/// Promotes the instance with this number as soon as it answers, unless its role is fixed, another one writes, or others see
+/// to that: a controller, or the demo of several regions. Returns at once.
 pub(super) fn promote_unless_written(runtime: &Handle, layout: &Layout, number: u8) {
-    if layout.watched || !layout.roles_change(number) {
+    if layout.watched || layout.region.is_some() || !layout.roles_change(number) {
         return;
     }
     let layout = layout.clone();

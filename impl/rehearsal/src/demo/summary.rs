@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FRAME: usize = 4;
 
 /// What to try: arguments, and what one sees.
-type ToTry = (&'static str, &'static str);
+pub type ToTry = (&'static str, &'static str);
 
 /// What to try where there are readers, a controller and a gateway.
 pub const WATCHED: [ToTry; 4] = [
@@ -75,16 +75,27 @@ pub fn boxed(layout: &Layout, is_kept: bool, columns: Option<usize>) -> String {
             ],
         );
     }
+    finished(lines, &to_try(layout), (&layout.dir, is_kept), columns)
+}
+
+/// The box of these lines, of what to try, and of how it ends: whether a directory is kept.
+pub(crate) fn finished(
+    mut lines: Vec<String>,
+    to_try: &[ToTry],
+    (dir, is_kept): (&Path, bool),
+    columns: Option<usize>,
+) -> String {
     let program = callable();
-    let to_try = to_try(layout);
-    let widest = to_try.iter().map(|(_, effect)| program.len() + effect.chars().count() + 28).max().unwrap_or(0);
+    let longest = to_try.iter().map(|(command, _)| command.len()).max().unwrap_or(0).max(24);
+    let widest =
+        to_try.iter().map(|(_, effect)| program.len() + effect.chars().count() + longest + 4).max().unwrap_or(0);
     let narrow = columns.is_some_and(|columns| columns < widest);
-    lines.extend(to_try.into_iter().map(|(command, effect)| match narrow {
+    lines.extend(to_try.iter().map(|(command, effect)| match narrow {
         true => format!("  {program} {command}\n      {effect}"),
-        false => format!("  {program} {command:<24} {effect}"),
+        false => format!("  {program} {command:<longest$} {effect}"),
     }));
     let end = match is_kept {
-        true => format!("Ctrl-C stops everything, and keeps {}.", layout.dir.display()),
+        true => format!("Ctrl-C stops everything, and keeps {}.", dir.display()),
         false => "Ctrl-C stops everything and leaves nothing behind.".to_owned(),
     };
     lines.extend([String::new(), end]);

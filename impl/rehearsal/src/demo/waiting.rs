@@ -27,7 +27,7 @@ impl Demo {
         })
     }
 
-    pub(super) fn wait_for_instance(&self, name: &str, stop: Option<&Receiver<()>>) -> Result<(), DemoError> {
+    pub(crate) fn wait_for_instance(&self, name: &str, stop: Option<&Receiver<()>>) -> Result<(), DemoError> {
         self.wait_for(name, INSTANCE_PROGRESS, stop, |address| {
             let asked = instance::status(address, &self.access, instance::PATIENCE);
             match self.runtime.block_on(asked) {

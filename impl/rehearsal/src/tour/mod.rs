@@ -5,7 +5,7 @@
 //! reader, too. Anything lost or unexplained fails the tour.
 
 mod failovers;
-mod report;
+pub(crate) mod report;
 mod steps;
 
 use crate::bank::verify::{Verdict, verify};

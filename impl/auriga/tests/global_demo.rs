@@ -1,0 +1,88 @@
+//! Demos of several regions, as a person would start them and move the role.
+
+mod common;
+
+use common::{Running, processes, wait_until, wait_until_gone};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::process::{Command, Stdio};
+
+/// Asks PostgreSQL of a region of a demo whose regions have these networks.
+fn sql(networks: [&str; 2], region: usize, statement: &str) -> Result<String, String> {
+    let host = format!("{}.11", networks[region - 1]);
+    let mut command = Command::new("psql");
+    command.args(["-XqAt", "-U", "postgres", "-h", &host, "-c", statement]).env("PGCONNECT_TIMEOUT", "5");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// What a command says, which must succeed.
+fn said(demo: &Running, arguments: &[&str]) -> String {
+    let output = demo.auriga(arguments);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {text}\n{}", demo.output());
+    text
+}
+
+/// The roles of both regions, as `status --global --json` has them; empty where one does not answer.
+fn roles(demo: &Running) -> [String; 2] {
+    let text = said(demo, &["status", "--global", "--json"]);
+    let report: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    [0, 1].map(|index| report["regions"][index]["standing"]["role"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn the_role_moves_between_the_regions_of_a_demo_and_nothing_is_left_behind() {
+    let networks = ["127.0.135", "127.0.136"];
+    let mut demo = Running::start(networks[0], &["--global", "--wan-ms", "20"]);
+    let table = said(&demo, &["status", "--global"]);
+    assert!(table.contains("region-1") && table.contains("primary") && table.contains("secondary"), "{table}");
+    assert!(table.contains("region-1 – region-2  whole, 20 ms there and back"), "{table}");
+    assert!(said(&demo, &["status", "--region", "2"]).contains("region-2"));
+    sql(networks, 1, "create table t as select n from generate_series(1, 100) n").unwrap();
+
+    let moved = said(&demo, &["switchover", "--to", "region-2"]);
+    assert!(moved.contains("region 2 is the primary") && moved.contains("nothing is lost"), "{moved}");
+    wait_until("the new primary's PostgreSQL", || sql(networks, 2, "insert into t values (101)").is_ok());
+    assert_eq!(sql(networks, 2, "select count(*) from t").unwrap(), "101");
+    wait_until("both roles", || roles(&demo) == ["Secondary", "Primary"]);
+    let done = said(&demo, &["inject", "kill", "2"]);
+    assert!(done.contains("done: region-2"), "{done}");
+
+    let failed = said(&demo, &["failover", "--to", "1", "--allow-data-loss"]);
+    assert!(failed.contains("region 1 is the primary"), "{failed}");
+    wait_until("the first region's PostgreSQL", || sql(networks, 1, "insert into t values (102)").is_ok());
+    said(&demo, &["inject", "restart", "region-2"]);
+    wait_until("both roles, again", || roles(&demo) == ["Primary", "Secondary"]);
+    let lost = said(&demo, &["global", "lost", "--region", "2"]);
+    serde_json::from_str::<Value>(&lost).unwrap_or_else(|error| panic!("{error}: {lost}"));
+
+    let cut = said(&demo, &["inject", "partition", "1-2"]);
+    assert!(cut.contains("done: 1-2"), "{cut}");
+    assert!(said(&demo, &["status"]).contains("region-1 – region-2  CUT"));
+    said(&demo, &["inject", "heal", "1-2"]);
+    let dir = demo.dir();
+    assert!(processes(&dir).len() >= 15, "two regions: {:?}", processes(&dir));
+    demo.signal(Signal::SIGINT);
+    wait_until_gone(&dir);
+}
+
+#[test]
+fn a_demo_of_regions_that_is_kept_goes_on_where_the_role_was() {
+    let networks = ["127.0.137", "127.0.138"];
+    let keep = tempfile::tempdir().unwrap();
+    let dir = keep.path().join("demo");
+    let arguments = ["--global", "--wan-ms", "20", "--keep", dir.to_str().unwrap()];
+    let mut demo = Running::start(networks[0], &arguments);
+    sql(networks, 1, "create table t as select 42 as x").unwrap();
+    said(&demo, &["switchover", "--to", "2"]);
+    demo.signal(Signal::SIGINT);
+    assert!(processes(dir.to_str().unwrap()).is_empty());
+    let mut demo = Running::start(networks[0], &arguments);
+    assert_eq!(sql(networks, 2, "select x from t").unwrap(), "42");
+    assert_eq!(roles(&demo), ["Secondary", "Primary"]);
+    demo.signal(Signal::SIGINT);
+}

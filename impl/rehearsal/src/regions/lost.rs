@@ -1,0 +1,62 @@
+//! The named loss, compared with what clients remember.
+
+use super::GlobalDemo;
+use crate::bank::ledger::Ledger;
+use crate::bank::verify::missing;
+use crate::demo::region::name;
+use crate::tour::{TourError, postgres};
+use std::collections::BTreeSet;
+
+/// What a failover has lost, by the clients' ledger.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Missing {
+    /// How many commits.
+    pub commits: usize,
+    /// Their transactions' numbers, in the lineage that was left.
+    pub xids: BTreeSet<i64>,
+}
+
+impl GlobalDemo {
+    /// Finds the acknowledged commits that the primary does not have, and has the ledger take them for lost. The one that
+    /// lost them must not acknowledge any more.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub fn take_missing(&self, primary: u16, ledger: &Ledger) -> Result<Missing, TourError> {
+        let before = ledger.outcomes();
+        let asked = missing(self.postgres(primary), &before);
+        let lost = self.runtime().block_on(asked).map_err(postgres("asking the new primary what it has"))?;
+        Ok(Missing { commits: lost.len(), xids: ledger.lose(&lost) })
+    }
+
+    /// Waits until `region` names what it lost, another suffix than `before`, and compares that with what is missing.
+    /// Returns what a person is told.
+    ///
+    /// # Errors
+    /// It does not name it in time, or names something else.
+    pub fn compare_lost(
+        &self,
+        region: u16,
+        before: &serde_json::Value,
+        missing: &Missing,
+    ) -> Result<Vec<String>, TourError> {
+        let named = self.wait_for(&format!("lost suffix that {} names", name(region)), || {
+            let named = self.lost(region).ok()?;
+            (!named.is_null() && named["name"] != before["name"]).then_some(named)
+        })?;
+        let suffix = named["name"].as_str().unwrap_or_default().to_owned();
+        if named["kept"] != true {
+            return Err(TourError::Unexpected(format!("{suffix} is not kept: {named}")));
+        }
+        let changes = named["amount"]["mini_transactions"].as_u64().unwrap_or_default();
+        // Commits that are made durable together may be one mini-transaction.
+        if changes == 0 && missing.commits > 0 {
+            let text = format!("{} commits are missing, and {suffix} holds nothing", missing.commits);
+            return Err(TourError::Unexpected(text));
+        }
+        Ok(vec![format!(
+            "{suffix} is named: {changes} mini-transactions, {} bytes, in which the {} commits lie that clients miss",
+            named["amount"]["bytes"], missing.commits
+        )])
+    }
+}
