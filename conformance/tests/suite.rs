@@ -8,7 +8,7 @@ use auriga_protocol::{Defect, Defects, SegmentConfig};
 use auriga_storage::disk::Opened;
 use auriga_storage::{MemoryPlatters, open_store};
 use auriga_storage::{StorageConfig, StorageNode};
-use auriga_store::Options;
+use auriga_store::StoreOptions;
 use std::net::SocketAddr;
 
 const CLUSTER: ClusterId = ClusterId(77);
@@ -49,7 +49,7 @@ async fn our_storage_node_passes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn our_storage_node_passes_with_files() {
     let folder = tempfile::tempdir().expect("a folder");
-    all_hold(verdicts(Defects::NONE, || open_store(folder.path(), Options::new(CLUSTER.0, "storage-a1"))).await);
+    all_hold(verdicts(Defects::NONE, || open_store(folder.path(), StoreOptions::new(CLUSTER.0, "storage-a1"))).await);
 }
 
 /// Each defect, and the rows that must fail, by their rules. Nothing else may.

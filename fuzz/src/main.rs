@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// Feeds everything that reads bytes from outside with bytes that nobody meant.
 #[derive(Parser)]
-struct Options {
+struct Arguments {
     /// What to feed, or `all`
     target: Option<String>,
     /// How long, for each target
@@ -23,7 +23,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = Arguments::parse();
     let Some(wanted) = &options.target else {
         targets::all().iter().for_each(|(name, _)| println!("{name}"));
         return ExitCode::SUCCESS;

@@ -43,16 +43,16 @@ where
 
 /// How to run.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct CheckOptions {
     /// Threads of the checker, at least 1.
     pub threads: usize,
     /// Whether to show a progress line on standard error.
     pub progress: bool,
 }
 
-impl Default for Options {
+impl Default for CheckOptions {
     fn default() -> Self {
-        Options { threads: 2, progress: false }
+        CheckOptions { threads: 2, progress: false }
     }
 }
 
@@ -105,7 +105,7 @@ impl Verdict {
 }
 
 /// Checks the whole space of the model; stops early only at a failure.
-pub fn check<M: Checkable>(make: &dyn Fn() -> M, name: &str, options: &Options) -> Verdict
+pub fn check<M: Checkable>(make: &dyn Fn() -> M, name: &str, options: &CheckOptions) -> Verdict
 where
     M::State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static,
     M::Action: Clone + Debug + PartialEq + Send + Sync + 'static,
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_shortest_counterexample_is_told() {
-        let verdict = check(&|| Counting, "counting", &Options { threads: 1, progress: false });
+        let verdict = check(&|| Counting, "counting", &CheckOptions { threads: 1, progress: false });
         let failure = verdict.failure.expect("nine is reachable");
         assert_eq!((failure.property, failure.trace.lines.len()), ("never nine", 5));
         assert_eq!(failure.trace.last_word, "ends at 9");
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_is_never_shown_is_told() {
-        let verdict = check(&|| Counting, "counting", &Options { threads: 1, progress: false });
+        let verdict = check(&|| Counting, "counting", &CheckOptions { threads: 1, progress: false });
         assert_eq!(verdict.never_shown, ["twelve is reached"]);
         assert!(!verdict.holds());
     }

@@ -1,6 +1,6 @@
 //! Planted defects: each at the smallest scope that shows it, and the table that proves that it was found.
 
-use crate::checking::{Failure, Options, check};
+use crate::checking::{CheckOptions, Failure, check};
 use crate::log_recovery::{cleaned, four, loss, node_crash, submits, three, three_epochs, two_groups};
 use crate::membership::{self, MembershipModel};
 use crate::volume::{Scale, Volume, page};
@@ -77,7 +77,7 @@ pub struct Hunt {
 }
 
 /// Checks a defect at its scope.
-pub fn hunt(defect: Defect, options: &Options) -> Option<Hunt> {
+pub fn hunt(defect: Defect, options: &CheckOptions) -> Option<Hunt> {
     if let Some(planted) = crate::global::defects::planted().into_iter().find(|planted| planted.defect == defect) {
         let verdict = check(&|| planted.model(), defect.slug(), options);
         let (about, failure) = (planted.scope, verdict.failure);

@@ -8,7 +8,7 @@
 use crate::node::Node;
 use crate::volume::{Focus, Scale, Volume};
 use crate::world::World;
-use auriga_protocol::writer::Role;
+use auriga_protocol::writer::WriterRole;
 use auriga_protocol::{Lsn, MemberId, MemberSet, Message, Party, PgId, Segment, Writer};
 use stateright::Property;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ fn floor_is_low(world: &World, node: &Node) -> Broken {
 /// floor is above what it needs.
 fn readers_are_held(world: &World) -> Broken {
     let reader = world.reader.as_ref()?;
-    let open = world.writers.iter().filter(|writer| writer.role() == Role::Open);
+    let open = world.writers.iter().filter(|writer| writer.role() == WriterRole::Open);
     let mut told = open.flat_map(|writer| writer.followers().map(|(id, floor)| (id, floor, writer.told_pgmrpl())));
     if let Some((id, floor, told)) = told.find(|(_, floor, told)| told > floor) {
         return Some(("R-READER-3", format!("PGMRPL {told} was told, and {id} follows and needs {floor}")));
@@ -92,7 +92,7 @@ fn opened_on_a_quorum(model: &Volume, world: &World, writer: &Writer<crate::payl
     let installed = |pg: u16| (0..world.shape.members).map(MemberId).filter(|member| has(pg, member)).collect();
     let short = (0..world.shape.groups).find(|pg| !model.quorum().write_met(installed(*pg)))?;
     let what = || format!("{epoch} opened with its install on {:?} of {} only", installed(short), PgId(short));
-    (writer.role() == Role::Open).then(|| ("R-RECOVER-3", what()))
+    (writer.role() == WriterRole::Open).then(|| ("R-RECOVER-3", what()))
 }
 
 /// I-CHAIN: two segments of a group with the same install have the same chain, as far as both are complete.
@@ -141,12 +141,12 @@ fn allocation_is_bounded(model: &Volume, world: &World, writer: &Writer<crate::p
     let limit = writer.vdl().max(through.unwrap_or_default()).0 + model.scale.allocation_limit;
     let allocated = writer.allocated();
     let what = || format!("{} allocated {allocated}, above {limit}", writer.volume_epoch());
-    (writer.role() == Role::Open && allocated.0 > limit).then(|| ("I-LAL", what()))
+    (writer.role() == WriterRole::Open && allocated.0 > limit).then(|| ("I-LAL", what()))
 }
 
 /// I-PROGRESS: when every record of an open writer is on a write quorum, its VDL is its last CPL.
 fn durable_is_seen(world: &World, writer: &Writer<crate::payload::Mark>) -> Broken {
-    if writer.role() != Role::Open {
+    if writer.role() != WriterRole::Open {
         return None;
     }
     let epoch = writer.volume_epoch();
@@ -253,14 +253,14 @@ fn shown(scale: &Scale) -> Vec<Property<Volume>> {
         scale.focus == Focus::Promotion && budgets.writers > 2,
         "two candidates compete with one number",
         |_, world| {
-            let sealing = || world.writers.iter().filter(|writer| writer.role() == Role::Sealing);
+            let sealing = || world.writers.iter().filter(|writer| writer.role() == WriterRole::Sealing);
             sealing().any(|one| {
                 sealing().filter(|other| other.volume_epoch().number == one.volume_epoch().number).count() > 1
             })
         },
     );
     show(!scale.reductions.drop_spent, "an overtaken writer learns it", |_, world| {
-        world.writers.iter().any(|writer| writer.role() == Role::Fenced)
+        world.writers.iter().any(|writer| writer.role() == WriterRole::Fenced)
     });
     show(!scale.synchronous, "an append is pending", |_, world| world.nodes.iter().any(|n| !n.pending.is_empty()));
     show(budgets.submits > 1 && scale.groups == 1, "a chain has a hole", |_, world| {

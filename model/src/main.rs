@@ -1,6 +1,6 @@
 //! `auriga-model`: checks the models, opens them in a browser, proves that planted defects are found.
 
-use auriga_model::checking::{Failure, Options};
+use auriga_model::checking::{CheckOptions, Failure};
 use auriga_model::defects::{Hunt, hunt};
 use auriga_model::registry::{self, Scope, Set};
 use auriga_model::report::{Table, grouped, render_columns, render_failure};
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 }
 
 fn check(wanted: &str, threads: usize, save: Option<PathBuf>) -> Result<ExitCode, String> {
-    let options = Options { threads, progress: true };
+    let options = CheckOptions { threads, progress: true };
     let mut table = Table::default();
     let mut all_hold = true;
     for scope in registry::select(wanted)? {
@@ -103,7 +103,7 @@ fn explore(name: &str, port: u16) -> Result<ExitCode, String> {
 }
 
 fn hunt_defects(slug: Option<&str>, write: bool, save: Option<&Path>) -> Result<ExitCode, String> {
-    let options = Options { threads: 2, progress: true };
+    let options = CheckOptions { threads: 2, progress: true };
     let wanted = |defect: &&Defect| slug.is_none_or(|slug| defect.slug() == slug);
     let mut hunts = Vec::new();
     let mut seconds = Vec::new();

@@ -5,7 +5,7 @@ use crate::volume::{Step, Volume};
 use crate::world::World;
 use auriga_protocol::message::Envelope;
 use auriga_protocol::notation::{Names, message_text};
-use auriga_protocol::writer::Role;
+use auriga_protocol::writer::WriterRole;
 use stateright::Model;
 use std::sync::atomic::AtomicUsize;
 
@@ -80,13 +80,13 @@ fn consequences(before: &World, after: &World) -> String {
     for (index, writer) in after.writers.iter().enumerate() {
         let then = before.writers.get(index);
         let role = then.map(|then| then.role());
-        if role != Some(writer.role()) && (writer.role() == Role::Open || writer.role() == Role::Fenced) {
-            let what = if writer.role() == Role::Open { "opens at" } else { "is fenced at" };
+        if role != Some(writer.role()) && (writer.role() == WriterRole::Open || writer.role() == WriterRole::Fenced) {
+            let what = if writer.role() == WriterRole::Open { "opens at" } else { "is fenced at" };
             text += &format!("   ▸ w{} {what} vdl={}", index + 1, writer.vdl());
-        } else if writer.role() == Role::Open && then.is_some_and(|then| then.vdl() != writer.vdl()) {
+        } else if writer.role() == WriterRole::Open && then.is_some_and(|then| then.vdl() != writer.vdl()) {
             text += &format!("   ▸ w{} acknowledges through {}", index + 1, writer.vdl());
         }
-        if then.is_some_and(|then| then.allocated() != writer.allocated()) && writer.role() == Role::Open {
+        if then.is_some_and(|then| then.allocated() != writer.allocated()) && writer.role() == WriterRole::Open {
             text += &format!("   ▸ allocated through {}", writer.allocated());
         }
     }

@@ -50,7 +50,7 @@ use crate::node::Node;
 use crate::payload::Mark;
 use crate::world::World;
 use auriga_protocol::message::{Envelope, Message, Refusal, Standing};
-use auriga_protocol::writer::Role;
+use auriga_protocol::writer::WriterRole;
 use auriga_protocol::{Effect, Effects, Input, Machine, Micros, Party, VolumeEpoch, WriterId};
 use std::sync::Arc;
 
@@ -142,13 +142,13 @@ fn spent_to_segment(world: &World, writer: WriterId, promised: VolumeEpoch, mess
         Message::Seal { volume_epoch, .. } => {
             // Whether the writer may still want this segment's report.
             let asks = match writer.role() {
-                Role::Sealing => true,
-                Role::Collecting => world.left.retries > 0 && *volume_epoch >= promised,
-                Role::Installing | Role::Open | Role::Fenced => false,
+                WriterRole::Sealing => true,
+                WriterRole::Collecting => world.left.retries > 0 && *volume_epoch >= promised,
+                WriterRole::Installing | WriterRole::Open | WriterRole::Fenced => false,
             };
             !asks || writer.volume_epoch() > *volume_epoch
         }
-        Message::TailPull { volume_epoch, .. } => *volume_epoch < promised || writer.role() != Role::Collecting,
+        Message::TailPull { volume_epoch, .. } => *volume_epoch < promised || writer.role() != WriterRole::Collecting,
         Message::Install(install) => install.volume_epoch < promised,
         Message::Write { volume_epoch, .. } | Message::ReadPage { volume_epoch, .. } => *volume_epoch < promised,
         _ => false,
@@ -156,8 +156,8 @@ fn spent_to_segment(world: &World, writer: WriterId, promised: VolumeEpoch, mess
 }
 
 /// Past sealing, a refusal only stops its writer, and a stopped writer is one that takes no further step.
-fn may_stop(role: Role) -> bool {
-    role != Role::Sealing
+fn may_stop(role: WriterRole) -> bool {
+    role != WriterRole::Sealing
 }
 
 /// Whether the segment, asked now, does nothing but refuse. So the reduction does not assume the fence that it is to
@@ -181,19 +181,21 @@ fn is_refused(node: &Node, envelope: &Envelope<Mark>) -> bool {
 fn spent_to_writer(world: &World, index: usize, segment: auriga_protocol::SegmentId, message: &Message<Mark>) -> bool {
     let writer = &world.writers[index];
     let (role, epoch) = (writer.role(), writer.volume_epoch());
-    if role == Role::Fenced {
+    if role == WriterRole::Fenced {
         return true;
     }
     match message {
         Message::Sealed { volume_epoch, .. } => {
             let over = match role {
-                Role::Sealing => false,
-                Role::Collecting => world.left.retries == 0,
-                Role::Installing | Role::Open | Role::Fenced => true,
+                WriterRole::Sealing => false,
+                WriterRole::Collecting => world.left.retries == 0,
+                WriterRole::Installing | WriterRole::Open | WriterRole::Fenced => true,
             };
             over || *volume_epoch < epoch
         }
-        Message::Tail { volume_epoch, .. } => matches!(role, Role::Installing | Role::Open) || *volume_epoch < epoch,
+        Message::Tail { volume_epoch, .. } => {
+            matches!(role, WriterRole::Installing | WriterRole::Open) || *volume_epoch < epoch
+        }
         Message::Acknowledge { standing, .. } if *standing != Standing::default() => false,
         Message::Acknowledge { volume_epoch, scl, .. } => {
             let known = || {

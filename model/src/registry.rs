@@ -3,7 +3,7 @@
 //! To add one: a function that makes the model, and an entry `Scope::new(name, set, pinned, about, make)` in the list
 //! that your module contributes to [`all`].
 
-use crate::checking::{self, Checkable, Failure, Options, Verdict};
+use crate::checking::{self, CheckOptions, Checkable, Failure, Verdict};
 use stateright::{Expectation, Property};
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -50,7 +50,7 @@ impl Scope {
     }
 
     /// Checks the scope completely.
-    pub fn check(&self, options: &Options) -> Verdict {
+    pub fn check(&self, options: &CheckOptions) -> Verdict {
         self.runner.check(self.name, options)
     }
 
@@ -88,7 +88,7 @@ impl Scope {
 }
 
 trait Runner: Send + Sync {
-    fn check(&self, name: &str, options: &Options) -> Verdict;
+    fn check(&self, name: &str, options: &CheckOptions) -> Verdict;
     fn shortest(&self, property: &'static str) -> Failure;
     fn always(&self) -> Vec<&'static str>;
     fn explore(&self, address: SocketAddr);
@@ -101,7 +101,7 @@ where
     M::State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static,
     M::Action: Clone + Debug + PartialEq + Send + Sync + 'static,
 {
-    fn check(&self, name: &str, options: &Options) -> Verdict {
+    fn check(&self, name: &str, options: &CheckOptions) -> Verdict {
         checking::check(&self.0, name, options)
     }
 

@@ -1,13 +1,13 @@
 //! The reductions change how many states there are, never a verdict: on the protocol, and on each planted defect.
 
-use auriga_model::checking::{Options, check};
+use auriga_model::checking::{CheckOptions, check};
 use auriga_model::defects::scope_of;
 use auriga_model::log_recovery::{four, node_crash, three, zone_crash};
 use auriga_model::reductions::Reductions;
 use auriga_model::volume::{Scale, Volume};
 use auriga_protocol::{Defect, Defects};
 
-const QUIET: Options = Options { threads: 2, progress: false };
+const QUIET: CheckOptions = CheckOptions { threads: 2, progress: false };
 
 fn holds(scale: &Scale) -> (bool, usize) {
     let verdict = check(&|| Volume::new(scale.clone()), "test", &QUIET);

@@ -1,11 +1,11 @@
 //! The small scopes, complete, with their exact numbers of states. `check --scope quick` does the same for all.
 
-use auriga_model::checking::Options;
+use auriga_model::checking::CheckOptions;
 use auriga_model::defects::hunt;
 use auriga_model::registry;
 use auriga_protocol::Defect;
 
-const QUIET: Options = Options { threads: 2, progress: false };
+const QUIET: CheckOptions = CheckOptions { threads: 2, progress: false };
 
 #[test]
 fn small_scopes_hold_and_have_the_pinned_number_of_states() {

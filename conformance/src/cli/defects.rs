@@ -13,7 +13,7 @@ const LOST: u64 = 2_000;
 
 /// How to hunt.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct DefectsOptions {
     /// Only this one.
     #[arg(long, value_parser = super::sim::defect)]
     defect: Option<Defect>,
@@ -40,7 +40,7 @@ struct Caught {
 ///
 /// # Errors
 /// When the table can't be read or written.
-pub fn run(options: &Options) -> Result<ExitCode, String> {
+pub fn run(options: &DefectsOptions) -> Result<ExitCode, String> {
     let path = table::defects_by_technique();
     let mut text = table::with_every_defect(&std::fs::read_to_string(&path).unwrap_or_default());
     let mut missed = 0;
@@ -91,7 +91,7 @@ fn is_simulated(defect: Defect) -> bool {
 }
 
 /// Runs whose notes alone, less what kills took with them, show the defect.
-fn hunt_in_traces(defect: Defect, options: &Options) -> Result<Option<(u64, String)>, String> {
+fn hunt_in_traces(defect: Defect, options: &DefectsOptions) -> Result<Option<(u64, String)>, String> {
     let began = Instant::now();
     for seed in (0..options.seeds).take_while(|_| began.elapsed().as_secs() < options.seconds) {
         let (_, notes) = run_for_notes(&Plan::from_seed(seed).with_defect(Some(defect)));
@@ -106,7 +106,7 @@ fn hunt_in_traces(defect: Defect, options: &Options) -> Result<Option<(u64, Stri
 }
 
 /// Seeds in order on one thread, so that the count is always the same.
-fn hunt(defect: Defect, options: &Options) -> Option<Caught> {
+fn hunt(defect: Defect, options: &DefectsOptions) -> Option<Caught> {
     let campaign = Campaign {
         seeds: 0..options.seeds,
         threads: 1,

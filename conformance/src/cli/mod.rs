@@ -20,15 +20,15 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Simulate whole clusters: many seeds, or one of them with its trace.
-    Sim(sim::Options),
+    Sim(sim::SimOptions),
     /// Plant each defect alone, and count the seeds until the simulation finds it.
-    Defects(defects::Options),
+    Defects(defects::DefectsOptions),
     /// Run a script, such as a counterexample of the model, over the real state machines, and judge it.
-    Replay(replay::Options),
+    Replay(replay::ReplayOptions),
     /// Test storage nodes, anybody's, over the network.
-    Suite(suite::Options),
+    Suite(suite::SuiteOptions),
     /// Judge the traces of a real cluster's run.
-    Trace(trace::Options),
+    Trace(trace::TraceOptions),
 }
 
 /// Runs the command line; the exit code is 1 where something was found, 2 where something could not be done.

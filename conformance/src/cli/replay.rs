@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 /// What to replay.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct ReplayOptions {
     /// The script. What the model saves (`auriga-model defects NAME --save FILE`) names its planted defect itself.
     file: PathBuf,
     /// Plant this defect, whatever the script says.
@@ -25,7 +25,7 @@ pub struct Options {
 ///
 /// # Errors
 /// When the file is no script.
-pub fn run(options: &Options) -> Result<ExitCode, String> {
+pub fn run(options: &ReplayOptions) -> Result<ExitCode, String> {
     let said = |error: &dyn std::fmt::Display| format!("{}: {error}", options.file.display());
     let text = std::fs::read_to_string(&options.file).map_err(|error| said(&error))?;
     let planted = (options.defect.is_some() || options.no_defect).then_some(options.defect);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// How to simulate.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct SimOptions {
     /// Run this seed only.
     #[arg(long, env = "SEED")]
     seed: Option<u64>,
@@ -59,7 +59,7 @@ pub fn defect(slug: &str) -> Result<Defect, String> {
 ///
 /// # Errors
 /// When a file can't be read.
-pub fn run(options: &Options) -> Result<ExitCode, String> {
+pub fn run(options: &SimOptions) -> Result<ExitCode, String> {
     if let Some(seed) = options.seed {
         return run_one(&Plan::from_seed(seed).with_defect(options.defect), options);
     }
@@ -73,7 +73,7 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     Ok(run_many(options))
 }
 
-fn run_one(plan: &Plan, options: &Options) -> Result<ExitCode, String> {
+fn run_one(plan: &Plan, options: &SimOptions) -> Result<ExitCode, String> {
     let mut print = |at: u64, line: String| println!("{:>9} {line}", at);
     let went = crate::sim::run(plan, options.trace.then_some(&mut print as _));
     println!(
@@ -102,7 +102,7 @@ fn say(seed: u64, failure: &Failure) {
     println!("FAILED seed {seed} at {} us: {}: {}", failure.at, failure.rule, failure.what);
 }
 
-fn run_many(options: &Options) -> ExitCode {
+fn run_many(options: &SimOptions) -> ExitCode {
     let campaign = Campaign {
         seeds: options.from..options.from.saturating_add(options.seeds),
         threads: options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),

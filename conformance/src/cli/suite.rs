@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 /// Whom to test.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct SuiteOptions {
     /// Storage nodes, as `host:port`, separated by commas.
     #[arg(long, value_delimiter = ',', required = true)]
     address: Vec<SocketAddr>,
@@ -27,7 +27,7 @@ fn cluster(text: &str) -> Result<ClusterId, String> {
 ///
 /// # Errors
 /// When there is no runtime to run on.
-pub fn run(options: &Options) -> Result<ExitCode, String> {
+pub fn run(options: &SuiteOptions) -> Result<ExitCode, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let judged = suite::by_invariant(runtime.block_on(suite::run(&options.address, options.cluster)));

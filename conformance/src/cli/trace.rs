@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 /// What to check.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct TraceOptions {
     /// The folder with the trace files (`*.jsonl`) of all processes of one run.
     folder: PathBuf,
     /// Nothing that others can have seen is missing: the processes are Auriga's, their host stayed up, and none has logged
@@ -22,7 +22,7 @@ pub struct Options {
 ///
 /// # Errors
 /// When the trace can't be read.
-pub fn run(options: &Options) -> Result<ExitCode, String> {
+pub fn run(options: &TraceOptions) -> Result<ExitCode, String> {
     let coverage = if options.complete { Coverage::Complete } else { Coverage::Interrupted };
     let report = check_folder(&options.folder, coverage).map_err(|error| error.to_string())?;
     if options.json {

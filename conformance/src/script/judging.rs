@@ -5,7 +5,7 @@ use super::bench::Bench;
 use super::word::Word;
 use crate::disk::Disk;
 use auriga_protocol::segment::Segment;
-use auriga_protocol::writer::Role;
+use auriga_protocol::writer::WriterRole;
 use auriga_protocol::{
     Effects, Lsn, Machine, MemberId, MemberSet, Message, Micros, Note, PageId, PgId, Refusal, SegmentId, VolumeEpoch,
     WriterId,
@@ -118,7 +118,7 @@ impl Bench {
 
     /// I-LAL: no LSN above max(VDL, end of the last truncation) + LAL.
     fn allocation_is_bounded(&self) -> Broken {
-        self.writers.values().filter(|writer| writer.role() == Role::Open).find_map(|writer| {
+        self.writers.values().filter(|writer| writer.role() == WriterRole::Open).find_map(|writer| {
             let epoch = writer.volume_epoch();
             let limit = writer.vdl().max(self.judge.annulled_through(epoch)).0 + self.shape.lal;
             let what = || format!("{epoch} allocated {}, above {limit}", writer.allocated());
@@ -128,7 +128,7 @@ impl Bench {
 
     /// I-PROGRESS: when every group is complete, an open writer's VDL is its last CPL.
     fn durable_is_seen(&self) -> Broken {
-        self.writers.values().filter(|writer| writer.role() == Role::Open).find_map(|writer| {
+        self.writers.values().filter(|writer| writer.role() == WriterRole::Open).find_map(|writer| {
             let epoch = writer.volume_epoch();
             let last = self.judge.allocated_in(epoch).map(|(_, lsn)| lsn).max()?;
             let pgcls = writer.status().pgcl;

@@ -178,6 +178,6 @@ impl WriterNode {
 
     /// Whether it is, or may become, the writer.
     pub fn in_the_running(&self) -> bool {
-        self.machine.as_ref().is_some_and(|machine| machine.role() != writer::Role::Fenced)
+        self.machine.as_ref().is_some_and(|machine| machine.role() != writer::WriterRole::Fenced)
     }
 }

@@ -2,7 +2,7 @@
 
 use auriga_net::admin::{AdminReply, AdminRequest, ask};
 use auriga_net::frame::take_frame;
-use auriga_net::handshake::{ClusterId, Hello, Role, dial};
+use auriga_net::handshake::{ClusterId, ConnectionRole, Hello, dial};
 use auriga_net::{Encoded, Frame};
 use auriga_page::Delta;
 use auriga_protocol::{
@@ -54,8 +54,8 @@ impl Node {
     pub async fn writer(&self, id: u64) -> Found<Link> {
         let party = Party::Writer(self.segment.volume, WriterId(id));
         let name = format!("conformance-{id}");
-        let log = Stream::connect(self, Role::WriterLog, &name).await?;
-        let reads = Stream::connect(self, Role::WriterReads, &name).await?;
+        let log = Stream::connect(self, ConnectionRole::WriterLog, &name).await?;
+        let reads = Stream::connect(self, ConnectionRole::WriterReads, &name).await?;
         Ok(Link { id: WriterId(id), party, segment: Party::Segment(self.segment), log, reads })
     }
 }
@@ -66,7 +66,7 @@ struct Stream {
 }
 
 impl Stream {
-    async fn connect(node: &Node, role: Role, name: &str) -> Found<Stream> {
+    async fn connect(node: &Node, role: ConnectionRole, name: &str) -> Found<Stream> {
         let connecting = timeout(PATIENCE, TcpStream::connect(node.address));
         let mut stream = connecting.await.map_err(said)?.map_err(said)?;
         let hello = Hello { cluster: node.cluster, role, name: name.to_owned() };

@@ -2,14 +2,14 @@
 
 use super::{Target, kind};
 use auriga_net::ClusterId;
-use auriga_net::handshake::{HandshakeError, Hello, Role, accept, dial};
+use auriga_net::handshake::{ConnectionRole, HandshakeError, Hello, accept, dial};
 use tokio::io::{AsyncReadExt, duplex, join, sink};
 use tokio::runtime::{Builder, Runtime};
 
 /// An input is what the other side sends. The first byte says which side reads it.
 pub struct Handshake(Runtime);
 
-fn hello(name: &str, role: Role) -> Hello {
+fn hello(name: &str, role: ConnectionRole) -> Hello {
     Hello { cluster: ClusterId(7), role, name: name.to_owned() }
 }
 
@@ -22,7 +22,7 @@ impl Handshake {
     /// What a dialler and an acceptor say to each other.
     async fn sound() -> [Vec<u8>; 2] {
         let (mut near, mut far) = duplex(1 << 12);
-        let own = hello("b2", Role::Storage);
+        let own = hello("b2", ConnectionRole::Storage);
         let dialled = dial(&mut near, &own);
         let (mut said, mut answered) = (vec![0], vec![1]);
         let taken = async {
@@ -30,7 +30,7 @@ impl Handshake {
             let length = far.read(&mut bytes).await.expect("a hello");
             said.extend_from_slice(&bytes[..length]);
             let mut out = Vec::new();
-            accept(&mut join(&bytes[..length], &mut out), &hello("a1", Role::Storage)).await.expect("sound");
+            accept(&mut join(&bytes[..length], &mut out), &hello("a1", ConnectionRole::Storage)).await.expect("sound");
             answered.extend_from_slice(&out);
             drop(far);
         };
@@ -49,7 +49,7 @@ impl Target for Handshake {
 
     fn run(&mut self, input: &[u8]) -> String {
         let Some((side, said)) = input.split_first() else { return "nothing".into() };
-        let own = hello("a1", Role::Storage);
+        let own = hello("a1", ConnectionRole::Storage);
         let ended = self.0.block_on(async {
             let mut stream = join(said, sink());
             if side % 2 == 0 { accept(&mut stream, &own).await } else { dial(&mut stream, &own).await }

@@ -2,7 +2,7 @@
 
 use super::{Target, kind, text};
 use crate::unhex;
-use auriga_store::{Options, Store};
+use auriga_store::{Store, StoreOptions};
 use std::collections::BTreeMap;
 use tempfile::TempDir;
 
@@ -117,7 +117,7 @@ impl Target for Directory {
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
             std::fs::write(path, bytes).expect("written");
         }
-        let options = Options { journal_file_bytes: 64 << 10, reserve_bytes: 0, ..Options::new(1, "node") };
+        let options = StoreOptions { journal_file_bytes: 64 << 10, reserve_bytes: 0, ..StoreOptions::new(1, "node") };
         let said = match Store::open(&dir, options) {
             Ok((_, survived)) => {
                 let of = |(_, survived): &(_, auriga_protocol::segment::Survived<_>)| {

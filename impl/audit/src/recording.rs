@@ -27,7 +27,7 @@ const FRAME_MAX: usize = 1 << 30;
 /// One frame of a recording.
 #[expect(clippy::large_enum_variant, reason = "a frame is a step on the way to or from a file: none is kept")]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub enum Frame {
+pub enum RecordingFrame {
     /// The first: whose recording it is, by the name in its trace lines.
     Node(String),
     /// Something that happened.
@@ -185,20 +185,20 @@ impl Recorder {
     /// A new file: only its end can be torn. It takes `limit` bytes, and little more.
     pub(crate) fn to_file(node: &str, path: &Path, limit: u64) -> io::Result<Recorder> {
         let mut recorder = Recorder { file: File::create_new(path)?, buffer: Vec::new(), left: limit };
-        recorder.push(&Frame::Node(node.to_owned()))?;
+        recorder.push(&RecordingFrame::Node(node.to_owned()))?;
         Ok(recorder)
     }
 
     /// Takes it, to be written with the next [`Recorder::flush`]. Returns whether there is room for more.
     pub(crate) fn record(&mut self, recorded: Recorded) -> io::Result<bool> {
-        self.push(&Frame::Recorded(recorded))?;
+        self.push(&RecordingFrame::Recorded(recorded))?;
         if self.left == 0 {
-            self.push(&Frame::Full)?;
+            self.push(&RecordingFrame::Full)?;
         }
         Ok(self.left > 0)
     }
 
-    fn push(&mut self, frame: &Frame) -> io::Result<()> {
+    fn push(&mut self, frame: &RecordingFrame) -> io::Result<()> {
         let bytes = postcard::to_allocvec(frame).map_err(io::Error::other)?;
         self.left = self.left.saturating_sub(4 + bytes.len() as u64);
         self.buffer.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
@@ -232,9 +232,9 @@ impl Frames {
 }
 
 impl Iterator for Frames {
-    type Item = Frame;
+    type Item = RecordingFrame;
 
-    fn next(&mut self) -> Option<Frame> {
+    fn next(&mut self) -> Option<RecordingFrame> {
         let mut length = [0; 4];
         self.0.read_exact(&mut length).ok()?;
         postcard::from_bytes(&claimed(&mut self.0, u32::from_le_bytes(length) as usize)?).ok()
@@ -267,8 +267,11 @@ mod tests {
         recorder.flush().expect("written");
         let size = std::fs::metadata(&path).expect("a file").len();
         assert!((64..128).contains(&size) && taken > 1, "{taken} frames, {size} bytes");
-        let frames: Vec<Frame> = Frames::open(&path).expect("opened").collect();
-        assert_eq!((frames.first(), frames.last()), (Some(&Frame::Node("n".into())), Some(&Frame::Full)));
+        let frames: Vec<RecordingFrame> = Frames::open(&path).expect("opened").collect();
+        assert_eq!(
+            (frames.first(), frames.last()),
+            (Some(&RecordingFrame::Node("n".into())), Some(&RecordingFrame::Full))
+        );
         assert_eq!(frames.len(), taken + 3);
     }
 

@@ -54,7 +54,7 @@ pub fn storage(config: &StorageConfig, file: &Path) -> Result<ExitCode, Box<dyn 
     // would be woken up to look for work that is not there.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut options = auriga_store::Options::new(cluster_id(&config.cluster).0, &config.name);
+        let mut options = auriga_store::StoreOptions::new(cluster_id(&config.cluster).0, &config.name);
         options.scrub_journal_every = Duration::from_secs(config.scrub_journal_s);
         let Some(opened) = open_patiently(config, file, options, credentials, &mut asked).await? else {
             return Ok(ExitCode::SUCCESS);
@@ -84,7 +84,7 @@ pub fn storage(config: &StorageConfig, file: &Path) -> Result<ExitCode, Box<dyn 
 async fn open_patiently(
     config: &StorageConfig,
     file: &Path,
-    options: auriga_store::Options,
+    options: auriga_store::StoreOptions,
     credentials: Option<Credentials>,
     asked: &mut Receiver<()>,
 ) -> Result<Option<Opened>, Box<dyn Error>> {

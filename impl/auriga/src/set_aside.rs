@@ -11,7 +11,7 @@ use auriga_protocol::identity::{Answers, Stranger, strangers};
 use auriga_protocol::segment::{Entry, Survived};
 use auriga_protocol::{Held, MemberId, SegmentId};
 use auriga_storage::open_store;
-use auriga_store::disk::RealDisk;
+use auriga_store::disk::RealDirectory;
 use std::error::Error;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub fn run(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
         return Err(format!("{} is empty: there is nothing to move", directory.display()).into());
     }
     // Released again at once: opening the store takes it.
-    RealDisk::lock(directory).map_err(|error| {
+    RealDirectory::lock(directory).map_err(|error| {
         format!("nothing was moved: {} is in use ({error}): stop its process first", directory.display())
     })?;
     let found = look(config)?;
@@ -47,7 +47,7 @@ pub fn run(config: &StorageConfig) -> Result<ExitCode, Box<dyn Error>> {
 
 /// Why the directory may be moved.
 fn look(config: &StorageConfig) -> Result<String, Box<dyn Error>> {
-    let options = auriga_store::Options::new(cluster_id(&config.cluster).0, &config.name);
+    let options = auriga_store::StoreOptions::new(cluster_id(&config.cluster).0, &config.name);
     let survived = match open_store(&config.directory, options) {
         Err(found) => return Ok(found),
         Ok(opened) => opened.survived,

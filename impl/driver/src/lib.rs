@@ -36,16 +36,16 @@ pub trait Ports<M: Machine>: Send + Sync + 'static {
     fn start(&self, task: M::Task);
     /// Sets a timer, in place of an earlier one of that name.
     fn set_timer(&self, timer: M::Timer, after: Micros);
-    /// The machine takes this input next, at this time; called in the order of the steps, so it must be quick.
-    fn took(&self, _now: Micros, _input: &Input<M>) {}
-    /// This came of what it took, at this time; called in the order of the steps.
-    fn gave(&self, _now: Micros, _effects: &[Effect<M>]) {}
-    /// Tells the observer. `at` is when the step began: before its effects, after its causes.
-    fn note(&self, at: Micros, note: &Note);
-    /// All notes of this step were told; next, others will see what came of it.
-    fn noted(&self) {}
-    /// Everything of this step was handed over: put it on the wire.
-    fn settle(&self);
+    /// Records an input that the machine takes next, at this time. Called in the order of the steps: it must be quick.
+    fn record_input(&self, _now: Micros, _input: &Input<M>) {}
+    /// Records the effects of the last input, at this time. Called in the order of the steps: it must be quick.
+    fn record_effects(&self, _now: Micros, _effects: &[Effect<M>]) {}
+    /// Passes a note to the observer. `at` is when the step began: before its effects, after its causes.
+    fn observe(&self, at: Micros, note: &Note);
+    /// Writes down the notes of this step. Called before any other process can see an effect of the step.
+    fn flush_observations(&self) {}
+    /// Puts on the wire what this step has sent.
+    fn flush_outboxes(&self);
     /// Answers a local request.
     fn answer(&self, token: Token, answer: M::Answer);
 }
@@ -65,23 +65,20 @@ struct Running<M: Machine> {
 }
 
 impl<M: Machine, P: Ports<M>> Driver<M, P> {
-    /// Boots the machine. Its first effects are handed over by the first [`Driver::step`] (a step that does nothing
-    /// will do), so that the caller can first make the machine reachable.
+    /// Boots the machine. Its first effects are handed over by [`Driver::release_boot_effects`], or by the first step, so
+    /// that the caller can first make the machine reachable.
     pub fn boot(config: &M::Config, id: M::Id, survived: M::Survived, ports: P) -> Self {
         let _guard = StopOnPanic(id);
         let mut effects = Effects::default();
         let now = clock::now();
         let machine = M::boot(config, id, survived, now, &mut effects);
-        ports.gave(now, effects.as_slice());
+        ports.record_effects(now, effects.as_slice());
         Driver { id, ports, running: Mutex::new(Running { machine, effects }), outgoing: Mutex::default() }
     }
 
     /// Gives the machine one input.
     pub fn input(&self, input: Input<M>) {
-        self.step(|machine, now, effects| {
-            self.ports.took(now, &input);
-            machine.step(now, input, effects);
-        });
+        self.step(|machine, now, effects| self.step_recorded(machine, now, input, effects));
     }
 
     /// Gives the machine several inputs, one after the other, and hands over all their effects together: what is sent
@@ -89,10 +86,20 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
     pub fn inputs(&self, inputs: impl IntoIterator<Item = Input<M>>) {
         self.step(|machine, now, effects| {
             for input in inputs {
-                self.ports.took(now, &input);
-                machine.step(now, input, effects);
+                self.step_recorded(machine, now, input, effects);
             }
         });
+    }
+
+    /// Within a [`Driver::step`]: records one input, and steps the machine with it.
+    pub fn step_recorded(&self, machine: &mut M, now: Micros, input: Input<M>, effects: &mut Effects<M>) {
+        self.ports.record_input(now, &input);
+        machine.step(now, input, effects);
+    }
+
+    /// Hands over the effects of the machine's boot.
+    pub fn release_boot_effects(&self) {
+        self.step(|_, _, _| ());
     }
 
     /// Lets `act` step the machine, then hands over the effects.
@@ -103,7 +110,7 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
         let Running { machine, effects } = &mut *running;
         let before = effects.as_slice().len();
         let result = act(machine, now, effects);
-        self.ports.gave(now, &effects.as_slice()[before..]);
+        self.ports.record_effects(now, &effects.as_slice()[before..]);
         if effects.is_empty() {
             return result;
         }
@@ -112,7 +119,7 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
         drop(running);
         let others = self.tell(now, outgoing.as_slice());
         if others {
-            self.ports.noted();
+            self.ports.flush_observations();
         }
         let mut answers = Vec::new();
         for effect in outgoing.drain() {
@@ -127,7 +134,7 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
             }
         }
         drop(outgoing);
-        self.ports.settle();
+        self.ports.flush_outboxes();
         drop(guard);
         answers.into_iter().for_each(|(token, answer)| self.ports.answer(token, answer));
         result
@@ -138,15 +145,15 @@ impl<M: Machine, P: Ports<M>> Driver<M, P> {
         let mut others = false;
         for effect in effects {
             match effect {
-                Effect::Note(note) => self.ports.note(now, note),
+                Effect::Note(note) => self.ports.observe(now, note),
                 _ => others = true,
             }
         }
         others
     }
 
-    /// Looks at the machine without changing it.
-    pub fn look<R>(&self, at: impl FnOnce(&M) -> R) -> R {
+    /// Returns what `at` reads of the machine.
+    pub fn inspect<R>(&self, at: impl FnOnce(&M) -> R) -> R {
         at(&lock(&self.running).machine)
     }
 

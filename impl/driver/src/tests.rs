@@ -74,13 +74,13 @@ impl Ports<Counter> for Recorder {
     fn set_timer(&self, timer: u8, _: Micros) {
         lock(&self.timers).push(timer);
     }
-    fn note(&self, _: Micros, _: &Note) {
+    fn observe(&self, _: Micros, _: &Note) {
         *lock(&self.told) += 1;
     }
-    fn noted(&self) {
+    fn flush_observations(&self) {
         *lock(&self.noted) = *lock(&self.told);
     }
-    fn settle(&self) {
+    fn flush_outboxes(&self) {
         *lock(&self.settled) += 1;
     }
     fn answer(&self, token: Token, answer: u64) {
@@ -103,7 +103,7 @@ fn counter() -> Arc<Driver<Counter, Recorder>> {
 fn boot_effects_wait_for_the_first_step() {
     let driver = counter();
     assert!(lock(&driver.ports().timers).is_empty());
-    driver.step(|_, _, _| ());
+    driver.release_boot_effects();
     assert_eq!(*lock(&driver.ports().timers), [0]);
 }
 

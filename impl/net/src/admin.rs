@@ -5,7 +5,7 @@
 use crate::connection::{ConnectionError, Receiver};
 use crate::dialler::dial;
 use crate::frame::{Encoded, Frame, FrameError};
-use crate::handshake::{ClusterId, HandshakeError, Hello, Role};
+use crate::handshake::{ClusterId, ConnectionRole, HandshakeError, Hello};
 use crate::tls::Credentials;
 use crate::traffic::MessageTraffic;
 use crate::{connection, outbox};
@@ -222,7 +222,7 @@ pub async fn holdings(address: SocketAddr, access: impl Into<Access>) -> Result<
 async fn ask_patiently(address: SocketAddr, access: Access, request: &AdminRequest) -> Result<AdminReply, AdminError> {
     let credentials = access.credentials.as_ref();
     let name = credentials.map_or("admin", |credentials| &credentials.own().name).to_owned();
-    let own = Hello { cluster: access.cluster, role: Role::Admin, name };
+    let own = Hello { cluster: access.cluster, role: ConnectionRole::Admin, name };
     let request = Encoded::request(Token(0), request)?;
     let (stream, peer) = dial(address, &own, credentials).await?;
     let outbox = outbox::Outbox::new(Arc::default(), outbox::OUTBOX_BYTES_MAX);

@@ -54,7 +54,7 @@ impl std::fmt::Display for ClusterId {
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Role {
+pub enum ConnectionRole {
     /// A storage node: gossip, hydration, healing.
     Storage = 0,
     /// A writer's records and their acknowledgements.
@@ -104,7 +104,7 @@ pub struct Hello {
     /// Which cluster it belongs to.
     pub cluster: ClusterId,
     /// What the connection is for.
-    pub role: Role,
+    pub role: ConnectionRole,
     /// Its node's name, 1 to [`NAME_MAX`] bytes.
     pub name: String,
 }
@@ -260,12 +260,12 @@ impl Hello {
         let Some((cluster, [role, length, rest @ ..])) = fields.split_first_chunk() else { return Err(short) };
         let cluster = ClusterId(u128::from_le_bytes(*cluster));
         let role = match role {
-            0 => Role::Storage,
-            1 => Role::WriterLog,
-            2 => Role::WriterReads,
-            3 => Role::Admin,
-            4 => Role::Reader,
-            5 => Role::Region,
+            0 => ConnectionRole::Storage,
+            1 => ConnectionRole::WriterLog,
+            2 => ConnectionRole::WriterReads,
+            3 => ConnectionRole::Admin,
+            4 => ConnectionRole::Reader,
+            5 => ConnectionRole::Region,
             _ => return Err(HandshakeError::Malformed("an unknown role")),
         };
         // What is after the name is a later build's.
@@ -361,13 +361,13 @@ mod tests {
     use super::*;
 
     fn hello(cluster: u128) -> Hello {
-        Hello { cluster: ClusterId(cluster), role: Role::WriterLog, name: "instance-1".into() }
+        Hello { cluster: ClusterId(cluster), role: ConnectionRole::WriterLog, name: "instance-1".into() }
     }
 
     #[tokio::test]
     async fn both_learn_who_the_other_is() {
         let (mut here, mut there) = tokio::io::duplex(256);
-        let acceptor = Hello { role: Role::Storage, name: "storage-a1".into(), ..hello(5) };
+        let acceptor = Hello { role: ConnectionRole::Storage, name: "storage-a1".into(), ..hello(5) };
         let (ours, dialler) = (acceptor.clone(), hello(5));
         let accepting = tokio::spawn(async move { accept(&mut there, &ours).await });
         assert_eq!(dial(&mut here, &dialler).await.expect("welcome"), acceptor);

@@ -27,7 +27,7 @@ pub mod tls;
 pub mod traffic;
 
 pub use frame::{Encoded, Frame, FrameError, Mtr};
-pub use handshake::{ClusterId, Hello, Role};
+pub use handshake::{ClusterId, ConnectionRole, Hello};
 pub use outbox::Outbox;
 pub use session::Session;
 pub use tls::Credentials;

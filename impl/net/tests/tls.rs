@@ -5,7 +5,7 @@ use auriga_net::admin::{Access, AdminReply, AdminRequest, ask};
 use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::dialler::{dial, keep_connected};
 use auriga_net::frame::Frame;
-use auriga_net::handshake::{HandshakeError, Hello, Role};
+use auriga_net::handshake::{ConnectionRole, HandshakeError, Hello};
 use auriga_net::listener::{Acceptor, ListenLimits, listen};
 use auriga_net::tls::{Certified, CertifiedRole};
 use auriga_net::{ClusterId, Credentials, Encoded, Outbox, Traffic};
@@ -87,13 +87,13 @@ impl Drop for Listening {
 async fn listening(credentials: Option<Credentials>, limits: ListenLimits) -> Listening {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let own = Hello { cluster: CLUSTER, role: Role::Storage, name: "s1".into() };
+    let own = Hello { cluster: CLUSTER, role: ConnectionRole::Storage, name: "s1".into() };
     let task = tokio::spawn(listen(listener, own, credentials, limits, Arc::default(), Arc::new(Echoes)));
     Listening(address, task.abort_handle())
 }
 
 fn hello(name: &str) -> Hello {
-    Hello { cluster: CLUSTER, role: Role::Admin, name: name.into() }
+    Hello { cluster: CLUSTER, role: ConnectionRole::Admin, name: name.into() }
 }
 
 async fn refused(listening: &Listening, name: &str, credentials: Option<&Credentials>) -> HandshakeError {

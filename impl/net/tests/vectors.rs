@@ -2,7 +2,7 @@
 
 use auriga_net::admin::{AdminReply, AdminRequest};
 use auriga_net::frame::take_frame;
-use auriga_net::handshake::{ClusterId, Hello, Role, accept, dial};
+use auriga_net::handshake::{ClusterId, ConnectionRole, Hello, accept, dial};
 use auriga_net::{Encoded, Frame};
 use auriga_page::{Delta, PAGE_SIZE};
 use auriga_protocol::{
@@ -88,7 +88,7 @@ async fn handshake() {
     let hello = |role, name: &str| Hello { cluster: ClusterId(0x0102), role, name: name.into() };
     let (mut here, mut there) = duplex(256);
     let dialled = tokio::spawn(async move {
-        let result = dial(&mut here, &hello(Role::WriterLog, "i1")).await;
+        let result = dial(&mut here, &hello(ConnectionRole::WriterLog, "i1")).await;
         (result, here)
     });
     let mut said = [0; 32];
@@ -96,12 +96,12 @@ async fn handshake() {
     assert_eq!(hex(&said), "4155524947410800080014000201000000000000000000000000000001026931");
     let (mut acceptor, mut relay) = duplex(256);
     acceptor.write_all(&said).await.expect("fits");
-    let theirs = accept(&mut relay, &hello(Role::Storage, "s1")).await.expect("welcome");
-    assert_eq!(theirs, hello(Role::WriterLog, "i1"));
+    let theirs = accept(&mut relay, &hello(ConnectionRole::Storage, "s1")).await.expect("welcome");
+    assert_eq!(theirs, hello(ConnectionRole::WriterLog, "i1"));
     let mut answer = [0; 33];
     acceptor.read_exact(&mut answer).await.expect("answered");
     assert_eq!(hex(&answer), "004155524947410800080014000201000000000000000000000000000000027331");
     there.write_all(&answer).await.expect("fits");
     let (result, _) = dialled.await.expect("ran");
-    assert_eq!(result.expect("welcome"), hello(Role::Storage, "s1"));
+    assert_eq!(result.expect("welcome"), hello(ConnectionRole::Storage, "s1"));
 }

@@ -3,7 +3,7 @@
 
 use auriga_protocol::limits::TRUNCATION_RANGES_MAX;
 use auriga_protocol::segment::{Entry, Outcome, Survived, Task, Timer as SegmentTimer, bases_read};
-use auriga_protocol::writer::{Answer, FollowersConfig, Request, Role, Timer as WriterTimer, WriterIdentity};
+use auriga_protocol::writer::{Answer, FollowersConfig, Request, Timer as WriterTimer, WriterIdentity, WriterRole};
 use auriga_protocol::{
     AppendId, Change, Effect, Effects, Geometry, Input, Lsn, Machine, MemberId, Membership, Message, Micros, PageId,
     Party, Payload, PgId, QuorumSet, Segment, SegmentConfig, SegmentId, Token, VolumeId, Writer, WriterConfig,
@@ -333,7 +333,7 @@ fn takeovers_and_crashes_lose_nothing() {
         for round in 1..=4u64 {
             let writer = WriterId(round);
             cluster.start_writer(writer);
-            cluster.churn_until("open", |cluster| cluster.writers[&writer].role() == Role::Open);
+            cluster.churn_until("open", |cluster| cluster.writers[&writer].role() == WriterRole::Open);
             for (block, pushed) in &expected {
                 assert_eq!(&cluster.read(writer, *block), pushed, "seed {seed} round {round} {block:?}");
             }
@@ -350,7 +350,7 @@ fn takeovers_and_crashes_lose_nothing() {
             }
         }
         let fenced = WriterId(1);
-        cluster.churn_until("fence", |cluster| cluster.writers[&fenced].role() == Role::Fenced);
+        cluster.churn_until("fence", |cluster| cluster.writers[&fenced].role() == WriterRole::Fenced);
     }
 }
 
@@ -363,7 +363,7 @@ fn a_segment_left_far_behind_hydrates() {
         let away = SegmentId { volume: VOLUME, pg: PgId(0), member: MemberId(5) };
         cluster.segments.remove(&away);
         cluster.start_writer(writer);
-        cluster.churn_until("open", |cluster| cluster.writers[&writer].role() == Role::Open);
+        cluster.churn_until("open", |cluster| cluster.writers[&writer].role() == WriterRole::Open);
         for value in 0..30 {
             cluster.commit(writer, page(u64::from(value) % 7), value);
         }
@@ -388,7 +388,7 @@ fn a_segment_that_lost_its_log_rejoins() {
         for round in 1..=5u64 {
             let writer = WriterId(round);
             cluster.start_writer(writer);
-            cluster.churn_until("open", |cluster| cluster.writers[&writer].role() == Role::Open);
+            cluster.churn_until("open", |cluster| cluster.writers[&writer].role() == WriterRole::Open);
             let ids: Vec<SegmentId> = cluster.segments.keys().copied().collect();
             let victim = ids[cluster.random(ids.len())];
             for value in 0..8 {
@@ -425,7 +425,7 @@ fn a_volume_is_recovered_more_often_than_it_may_have_ranges() {
         let writer = WriterId(round);
         cluster.start_writer(writer);
         cluster.deliver_everything();
-        assert_eq!(cluster.writers[&writer].role(), Role::Open, "round {round}");
+        assert_eq!(cluster.writers[&writer].role(), WriterRole::Open, "round {round}");
         let lsn = cluster.commit(writer, page(round % 7), round as u32);
         cluster.step_writer(writer, Input::Timer(WriterTimer::Retry));
         cluster.deliver_everything();
@@ -457,7 +457,7 @@ fn commits_go_on_when_writers_follow_each_other_faster_than_their_graces_end() {
     for round in 1..=6u64 {
         let writer = WriterId(round);
         cluster.start_writer(writer);
-        cluster.churn_until("open", |cluster| cluster.writers[&writer].role() == Role::Open);
+        cluster.churn_until("open", |cluster| cluster.writers[&writer].role() == WriterRole::Open);
         for value in 0..20 {
             cluster.commit(writer, page(value % 3), (round * 100 + value) as u32);
         }

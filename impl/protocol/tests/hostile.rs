@@ -2,7 +2,7 @@
 
 use auriga_protocol::limits::{EPOCH_STEP_MAX, INCARNATION_STEP_MAX, LSN_STEP_MAX};
 use auriga_protocol::segment::{Implausible, Outcome, Survived};
-use auriga_protocol::writer::{Role, WriterIdentity};
+use auriga_protocol::writer::{WriterIdentity, WriterRole};
 use auriga_protocol::{
     AppendId, Effect, Effects, Input, Install, Lsn, Machine, MemberId, Membership, Message, Micros, Note, PageId,
     Party, Payload, PgId, QuorumSet, Record, Refusal, Segment, SegmentConfig, SegmentId, TruncationList, VolumeEpoch,
@@ -282,7 +282,7 @@ fn one_segment_that_lies_does_not_lead_a_candidate() {
         candidate.refused(0, epoch(u64::MAX >> 4));
         candidate.refused(1, epoch(u64::MAX >> 5));
     }
-    assert_eq!((candidate.number(), candidate.writer.role()), (1, Role::Sealing));
+    assert_eq!((candidate.number(), candidate.writer.role()), (1, WriterRole::Sealing));
 }
 
 /// Four of six were driven to an epoch far above: then a candidate gets there, and at each step those that were not

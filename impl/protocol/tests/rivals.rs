@@ -2,7 +2,7 @@
 //! Whoever recovers next sees both installs, whose truncations contradict each other: the higher ballot's are in force.
 
 use auriga_protocol::message::{SealReport, Standing};
-use auriga_protocol::writer::{Role, WriterIdentity};
+use auriga_protocol::writer::{WriterIdentity, WriterRole};
 use auriga_protocol::{
     Effect, Effects, Input, Install, Lsn, Machine, MemberId, Membership, Message, Micros, PageId, Party, Payload, PgId,
     QuorumSet, Record, Refusal, SegmentId, TruncationList, VolumeEpoch, VolumeId, Writer, WriterConfig, WriterId,
@@ -82,7 +82,7 @@ fn recovered_vdl(keeper: u64, dropper: u64) -> Lsn {
     };
     let records = if member == 2 { vec![record] } else { Vec::new() };
     let effects = hear(&mut writer, member, Message::Tail { volume_epoch, above, base: zero, records, complete: true });
-    assert_eq!(writer.role(), Role::Installing);
+    assert_eq!(writer.role(), WriterRole::Installing);
     let decided = effects.into_iter().find_map(|effect| match effect {
         Effect::Multicast { message: Message::Install(install), .. } => Some(install.vdl),
         _ => None,

@@ -2,7 +2,7 @@
 //! its segments once stood still for ever, with six healthy segments that were full.
 
 use auriga_protocol::segment::Survived;
-use auriga_protocol::writer::{Request, Role, SubmitRefused, WriterIdentity};
+use auriga_protocol::writer::{Request, SubmitRefused, WriterIdentity, WriterRole};
 use auriga_protocol::{
     AppendId, Change, Effect, Effects, Input, Lsn, Machine, MemberId, MemberSet, Membership, Message, Micros, PageId,
     Party, Payload, PgId, QuorumSet, Refusal, Segment, SegmentConfig, SegmentId, Token, VolumeId, Writer, WriterConfig,
@@ -97,7 +97,7 @@ impl Pair {
 #[test]
 fn what_may_be_in_flight_fits_into_a_segments_log() {
     let mut pair = Pair::new();
-    while pair.writer.role() != Role::Open {
+    while pair.writer.role() != WriterRole::Open {
         pair.segment_hears();
         pair.writer_hears();
     }

@@ -8,7 +8,7 @@ use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::dialler::keep_connected;
 use auriga_net::frame::Frame;
 use auriga_net::outbox::{OUTBOX_BYTES_MAX, Outbox};
-use auriga_net::{Encoded, Hello, Role, Traffic};
+use auriga_net::{ConnectionRole, Encoded, Hello, Traffic};
 use auriga_protocol::{Lsn, Message, Party, ReaderId, VolumeEpoch, WriterId};
 use auriga_volume::VolumeConfig;
 use std::net::SocketAddr;
@@ -63,7 +63,7 @@ impl Hold {
         let mut outboxes = Vec::new();
         for address in writers {
             let outbox = Outbox::new(traffic.clone(), OUTBOX_BYTES_MAX);
-            let own = Hello { cluster: config.cluster, role: Role::Reader, name: config.name.clone() };
+            let own = Hello { cluster: config.cluster, role: ConnectionRole::Reader, name: config.name.clone() };
             let told = Told { state: state.clone() };
             tasks.spawn(keep_connected(*address, own, config.credentials.clone(), outbox.clone(), told));
             outboxes.push(outbox);

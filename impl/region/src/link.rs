@@ -10,7 +10,7 @@ use auriga_net::frame::{Frame, Mtr};
 use auriga_net::listener::{Acceptor, ListenLimits, listen};
 use auriga_net::outbox::Outbox;
 use auriga_net::tls::{Certified, CertifiedRole};
-use auriga_net::{ClusterId, Credentials, Encoded, Hello, Role, Traffic};
+use auriga_net::{ClusterId, ConnectionRole, Credentials, Encoded, Hello, Traffic};
 use auriga_protocol::global::{GlobalMessage, GlobalParty};
 use auriga_protocol::{ControllerId, RegionId};
 use std::collections::{BTreeMap, HashMap};
@@ -54,7 +54,7 @@ pub struct LinkConfig {
 
 impl LinkConfig {
     fn hello(&self) -> Hello {
-        Hello { cluster: self.global, role: Role::Region, name: self.name.clone() }
+        Hello { cluster: self.global, role: ConnectionRole::Region, name: self.name.clone() }
     }
 }
 
@@ -155,7 +155,9 @@ impl Acceptor for Inbound {
         outbox: &Arc<Outbox>,
     ) -> Result<Incoming, ConnectionError> {
         let may_be = match certified.as_ref().map(|certified| certified.role) {
-            _ if peer.role != Role::Region => return Err(ConnectionError::OutOfPlace("neither region nor controller")),
+            _ if peer.role != ConnectionRole::Region => {
+                return Err(ConnectionError::OutOfPlace("neither region nor controller"));
+            }
             None => MayBe::Anybody,
             Some(CertifiedRole::Replication) => MayBe::Regions,
             Some(CertifiedRole::Control | CertifiedRole::Admin) => MayBe::Controllers,

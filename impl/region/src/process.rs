@@ -136,7 +136,7 @@ impl Ports<Region<Mtr>> for RegionPorts {
         self.timers.set(timer, after);
     }
 
-    fn note(&self, _: Micros, note: &Note) {
+    fn observe(&self, _: Micros, note: &Note) {
         if let Note::Global(note) = note
             && !matches!(note, auriga_protocol::global::GlobalNote::Arrived { .. })
         {
@@ -144,7 +144,7 @@ impl Ports<Region<Mtr>> for RegionPorts {
         }
     }
 
-    fn settle(&self) {}
+    fn flush_outboxes(&self) {}
 
     fn answer(&self, _: Token, _: RegionAnswer) {}
 }
@@ -165,7 +165,7 @@ impl RegionProcess {
         let life = lock(&self.shared.life).clone()?;
         let (role, lineage, durable, arrived) = life
             .driver
-            .look(|region| (region.role(), region.lineage().clone(), region.durable(), region.arrived().clone()));
+            .inspect(|region| (region.role(), region.lineage().clone(), region.durable(), region.arrived().clone()));
         Some(RegionStatus {
             role,
             lineage,
@@ -256,7 +256,7 @@ async fn live(
     tasks.spawn(run_timers(life.clone()));
     tasks.spawn(read_log(life.clone(), to_read));
     tasks.spawn(hold_what_is_lacking(life.clone(), config.clone()));
-    life.driver.step(|_, _, _| ());
+    life.driver.release_boot_effects();
     let working = async {
         loop {
             let error = match work_on(&mut disk, &life, &mut to_do).await {
@@ -369,7 +369,7 @@ async fn hold_what_is_lacking(life: Arc<Life>, config: RegionConfig) {
     let mut hold: Option<Hold> = None;
     loop {
         sleep(Duration::from_millis(50)).await;
-        let (role, arrived) = life.driver.look(|region| (region.role(), region.arrived().clone()));
+        let (role, arrived) = life.driver.inspect(|region| (region.role(), region.arrived().clone()));
         if role != RegionRole::Primary {
             hold = None;
             continue;

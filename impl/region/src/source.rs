@@ -9,7 +9,7 @@ use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::dialler::keep_connected;
 use auriga_net::frame::Frame;
 use auriga_net::outbox::{OUTBOX_BYTES_MAX, Outbox};
-use auriga_net::{Encoded, Hello, Role, Traffic};
+use auriga_net::{ConnectionRole, Encoded, Hello, Traffic};
 use auriga_page::{Delta, PageImage};
 use auriga_protocol::limits::LSN_MAX;
 use auriga_protocol::quorum::MemberSet;
@@ -92,7 +92,7 @@ impl Source {
         });
         let mut tasks = JoinSet::new();
         for (member, outbox) in &client.members {
-            let own = Hello { cluster: config.cluster, role: Role::WriterReads, name: config.name.clone() };
+            let own = Hello { cluster: config.cluster, role: ConnectionRole::WriterReads, name: config.name.clone() };
             let (address, credentials) = (config.members[member], config.credentials.clone());
             tasks.spawn(keep_connected(address, own, credentials, outbox.clone(), Answers(client.clone())));
         }

@@ -21,7 +21,7 @@ use auriga_protocol::{Change, MemberId, PageId, VolumeId};
 use auriga_storage::disk::Opened;
 use auriga_storage::{MemoryPlatters, open_store};
 use auriga_storage::{StorageConfig, StorageNode};
-use auriga_store::Options as StoreOptions;
+use auriga_store::StoreOptions;
 use auriga_volume::Volume;
 use auriga_volume::VolumeStatus;
 use auriga_volume::{RemoteVolume, VolumeConfig, create_volume};
@@ -37,7 +37,7 @@ const CLUSTER: ClusterId = ClusterId(0x0bec);
 const PAGES: u64 = 4096;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Options {
+struct Arguments {
     seconds: u64,
     writers: Vec<usize>,
     bytes: usize,
@@ -56,9 +56,15 @@ fn main() -> Result<(), Failure> {
     }
 }
 
-fn options(arguments: &[String]) -> Result<Options, Failure> {
-    let mut options =
-        Options { seconds: 5, writers: vec![1, 32], bytes: 256, dir: std::env::temp_dir(), memory: false, tls: false };
+fn options(arguments: &[String]) -> Result<Arguments, Failure> {
+    let mut options = Arguments {
+        seconds: 5,
+        writers: vec![1, 32],
+        bytes: 256,
+        dir: std::env::temp_dir(),
+        memory: false,
+        tls: false,
+    };
     let mut arguments = arguments.iter();
     while let Some(name) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{name} needs a value"));
@@ -136,7 +142,7 @@ impl Storage {
         self.0.iter().map(|child| cpu_time(&child.id().to_string())).sum()
     }
 
-    fn start(options: &Options, dir: &Path) -> Result<(Storage, BTreeMap<MemberId, SocketAddr>), Failure> {
+    fn start(options: &Arguments, dir: &Path) -> Result<(Storage, BTreeMap<MemberId, SocketAddr>), Failure> {
         let listeners = (0..6).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
         drop(listeners);
@@ -173,7 +179,7 @@ fn die_with_parent(command: &mut Command) {
     }
 }
 
-fn bench(options: &Options) -> Result<(), Failure> {
+fn bench(options: &Arguments) -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(&options.dir)?;
     let sync = median(fdatasync_times(dir.path(), options.bytes)?);
     let round_trip = median(round_trip_times(options.bytes)?);
@@ -225,7 +231,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
 }
 
 /// Latencies of the commits of `writers` closed loops.
-fn write_for(volume: &RemoteVolume, writers: usize, options: &Options) -> Result<Vec<Duration>, Failure> {
+fn write_for(volume: &RemoteVolume, writers: usize, options: &Arguments) -> Result<Vec<Duration>, Failure> {
     let until = Instant::now() + Duration::from_secs(options.seconds);
     let (done, ready) = channel();
     let submit = |writer: usize, changes: Vec<Change<Delta>>| {

@@ -6,7 +6,7 @@
 //! **What it never does.** It decides nothing of the protocol: what is allowed here may still be refused there.
 
 use auriga_net::admin::AdminRequest;
-use auriga_net::handshake::Role;
+use auriga_net::handshake::ConnectionRole;
 use auriga_net::tls::{Certified, CertifiedRole};
 use auriga_protocol::{Message, Party, Payload, VolumeId};
 
@@ -14,14 +14,14 @@ use auriga_protocol::{Message, Party, Payload, VolumeId};
 ///
 /// # Errors
 /// It may not, and why, for a person to read.
-pub(super) fn connect(certified: &Certified, purpose: Role) -> Result<(), String> {
+pub(super) fn connect(certified: &Certified, purpose: ConnectionRole) -> Result<(), String> {
     let allowed = match purpose {
-        Role::Storage => certified.role == CertifiedRole::Storage,
-        Role::WriterLog | Role::WriterReads => certified.role.uses_volumes(),
+        ConnectionRole::Storage => certified.role == CertifiedRole::Storage,
+        ConnectionRole::WriterLog | ConnectionRole::WriterReads => certified.role.uses_volumes(),
         // Each request is looked at by itself.
-        Role::Admin => true,
+        ConnectionRole::Admin => true,
         // Storage is nobody's writer, and no region.
-        Role::Reader | Role::Region => false,
+        ConnectionRole::Reader | ConnectionRole::Region => false,
     };
     if allowed {
         return Ok(());

@@ -12,10 +12,10 @@ pub trait DiskEvents: Send + Sync + 'static {
     /// Every append of the segment up to and including this one is durable.
     fn durable(&self, segment: SegmentId, append: AppendId);
     /// A task ended (or the disk has something to say of its own accord).
-    fn done(&self, segment: SegmentId, outcome: Outcome<Delta>);
+    fn task_done(&self, segment: SegmentId, outcome: Outcome<Delta>);
     /// Several tasks ended, in this order.
-    fn all_done(&self, segment: SegmentId, outcomes: Vec<Outcome<Delta>>) {
-        outcomes.into_iter().for_each(|outcome| self.done(segment, outcome));
+    fn tasks_done(&self, segment: SegmentId, outcomes: Vec<Outcome<Delta>>) {
+        outcomes.into_iter().for_each(|outcome| self.task_done(segment, outcome));
     }
     /// The disk can't be relied on any more: the node must stop, for this reason.
     fn failed(&self, reason: Stopped);
@@ -39,7 +39,7 @@ pub trait Disk: Send + Sync + 'static {
     ) -> Result<Survived<Delta>, String>;
     /// Starts an append to the segment's log; [`DiskEvents::durable`] follows.
     fn append(&self, segment: SegmentId, id: AppendId, entry: Entry<Delta>);
-    /// Starts a task; [`DiskEvents::done`] follows. Tasks of one segment run one after another, in order.
+    /// Starts a task; [`DiskEvents::task_done`] follows. Tasks of one segment run one after another, in order.
     fn start(&self, segment: SegmentId, task: Task<Delta>);
     /// Numbers.
     fn status(&self) -> DiskStatus;

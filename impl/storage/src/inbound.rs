@@ -7,7 +7,7 @@ use super::routes::Known;
 use auriga_net::admin::{AdminReply, AdminRequest};
 use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::frame::{Encoded, Frame};
-use auriga_net::handshake::{Hello, Role};
+use auriga_net::handshake::{ConnectionRole, Hello};
 use auriga_net::listener::Acceptor;
 use auriga_net::outbox::Outbox;
 use auriga_net::tls::Certified;
@@ -57,23 +57,28 @@ impl Receiver for InboundReceiver {
     async fn receive(&mut self, frame: Frame, size: usize) -> Result<(), ConnectionError> {
         self.node.traffic.count_received(frame.name(), size);
         match (frame, self.peer.role) {
-            (Frame::Protocol(envelope), Role::Storage | Role::WriterLog | Role::WriterReads) => {
+            (
+                Frame::Protocol(envelope),
+                ConnectionRole::Storage | ConnectionRole::WriterLog | ConnectionRole::WriterReads,
+            ) => {
                 if self.may_send(&envelope)? {
                     self.learn_sender(envelope.from)?;
                     self.deliver(envelope);
                 }
                 Ok(())
             }
-            (Frame::Request(token, request), Role::Admin) => {
+            (Frame::Request(token, request), ConnectionRole::Admin) => {
                 let reply = match self.may_ask(&request) {
                     Ok(()) => requests::handle(&self.node, request).await,
                     Err(why) => AdminReply::Refused(why),
                 };
                 self.reply(token, reply)
             }
-            (Frame::Protocol(_), Role::Admin) => Err(ConnectionError::OutOfPlace("a message on an admin connection")),
-            (_, Role::Reader) => Err(ConnectionError::OutOfPlace("a reader that takes storage for a writer")),
-            (_, Role::Region) => Err(ConnectionError::OutOfPlace("a region that takes storage for another")),
+            (Frame::Protocol(_), ConnectionRole::Admin) => {
+                Err(ConnectionError::OutOfPlace("a message on an admin connection"))
+            }
+            (_, ConnectionRole::Reader) => Err(ConnectionError::OutOfPlace("a reader that takes storage for a writer")),
+            (_, ConnectionRole::Region) => Err(ConnectionError::OutOfPlace("a region that takes storage for another")),
             (Frame::Global(..), _) => Err(ConnectionError::OutOfPlace("a message between regions")),
             (Frame::Request(..), _) => Err(ConnectionError::OutOfPlace("a request on a protocol connection")),
             (Frame::Skipped(_), _) => Ok(()),
@@ -111,7 +116,7 @@ impl InboundReceiver {
     /// From the first time that a writer speaks here, replies to it take this way.
     fn learn_sender(&mut self, from: Party) -> Result<(), ConnectionError> {
         let (Party::Writer(..) | Party::Reader(..)) = from else { return Ok(()) };
-        let pages = self.peer.role == Role::WriterReads;
+        let pages = self.peer.role == ConnectionRole::WriterReads;
         let learn = || self.node.routes.learn(from, pages, &self.outbox);
         let is_full = self.writers.len() >= WRITERS_MAX;
         match self.writers.iter_mut().find(|(known, _)| *known == from) {

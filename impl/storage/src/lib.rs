@@ -37,7 +37,7 @@ use auriga_net::admin::{Fault, NodeStatus};
 use auriga_net::dialler::keep_connected;
 use auriga_net::listener::listen;
 use auriga_net::outbox::{OUTBOX_BYTES_MAX, Outbox};
-use auriga_net::{Hello, Role, Traffic};
+use auriga_net::{ConnectionRole, Hello, Traffic};
 use disk::Opened;
 use inbound::{Inbound, Silent};
 use node::{Node, NodeEvents};
@@ -118,7 +118,7 @@ impl StorageNode {
         opened.survived.into_iter().for_each(|(id, survived)| node.host(id, survived));
         node.disk().begin(Arc::new(NodeEvents(Arc::downgrade(&node))));
 
-        let own = Hello { cluster: node.config.cluster, role: Role::Storage, name: node.config.name.clone() };
+        let own = Hello { cluster: node.config.cluster, role: ConnectionRole::Storage, name: node.config.name.clone() };
         let credentials = node.config.credentials.clone();
         let mut tasks = JoinSet::new();
         for (member, outbox) in outboxes {

@@ -59,7 +59,7 @@ impl MemoryPlatters {
                 }
                 Job::Task(segment, task) => {
                     let outcome = lock(&self.0).entry(segment).or_default().run(task);
-                    events.done(segment, outcome);
+                    events.task_done(segment, outcome);
                 }
             }
         }

@@ -85,7 +85,9 @@ impl Node {
         let segments = self.segments.read().expect("no holder panics");
         let mut of_volume = segments.range(first..).take_while(|(id, _)| id.volume == volume).peekable();
         of_volume.peek()?;
-        Some(of_volume.find_map(|(_, segment)| segment.look(|segment| segment.held()).map(|held| held.charter.label)))
+        Some(
+            of_volume.find_map(|(_, segment)| segment.inspect(|segment| segment.held()).map(|held| held.charter.label)),
+        )
     }
 
     /// Boots a segment, makes it reachable, and lets it begin.
@@ -106,7 +108,7 @@ impl Node {
         };
         let task = self.runtime.spawn(async move { timers.run(fire).await });
         lock(&self.timers).push(task.abort_handle());
-        segment.step(|_, _, _| ());
+        segment.release_boot_effects();
         if self.faults.disk_full() {
             segment.input(Input::Done(Outcome::DiskFull(true)));
         }
@@ -252,13 +254,13 @@ impl DiskEvents for NodeEvents {
         }
     }
 
-    fn done(&self, segment: SegmentId, outcome: Outcome<Delta>) {
+    fn task_done(&self, segment: SegmentId, outcome: Outcome<Delta>) {
         if let Some(hosted) = self.0.upgrade().and_then(|node| node.hosted(segment)) {
             hosted.input(Input::Done(outcome));
         }
     }
 
-    fn all_done(&self, segment: SegmentId, outcomes: Vec<Outcome<Delta>>) {
+    fn tasks_done(&self, segment: SegmentId, outcomes: Vec<Outcome<Delta>>) {
         if let Some(hosted) = self.0.upgrade().and_then(|node| node.hosted(segment)) {
             hosted.inputs(outcomes.into_iter().map(Input::Done));
         }

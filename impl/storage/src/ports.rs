@@ -56,26 +56,26 @@ impl Ports<Segment<Delta>> for SegmentPorts {
         self.timers.set(timer, after);
     }
 
-    fn took(&self, now: Micros, input: &Input<Segment<Delta>>) {
+    fn record_input(&self, now: Micros, input: &Input<Segment<Delta>>) {
         self.trace.record(now, Party::Segment(self.id), || Happened::to_segment(input));
     }
 
-    fn gave(&self, now: Micros, effects: &[Effect<Segment<Delta>>]) {
+    fn record_effects(&self, now: Micros, effects: &[Effect<Segment<Delta>>]) {
         self.trace.record(now, Party::Segment(self.id), || Happened::Gave(outputs(effects)));
     }
 
-    fn note(&self, at: Micros, note: &Note) {
+    fn observe(&self, at: Micros, note: &Note) {
         if let Some(node) = self.node.upgrade() {
             node.warn_of(note);
         }
         self.trace.note(at, note);
     }
 
-    fn noted(&self) {
+    fn flush_observations(&self) {
         self.trace.flush();
     }
 
-    fn settle(&self) {
+    fn flush_outboxes(&self) {
         let touched = std::mem::take(&mut *lock(&self.touched));
         touched.into_iter().for_each(|outbox| outbox.flush());
     }

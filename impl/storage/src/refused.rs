@@ -6,7 +6,7 @@ use crate::{StartError, allowed};
 use auriga_net::admin::{Access, AdminReply, AdminRequest, Condition, NodeStatus};
 use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::frame::{Encoded, Frame};
-use auriga_net::handshake::{Hello, Role};
+use auriga_net::handshake::{ConnectionRole, Hello};
 use auriga_net::listener::{Acceptor, ListenLimits, listen};
 use auriga_net::outbox::Outbox;
 use auriga_net::tls::Certified;
@@ -53,7 +53,7 @@ impl RefusedNode {
         refusal: Refusal,
     ) -> Result<RefusedNode, StartError> {
         let listener = TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
-        let own = Hello { cluster: access.cluster, role: Role::Storage, name: refusal.name.clone() };
+        let own = Hello { cluster: access.cluster, role: ConnectionRole::Storage, name: refusal.name.clone() };
         let (stop, stopped) = watch::channel(false);
         let acceptor = Arc::new(Refuser(Arc::new(Inner { refusal, started: Instant::now(), stop })));
         let mut tasks = JoinSet::new();

@@ -49,7 +49,7 @@ fn accept_loss(node: &Node, id: SegmentId, label: u64, loss: AcceptedLoss) -> Re
     if node.label_of(id.volume) != Some(Some(label)) {
         return Err(format!("{} is not volume {label} here", id.volume));
     }
-    segment.look(|segment| segment.may_accept(&loss)).map_err(|why| format!("{id} does not accept it: {why}"))?;
+    segment.inspect(|segment| segment.may_accept(&loss)).map_err(|why| format!("{id} does not accept it: {why}"))?;
     segment.input(Input::Request { token: Token(0), request: Request::AcceptLoss(loss) });
     Ok(())
 }
@@ -57,7 +57,7 @@ fn accept_loss(node: &Node, id: SegmentId, label: u64, loss: AcceptedLoss) -> Re
 /// Every segment that the node holds.
 pub(super) fn holdings(node: &Node) -> Vec<Held> {
     let segments = node.segments.read().expect("no holder panics");
-    segments.values().filter_map(|segment| segment.look(|segment| segment.held())).collect()
+    segments.values().filter_map(|segment| segment.inspect(|segment| segment.held())).collect()
 }
 
 /// Makes a segment, and hosts it; `joins`: of a volume that others hold already. Doing it again changes nothing.
@@ -124,7 +124,7 @@ pub(super) fn status(node: &Node) -> NodeStatus {
         az: node.config.az.clone(),
         condition,
         warnings: known.strangers.iter().map(adoption::said).collect(),
-        segments: segments.iter().map(|(id, segment)| (*id, segment.look(|segment| segment.status()))).collect(),
+        segments: segments.iter().map(|(id, segment)| (*id, segment.inspect(|segment| segment.status()))).collect(),
         traffic: node.traffic.by_name(),
         dropped_frames: node.traffic.dropped(),
         disk: node.disk().status(),

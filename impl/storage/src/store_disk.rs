@@ -7,7 +7,7 @@ use auriga_net::admin::DiskStatus;
 use auriga_page::Delta;
 use auriga_protocol::segment::{Entry, Outcome, Survived, Task};
 use auriga_protocol::{AppendId, Charter, Membership, SegmentId};
-use auriga_store::{Failure, Options, Owner, Store};
+use auriga_store::{Failure, Store, StoreEvents, StoreOptions};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -16,7 +16,7 @@ use std::time::Instant;
 ///
 /// # Errors
 /// Returns a sentence for a person when the directory is another node's, in use, or unreadable.
-pub fn open_store(dir: &Path, options: Options) -> Result<Opened, String> {
+pub fn open_store(dir: &Path, options: StoreOptions) -> Result<Opened, String> {
     let (store, survived) = Store::open(dir, options).map_err(|error| error.to_string())?;
     let chartered = |(id, survived): (SegmentId, Survived<Delta>)| match store.charter(id) {
         Some(charter) => (id, survived.with_charter(charter)),
@@ -56,26 +56,26 @@ impl Meter {
 }
 
 /// Passes the store's events on.
-struct Teller {
+struct MeteredEvents {
     events: Arc<dyn DiskEvents>,
     meter: Arc<Mutex<Meter>>,
 }
 
-impl Owner for Teller {
+impl StoreEvents for MeteredEvents {
     fn durable(&self, segment: SegmentId, append: AppendId) {
         lock(&self.meter).ended(segment, append);
         self.events.durable(segment, append);
     }
 
-    fn outcome(&self, segment: SegmentId, outcome: Outcome<Delta>) {
-        self.events.done(segment, outcome);
+    fn task_done(&self, segment: SegmentId, outcome: Outcome<Delta>) {
+        self.events.task_done(segment, outcome);
     }
 
-    fn outcomes(&self, segment: SegmentId, outcomes: Vec<Outcome<Delta>>) {
-        self.events.all_done(segment, outcomes);
+    fn tasks_done(&self, segment: SegmentId, outcomes: Vec<Outcome<Delta>>) {
+        self.events.tasks_done(segment, outcomes);
     }
 
-    fn fatal(&self, failure: &Failure) {
+    fn failed(&self, failure: &Failure) {
         let text = failure.to_string();
         self.events.failed(match failure {
             Failure::JournalDamaged { .. } => Stopped::Damaged(text),
@@ -86,7 +86,7 @@ impl Owner for Teller {
 
 impl Disk for StoreDisk {
     fn begin(&self, events: Arc<dyn DiskEvents>) {
-        self.store.start(Arc::new(Teller { events, meter: self.meter.clone() }));
+        self.store.start(Arc::new(MeteredEvents { events, meter: self.meter.clone() }));
     }
 
     fn create_segment(

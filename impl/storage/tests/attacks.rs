@@ -8,7 +8,7 @@ use auriga_net::admin::{Access, AdminReply, AdminRequest, Fault, ask};
 use auriga_net::connection::{ConnectionError, Receiver, run};
 use auriga_net::dialler::dial;
 use auriga_net::frame::Frame;
-use auriga_net::handshake::{Hello, Role};
+use auriga_net::handshake::{ConnectionRole, Hello};
 use auriga_net::tls::{Certified, CertifiedRole};
 use auriga_net::{Credentials, Encoded, Outbox, Traffic};
 use auriga_page::Delta;
@@ -66,12 +66,12 @@ impl Trusted {
     }
 
     /// Connects as this role for this purpose, sends what `frames` says, and waits until the connection is closed.
-    async fn closed_after(&self, role: CertifiedRole, purpose: Role, frames: &[(Encoded, Option<Party>)]) {
+    async fn closed_after(&self, role: CertifiedRole, purpose: ConnectionRole, frames: &[(Encoded, Option<Party>)]) {
         let volumes: &[u64] = if role == CertifiedRole::Instance { &[VOLUME.0] } else { &[] };
         self.closed(&self.issue(role, volumes), purpose, frames).await;
     }
 
-    async fn closed(&self, credentials: &Credentials, purpose: Role, frames: &[(Encoded, Option<Party>)]) {
+    async fn closed(&self, credentials: &Credentials, purpose: ConnectionRole, frames: &[(Encoded, Option<Party>)]) {
         let hello = Hello { cluster: CLUSTER, role: purpose, name: "x".into() };
         let (session, _) = dial(self.address(), &hello, Some(credentials)).await.expect("its certificate is good");
         let outbox = Outbox::new(Arc::new(Traffic::default()), 8 << 20);
@@ -160,13 +160,13 @@ async fn a_volume_works_under_tls_through_a_restart_and_a_lost_directory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_another_role_opens_no_connection_that_is_not_its_own() {
     let trusted = Trusted::start(|_| ()).await;
-    trusted.closed_after(CertifiedRole::Admin, Role::WriterLog, &[seal(VOLUME)]).await;
-    trusted.closed_after(CertifiedRole::Storage, Role::WriterLog, &[seal(VOLUME)]).await;
-    trusted.closed_after(CertifiedRole::Instance, Role::Storage, &[gossip()]).await;
-    trusted.closed_after(CertifiedRole::Control, Role::WriterReads, &[]).await;
+    trusted.closed_after(CertifiedRole::Admin, ConnectionRole::WriterLog, &[seal(VOLUME)]).await;
+    trusted.closed_after(CertifiedRole::Storage, ConnectionRole::WriterLog, &[seal(VOLUME)]).await;
+    trusted.closed_after(CertifiedRole::Instance, ConnectionRole::Storage, &[gossip()]).await;
+    trusted.closed_after(CertifiedRole::Control, ConnectionRole::WriterReads, &[]).await;
     // Its own connection, and messages that are not its own.
-    trusted.closed_after(CertifiedRole::Storage, Role::Storage, &[seal(VOLUME)]).await;
-    trusted.closed_after(CertifiedRole::Instance, Role::WriterLog, &[gossip()]).await;
+    trusted.closed_after(CertifiedRole::Storage, ConnectionRole::Storage, &[seal(VOLUME)]).await;
+    trusted.closed_after(CertifiedRole::Instance, ConnectionRole::WriterLog, &[gossip()]).await;
     trusted.still_works(0).await;
 }
 
@@ -174,9 +174,9 @@ async fn a_certificate_of_another_role_opens_no_connection_that_is_not_its_own()
 async fn an_instance_touches_no_volume_that_its_certificate_does_not_name() {
     let trusted = Trusted::start(|_| ()).await;
     let other = trusted.issue(CertifiedRole::Instance, &[VOLUME.0 + 1]);
-    trusted.closed(&other, Role::WriterLog, &[seal(VOLUME)]).await;
+    trusted.closed(&other, ConnectionRole::WriterLog, &[seal(VOLUME)]).await;
     // In the name of the writer of a volume that is its own.
-    trusted.closed(&other, Role::WriterLog, &[seal(VolumeId(VOLUME.0 + 1))]).await;
+    trusted.closed(&other, ConnectionRole::WriterLog, &[seal(VolumeId(VOLUME.0 + 1))]).await;
     let id = SegmentId { volume: VolumeId(99), ..segment_a() };
     let (membership, charter) = (Membership::initial(QuorumSet::aurora()), trusted.cluster.volume("x").charter());
     let reply = trusted.ask(other, AdminRequest::CreateSegment { id, membership, charter }).await;
@@ -242,7 +242,7 @@ async fn a_flood_of_half_open_handshakes_costs_nobody_else_anything() {
 async fn a_good_certificate_gives_nobody_more_places_than_there_are() {
     let trusted = Trusted::start(|config| config.limits.connections_max = 16).await;
     let credentials = trusted.issue(CertifiedRole::Instance, &[VOLUME.0]);
-    let hello = Hello { cluster: CLUSTER, role: Role::WriterLog, name: "x".into() };
+    let hello = Hello { cluster: CLUSTER, role: ConnectionRole::WriterLog, name: "x".into() };
     let (mut held, mut refused) = (Vec::new(), 0);
     for from in 0..40 {
         let dialled = tokio::time::timeout(PATIENCE, dial(trusted.address(), &hello, Some(&credentials))).await;
@@ -273,7 +273,7 @@ async fn who_repeats_a_writers_messages_a_thousand_times_changes_nothing() {
         pgmrpl: Lsn::ZERO,
     };
     let replayed = vec![frame(Party::Writer(VOLUME, volume_epoch.writer), &heartbeat); 1000];
-    let hello = Hello { cluster: CLUSTER, role: Role::WriterLog, name: "x".into() };
+    let hello = Hello { cluster: CLUSTER, role: ConnectionRole::WriterLog, name: "x".into() };
     let (session, _) = dial(trusted.address(), &hello, Some(&credentials)).await.expect("its certificate is good");
     let outbox = Outbox::new(Arc::new(Traffic::default()), 8 << 20);
     let (sender, mut answers) = mpsc::unbounded_channel();

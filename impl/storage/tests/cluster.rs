@@ -3,7 +3,7 @@
 mod common;
 
 use auriga_net::admin::Fault;
-use auriga_protocol::writer::Role;
+use auriga_protocol::writer::WriterRole;
 use auriga_volume::{RemoteVolume, create_volume};
 use auriga_volume::{Volume, VolumeError};
 use common::*;
@@ -51,7 +51,7 @@ async fn a_new_writer_fences_the_old_one() {
     let new = RemoteVolume::open(cluster.volume("instance-2"), soon()).await.expect("recovers");
     let fenced = VolumeError::Fenced { by: new.status().writer.volume_epoch };
     assert_eq!(commit(&old, vec![fill(page(1), 1, 9)], soon()).await, Err(fenced));
-    assert_eq!(*old.watch_role().borrow(), Role::Fenced);
+    assert_eq!(*old.watch_role().borrow(), WriterRole::Fenced);
     assert_eq!(old.submit(vec![fill(page(1), 1, 9)], soon()), Err(fenced));
     assert_eq!(read(&old, page(1), soon()).await.err(), Some(fenced));
     commit(&new, vec![fill(page(1), 1, 2)], soon()).await.expect("durable");

@@ -4,7 +4,7 @@ mod common;
 
 use auriga_net::admin::{AdminReply, AdminRequest, ask};
 use auriga_net::frame::{FRAME_PAYLOAD_MAX, Frame, take_frame};
-use auriga_net::handshake::{Hello, Role, dial};
+use auriga_net::handshake::{ConnectionRole, Hello, dial};
 use auriga_net::{ClusterId, Encoded};
 use auriga_protocol::identity::{Charter, Shape};
 use auriga_protocol::message::Envelope;
@@ -33,7 +33,7 @@ async fn impatient_cluster() -> (Cluster, RemoteVolume) {
     Cluster::start_adjusted(Arc::new(impatient)).await.and_volume().await
 }
 
-fn hello(role: Role) -> Hello {
+fn hello(role: ConnectionRole) -> Hello {
     Hello { cluster: CLUSTER, role, name: "stranger".into() }
 }
 
@@ -42,7 +42,7 @@ async fn connect(cluster: &Cluster) -> TcpStream {
 }
 
 /// Connected, with a handshake behind it.
-async fn greeted(cluster: &Cluster, role: Role) -> TcpStream {
+async fn greeted(cluster: &Cluster, role: ConnectionRole) -> TcpStream {
     let mut stream = connect(cluster).await;
     dial(&mut stream, &hello(role)).await.expect("welcome");
     stream
@@ -81,7 +81,7 @@ async fn foreign_bytes_and_other_clusters_are_turned_away() {
     http.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
     assert!(is_closed(&mut http).await);
     let mut other = connect(&cluster).await;
-    let refused = dial(&mut other, &Hello { cluster: ClusterId(0xb2), ..hello(Role::Admin) }).await;
+    let refused = dial(&mut other, &Hello { cluster: ClusterId(0xb2), ..hello(ConnectionRole::Admin) }).await;
     assert!(refused.expect_err("refused").to_string().contains("another cluster"));
     assert!(is_closed(&mut other).await);
     still_works(&volume, 0).await;
@@ -100,19 +100,19 @@ async fn who_dawdles_over_the_handshake_is_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn oversized_damaged_and_misplaced_frames_cost_their_connection() {
     let (cluster, volume) = impatient_cluster().await;
-    let mut oversized = greeted(&cluster, Role::WriterLog).await;
+    let mut oversized = greeted(&cluster, ConnectionRole::WriterLog).await;
     let length = u32::try_from(FRAME_PAYLOAD_MAX + 1).expect("it fits");
     oversized.write_all(&[&length.to_le_bytes()[..], &[0; 4]].concat()).await.expect("sent");
     assert!(is_closed(&mut oversized).await);
 
-    let mut damaged = greeted(&cluster, Role::WriterLog).await;
+    let mut damaged = greeted(&cluster, ConnectionRole::WriterLog).await;
     let mut frame = seal(segment_a(), WriterId(66));
     let last = frame.len() - 1;
     frame[last] ^= 1;
     damaged.write_all(&frame).await.expect("sent");
     assert!(is_closed(&mut damaged).await);
 
-    let mut misplaced = greeted(&cluster, Role::Admin).await;
+    let mut misplaced = greeted(&cluster, ConnectionRole::Admin).await;
     misplaced.write_all(&seal(segment_a(), WriterId(66))).await.expect("sent");
     assert!(is_closed(&mut misplaced).await);
     still_works(&volume, 0).await;
@@ -121,7 +121,7 @@ async fn oversized_damaged_and_misplaced_frames_cost_their_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_writers_on_one_connection_cost_it() {
     let (cluster, volume) = impatient_cluster().await;
-    let mut crowd = greeted(&cluster, Role::WriterLog).await;
+    let mut crowd = greeted(&cluster, ConnectionRole::WriterLog).await;
     for writer in 0..65 {
         let _ = crowd.write_all(&seal(SegmentId { volume: VolumeId(99), ..segment_a() }, WriterId(writer))).await;
     }
@@ -136,7 +136,7 @@ async fn connections_are_limited_and_places_become_free() {
     let mut refused = 0;
     for _ in 0..20 {
         let mut stream = connect(&cluster).await;
-        match timeout(PATIENCE, dial(&mut stream, &hello(Role::Storage))).await.expect("answered or closed") {
+        match timeout(PATIENCE, dial(&mut stream, &hello(ConnectionRole::Storage))).await.expect("answered or closed") {
             Ok(_) => held.push(stream),
             Err(_) => refused += 1,
         }
@@ -147,7 +147,10 @@ async fn connections_are_limited_and_places_become_free() {
     let until = soon();
     loop {
         let mut stream = connect(&cluster).await;
-        if timeout(PATIENCE, dial(&mut stream, &hello(Role::Storage))).await.is_ok_and(|dialled| dialled.is_ok()) {
+        if timeout(PATIENCE, dial(&mut stream, &hello(ConnectionRole::Storage)))
+            .await
+            .is_ok_and(|dialled| dialled.is_ok())
+        {
             break;
         }
         assert!(std::time::Instant::now() < until, "no place becomes free");
@@ -157,7 +160,7 @@ async fn connections_are_limited_and_places_become_free() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_for_a_segment_that_is_not_there_creates_nothing() {
     let (cluster, volume) = impatient_cluster().await;
-    let mut stream = greeted(&cluster, Role::WriterLog).await;
+    let mut stream = greeted(&cluster, ConnectionRole::WriterLog).await;
     let elsewhere = SegmentId { volume: VolumeId(99), ..segment_a() };
     stream.write_all(&seal(elsewhere, WriterId(66))).await.expect("sent");
     // The connection lives on: it may still speak to a segment that is there (whose promise is higher already).
@@ -196,7 +199,7 @@ async fn who_repeats_a_writers_words_takes_no_answer_away() {
     let mut parrots = Vec::new();
     for index in 0..6 {
         let mut stream = TcpStream::connect(cluster.members[&member(index)]).await.expect("it listens");
-        dial(&mut stream, &hello(Role::WriterLog)).await.expect("welcome");
+        dial(&mut stream, &hello(ConnectionRole::WriterLog)).await.expect("welcome");
         let mut frame = BytesMut::new();
         encoded.write(Some(Party::Segment(SegmentId { member: member(index), ..segment_a() })), &mut frame);
         stream.write_all(&frame).await.expect("sent");

@@ -2,7 +2,7 @@
 
 mod common;
 
-use auriga_audit::recording::{Frame, Frames, Happened, Recorded};
+use auriga_audit::recording::{Frames, Happened, Recorded, RecordingFrame};
 use auriga_audit::trace::{Trace, TraceLine};
 use auriga_audit::trace_check::{Coverage, check_folder};
 use auriga_protocol::note::Note;
@@ -124,14 +124,14 @@ async fn recorded_run(folder: &Path) {
 }
 
 /// The recording of a folder.
-fn recording(folder: &Path) -> (PathBuf, Vec<Frame>) {
+fn recording(folder: &Path) -> (PathBuf, Vec<RecordingFrame>) {
     let paths = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     let path = { paths }.find(|path| path.extension().is_some_and(|it| it == "inputs")).expect("a recording");
     let frames = Frames::open(&path).expect("opened").collect();
     (path, frames)
 }
 
-fn rewrite(path: &Path, frames: &[Frame]) {
+fn rewrite(path: &Path, frames: &[RecordingFrame]) {
     let mut bytes = Vec::new();
     for frame in frames {
         let frame = postcard::to_allocvec(frame).expect("encoded");
@@ -142,7 +142,7 @@ fn rewrite(path: &Path, frames: &[Frame]) {
 }
 
 /// The rules that replay finds broken when a recording is as `tamper` makes it.
-fn found_in(folder: &Path, tamper: impl FnOnce(&mut Vec<Frame>)) -> Vec<String> {
+fn found_in(folder: &Path, tamper: impl FnOnce(&mut Vec<RecordingFrame>)) -> Vec<String> {
     let (path, frames) = recording(folder);
     let mut tampered = frames.clone();
     tamper(&mut tampered);
@@ -155,8 +155,8 @@ fn found_in(folder: &Path, tamper: impl FnOnce(&mut Vec<Frame>)) -> Vec<String> 
 }
 
 /// The last thing that happened to a machine of which `is` holds.
-fn last_of(frames: &[Frame], is: impl Fn(Party, &Happened) -> bool) -> usize {
-    let is = |frame: &Frame| matches!(frame, Frame::Recorded(recorded) if is(recorded.machine, &recorded.what));
+fn last_of(frames: &[RecordingFrame], is: impl Fn(Party, &Happened) -> bool) -> usize {
+    let is = |frame: &RecordingFrame| matches!(frame, RecordingFrame::Recorded(recorded) if is(recorded.machine, &recorded.what));
     frames.iter().rposition(is).expect("it happened")
 }
 
@@ -173,7 +173,7 @@ async fn replay_finds_one_output_one_note_or_one_input_that_differs() {
     for (name, rule) in [("Acknowledge", "R-WRITE-2"), ("ReadPage", "R-READ-4"), ("Page", "R-READ-3")] {
         let found = found_in(folder, |frames| {
             let index = last_of(frames, gave(name));
-            if let Frame::Recorded(Recorded { what: Happened::Gave(outputs), .. }) = &mut frames[index] {
+            if let RecordingFrame::Recorded(Recorded { what: Happened::Gave(outputs), .. }) = &mut frames[index] {
                 outputs.iter_mut().filter(|output| output.name == name).for_each(|output| output.digest ^= 1);
             }
         });
@@ -206,7 +206,7 @@ async fn what_came_after_a_recordings_limit_is_not_held_against_anyone() {
         !check_folder(dir.path(), Coverage::Complete).expect("a trace").holds(),
         "without a limit, no line is without its inputs"
     );
-    frames.push(Frame::Full);
+    frames.push(RecordingFrame::Full);
     rewrite(&path, &frames);
     let report = check_folder(dir.path(), Coverage::Complete).expect("a trace");
     assert!(report.holds() && report.recordings_full == 1, "{}", report.to_text());

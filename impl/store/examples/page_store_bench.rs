@@ -10,7 +10,7 @@ use auriga_protocol::{
     AppendId, Change, Charter, Geometry, Lsn, MemberId, Membership, PageId, PgId, QuorumSet, Record, SegmentId, Shape,
     Token, VolumeId,
 };
-use auriga_store::{Options, Owner, Store};
+use auriga_store::{Store, StoreEvents, StoreOptions};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::error::Error;
 use std::os::unix::fs::FileExt;
@@ -41,10 +41,10 @@ struct Ours {
 
 struct Forward(Sender<Outcome<Delta>>);
 
-impl Owner for Forward {
+impl StoreEvents for Forward {
     fn durable(&self, _: SegmentId, _: AppendId) {}
 
-    fn outcome(&self, _: SegmentId, outcome: Outcome<Delta>) {
+    fn task_done(&self, _: SegmentId, outcome: Outcome<Delta>) {
         // No thread listens any more when the store is being closed.
         let _ = self.0.send(outcome);
     }
@@ -52,7 +52,7 @@ impl Owner for Forward {
 
 impl Ours {
     fn open(dir: &Path) -> Result<Ours, Failed> {
-        let (store, survived) = Store::open(dir, Options::new(1, "bench"))?;
+        let (store, survived) = Store::open(dir, StoreOptions::new(1, "bench"))?;
         let (sender, outcomes) = channel();
         store.start(Arc::new(Forward(sender)));
         if survived.is_empty() {

@@ -1,10 +1,10 @@
 //! The few things that a store asks of an operating system, as traits.
 //!
-//! There are two implementations: [`RealDisk`], a directory, and one in memory for tests, which forgets or tears what
+//! There are two implementations: [`RealDirectory`], a directory, and one in memory for tests, which forgets or tears what
 //! was not synchronised when its power is cut. A trait of a dozen methods is cheaper than being unable to test that.
 //!
 //! A write is *durable* when a later [`File::sync`] of the same file has returned; a name is durable when a later
-//! [`Disk::sync_dir`] has. Names are relative to the store's directory, with at most one `/`.
+//! [`Directory::sync_dir`] has. Names are relative to the store's directory, with at most one `/`.
 
 use crate::twin::BLOCK;
 use std::io;
@@ -47,7 +47,7 @@ pub trait File: Send + Sync {
 }
 
 /// A directory with one level of sub-directories.
-pub trait Disk: Send + Sync {
+pub trait Directory: Send + Sync {
     /// Opens a file that exists.
     ///
     /// # Errors
@@ -60,18 +60,18 @@ pub trait Disk: Send + Sync {
     /// Returns the operating system's error.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
-    /// As [`Disk::open`], for a file that is written in whole blocks, each synchronised soon, and hardly ever read.
+    /// As [`Directory::open`], for a file that is written in whole blocks, each synchronised soon, and hardly ever read.
     ///
     /// # Errors
-    /// As [`Disk::open`].
+    /// As [`Directory::open`].
     fn open_log(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.open(name)
     }
 
-    /// As [`Disk::create`], for such a file.
+    /// As [`Directory::create`], for such a file.
     ///
     /// # Errors
-    /// As [`Disk::create`].
+    /// As [`Directory::create`].
     fn create_log(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.create(name)
     }
@@ -125,29 +125,29 @@ pub(crate) fn read_up_to(file: &dyn File, offset: u64, length: usize) -> io::Res
 }
 
 /// A real directory.
-pub struct RealDisk {
+pub struct RealDirectory {
     root: PathBuf,
     /// Locked as long as this value lives, so that two processes can't write to one store.
     _lock: std::fs::File,
 }
 
-impl RealDisk {
+impl RealDirectory {
     /// Makes the directory if it isn't there, and locks it.
     ///
     /// # Errors
     /// `WouldBlock` when another process has it open; or another of the operating system's.
-    pub fn lock(root: &Path) -> io::Result<RealDisk> {
+    pub fn lock(root: &Path) -> io::Result<RealDirectory> {
         std::fs::create_dir_all(root)?;
         let lock = std::fs::File::create(root.join("lock"))?;
         // SAFETY: the descriptor is open as long as `lock` lives.
         if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(RealDisk { root: root.to_owned(), _lock: lock })
+        Ok(RealDirectory { root: root.to_owned(), _lock: lock })
     }
 }
 
-impl Disk for RealDisk {
+impl Directory for RealDirectory {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         Ok(Arc::new(std::fs::File::options().read(true).write(true).open(self.root.join(name))?))
     }
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn a_log_reads_back_as_written_whole_blocks_or_not() {
         let dir = tempfile::tempdir().expect("a directory");
-        let disk = RealDisk::lock(dir.path()).expect("locked");
+        let disk = RealDirectory::lock(dir.path()).expect("locked");
         let log = disk.create_log("log").expect("made");
         let mut expected = vec![0; 8 * BLOCK];
         let writes =
@@ -349,7 +349,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         const LENGTH: usize = 256 * BLOCK;
         let dir = tempfile::tempdir().expect("a directory");
-        let disk = RealDisk::lock(dir.path()).expect("locked");
+        let disk = RealDirectory::lock(dir.path()).expect("locked");
         let file = disk.create("file").expect("made");
         let mut expected = vec![7; LENGTH];
         file.write_at(&expected, 0).expect("written");

@@ -21,21 +21,21 @@ impl IoFailure {
 }
 
 /// Names what was being done when an I/O call failed.
-pub(crate) trait While<T> {
+pub(crate) trait IoContext<T> {
     /// A failure to find room may be waited out.
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T, IoFailure>;
+    fn context(self, what: impl FnOnce() -> String) -> Result<T, IoFailure>;
 
     /// Half of it may have happened, so every failure is final; also the one to find room.
-    fn finally(self, what: impl FnOnce() -> String) -> Result<T, IoFailure>;
+    fn final_context(self, what: impl FnOnce() -> String) -> Result<T, IoFailure>;
 }
 
-impl<T> While<T> for io::Result<T> {
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T, IoFailure> {
+impl<T> IoContext<T> for io::Result<T> {
+    fn context(self, what: impl FnOnce() -> String) -> Result<T, IoFailure> {
         self.map_err(|source| IoFailure { doing: what(), source })
     }
 
-    fn finally(self, what: impl FnOnce() -> String) -> Result<T, IoFailure> {
-        self.map_err(io::Error::other).doing(what)
+    fn final_context(self, what: impl FnOnce() -> String) -> Result<T, IoFailure> {
+        self.map_err(io::Error::other).context(what)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Power cuts and flipped bits: what the store must survive, or admit.
 
 use crate::testing::*;
-use crate::{Delta, Options, PAGE_SIZE, PageImage};
+use crate::{Delta, PAGE_SIZE, PageImage, StoreOptions};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::{Entry, Outcome, Task};
 use auriga_protocol::{AppendId, Lsn, PageId, SegmentId, Token};
@@ -330,7 +330,7 @@ fn damage_of_one_segments_superblocks_makes_that_segment_forget_and_no_other() {
 #[test]
 fn scrubbing_finds_damage_in_a_complete_journal_file_and_the_next_start_tells_it() {
     let disk = MemoryDisk::default();
-    let options = || Options { scrub_journal_every: Duration::from_millis(1), ..options() };
+    let options = || StoreOptions { scrub_journal_every: Duration::from_millis(1), ..options() };
     let running = Running::open(&disk, options());
     running.store.create_segment(segment(1), membership(), charter(), false).expect("new");
     for lsn in 1..=30 {
@@ -349,8 +349,8 @@ fn scrubbing_finds_damage_in_a_complete_journal_file_and_the_next_start_tells_it
 #[should_panic(expected = "bytes queued")]
 fn more_queued_than_a_segment_may_is_a_broken_invariant() {
     let disk = MemoryDisk::default();
-    let (store, _) =
-        crate::Store::open_on(std::sync::Arc::new(disk), Options { queue_bytes: 1000, ..options() }).expect("opens");
+    let (store, _) = crate::Store::open_on(std::sync::Arc::new(disk), StoreOptions { queue_bytes: 1000, ..options() })
+        .expect("opens");
     store.create_segment(segment(1), membership(), charter(), false).expect("new");
     (1..100).for_each(|lsn| store.append(segment(1), AppendId(lsn), &records([lsn])));
 }
@@ -371,7 +371,7 @@ fn a_directory_of_an_earlier_or_later_build_is_refused_by_name_and_left_alone() 
     let disk = MemoryDisk::default();
     let open = || crate::Store::open_on(std::sync::Arc::new(disk.clone()), options());
     drop(open().unwrap());
-    let file = crate::disk::Disk::open(&disk, "node").expect("there is one");
+    let file = crate::disk::Directory::open(&disk, "node").expect("there is one");
     for (magic, age) in [(*b"AUN1", "earlier"), (*b"AUN2", "earlier"), (*b"AUN4", "later"), (*b"AUN9", "later")] {
         let found = String::from_utf8_lossy(&magic);
         crate::twin::write_both(&*file, magic, 1, b"another build's").expect("written");

@@ -2,7 +2,7 @@
 
 use crate::faults::{coalesce, floor};
 use crate::testing::*;
-use crate::{Options, PageImage};
+use crate::{PageImage, StoreOptions};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::{Entry, Outcome, Task};
 use auriga_protocol::{AppendId, Lsn, Token, VolumeEpoch, WriterId};
@@ -11,7 +11,7 @@ use std::time::Duration;
 #[test]
 fn a_full_disk_is_told_and_ends() {
     let disk = MemoryDisk::default();
-    let running = Running::open(&disk, Options { reserve_bytes: 4 << 20, ..options() });
+    let running = Running::open(&disk, StoreOptions { reserve_bytes: 4 << 20, ..options() });
     running.store.create_segment(segment(1), membership(), charter(), false).expect("new");
     disk.set_free(1000);
     assert_eq!(running.owner.outcome(segment(1)), Some(Outcome::DiskFull(true)));
@@ -29,7 +29,7 @@ fn without_room_commits_wait_reads_go_on_and_nothing_is_lost() {
     // Room for the journal's first files and one group of slots, not for two groups.
     let capacity = 3 * (64 << 10) + 8192 + 528_384 + 100;
     let disk = MemoryDisk::default();
-    let running = Running::open(&disk, Options { capacity_bytes: Some(capacity), ..options() });
+    let running = Running::open(&disk, StoreOptions { capacity_bytes: Some(capacity), ..options() });
     let id = segment(1);
     running.store.create_segment(id, membership(), charter(), false).expect("new");
     let many = |lsns: std::ops::RangeInclusive<u64>| {
@@ -57,7 +57,7 @@ fn without_room_commits_wait_reads_go_on_and_nothing_is_lost() {
 fn a_journal_without_room_waits_until_coalescing_frees_some() {
     let capacity = 4 * (64 << 10) + 8192 + 528_384;
     let disk = MemoryDisk::default();
-    let running = Running::open(&disk, Options { capacity_bytes: Some(capacity), ..options() });
+    let running = Running::open(&disk, StoreOptions { capacity_bytes: Some(capacity), ..options() });
     let id = segment(1);
     running.store.create_segment(id, membership(), charter(), false).expect("new");
     running.store.run(id, coalesce(1..=1));
@@ -85,7 +85,7 @@ fn a_journal_without_room_waits_until_coalescing_frees_some() {
 fn a_journal_without_room_makes_some_by_moving_what_pins_its_oldest_file() {
     let capacity = 3 * (64 << 10) + 2 * 8192 + 528_384;
     let disk = MemoryDisk::default();
-    let running = Running::open(&disk, Options { capacity_bytes: Some(capacity), ..options() });
+    let running = Running::open(&disk, StoreOptions { capacity_bytes: Some(capacity), ..options() });
     let (busy, silent) = (segment(1), segment(2));
     running.store.create_segment(busy, membership(), charter(), false).expect("new");
     running.store.create_segment(silent, membership(), charter(), false).expect("new");

@@ -1,7 +1,7 @@
 //! Whose directory this is. A node must not start on the disk of another one: its segments would count twice.
 
-use crate::disk::Disk;
-use crate::error::{IoFailure, OpenError, While};
+use crate::disk::Directory;
+use crate::error::{IoContext, IoFailure, OpenError};
 use crate::twin;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -29,11 +29,11 @@ pub(crate) struct Identity {
 ///
 /// # Errors
 /// It is another node's, or it is gone or unreadable in a directory that has segments.
-pub(crate) fn verify(disk: &dyn Disk, cluster: u128, node: &str) -> Result<Option<Identity>, OpenError> {
+pub(crate) fn verify(disk: &dyn Directory, cluster: u128, node: &str) -> Result<Option<Identity>, OpenError> {
     let found = match disk.open(NAME) {
         Ok(file) => {
             let doing = || "read the identity file".into();
-            let magic = twin::magic_of(&*file).doing(doing)?;
+            let magic = twin::magic_of(&*file).context(doing)?;
             if let Some(magic) = magic.filter(|magic| magic.starts_with(FAMILY) && *magic != MAGIC) {
                 let [found, own] = [magic, MAGIC].map(|magic| magic.escape_ascii().to_string());
                 return Err(OpenError::OtherFormat {
@@ -42,7 +42,7 @@ pub(crate) fn verify(disk: &dyn Disk, cluster: u128, node: &str) -> Result<Optio
                     own,
                 });
             }
-            twin::read_and_repair(&*file, MAGIC).doing(doing)?
+            twin::read_and_repair(&*file, MAGIC).context(doing)?
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return if has_segments(disk)? { Err(OpenError::IdentityLost) } else { Ok(None) };
@@ -62,10 +62,10 @@ pub(crate) fn verify(disk: &dyn Disk, cluster: u128, node: &str) -> Result<Optio
     Ok(Some(identity))
 }
 
-fn has_segments(disk: &dyn Disk) -> Result<bool, IoFailure> {
+fn has_segments(disk: &dyn Directory) -> Result<bool, IoFailure> {
     match disk.list(crate::pages::DIR) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        names => Ok(!names.doing(|| "list the page files".into())?.is_empty()),
+        names => Ok(!names.context(|| "list the page files".into())?.is_empty()),
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn fresh(cluster: u128, node: &str) -> Result<Identity, IoFailure> {
     let source = std::fs::File::open("/dev/urandom");
     source
         .and_then(|mut source| io::Read::read_exact(&mut source, &mut random))
-        .doing(|| "read /dev/urandom".into())?;
+        .context(|| "read /dev/urandom".into())?;
     Ok(Identity { cluster, node: node.to_owned(), journal: u64::from_le_bytes(random) })
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn fresh(cluster: u128, node: &str) -> Result<Identity, IoFailure> {
 ///
 /// # Errors
 /// Returns the operating system's error.
-pub(crate) fn write(disk: &dyn Disk, identity: &Identity) -> Result<(), IoFailure> {
+pub(crate) fn write(disk: &dyn Directory, identity: &Identity) -> Result<(), IoFailure> {
     const NEW: &str = "node.new";
     let value = postcard::to_allocvec(identity).expect("plain data has an encoding");
     let written = || {
@@ -94,5 +94,5 @@ pub(crate) fn write(disk: &dyn Disk, identity: &Identity) -> Result<(), IoFailur
         disk.rename(NEW, NAME)?;
         disk.sync_dir("")
     };
-    written().doing(|| "write the identity file".into())
+    written().context(|| "write the identity file".into())
 }

@@ -12,7 +12,7 @@
 //! **On disk** (`specs/formats.md`): `node` says whose directory it is; `journal/` is the one log of all segments;
 //! `pages/` has a file of base pages for each segment, which also says that the segment exists.
 //!
-//! **Where to go next.** [`Store`] and [`Owner`] (`store.rs`); `journal/` (group commit, recycling, torn tails and
+//! **Where to go next.** [`Store`] and [`StoreEvents`] (`store.rs`); `journal/` (group commit, recycling, torn tails and
 //! damage); `pages/` (copy-on-write slots, what was lost); `watch.rs` and `space.rs` (full disks); [`disk`] (what is
 //! asked of the operating system). What records carry is in `auriga-page`.
 
@@ -42,7 +42,7 @@ mod vectors;
 mod watch;
 
 pub use error::{CreateError, Failure, IoFailure, OpenError};
-pub use options::Options;
-pub use store::{Owner, Store, StoreStatus};
+pub use options::StoreOptions;
+pub use store::{Store, StoreEvents, StoreStatus};
 
 use auriga_page::{Delta, PAGE_SIZE, PageImage};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A store's fixed configuration.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct StoreOptions {
     /// Whose store this is: written at the first start, verified afterwards.
     pub cluster: u128,
     /// The node's name, likewise.
@@ -29,10 +29,10 @@ pub struct Options {
     pub readers: usize,
 }
 
-impl Options {
+impl StoreOptions {
     /// The usual, for this node.
-    pub fn new(cluster: u128, node: impl Into<String>) -> Options {
-        Options {
+    pub fn new(cluster: u128, node: impl Into<String>) -> StoreOptions {
+        StoreOptions {
             cluster,
             node: node.into(),
             journal_file_bytes: 16 << 20,

@@ -2,7 +2,7 @@
 
 use crate::faults::floor;
 use crate::testing::*;
-use crate::{Delta, Options, PAGE_SIZE, PageImage, Store};
+use crate::{Delta, PAGE_SIZE, PageImage, Store, StoreOptions};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::{Outcome, Task};
 use auriga_protocol::{Lsn, Record, Token};
@@ -35,7 +35,7 @@ fn give_back(store: &Store) {
     (0..2).for_each(|_| store.give_back_room().expect("no failure"));
 }
 
-fn created(disk: &MemoryDisk, options: Options) -> Running {
+fn created(disk: &MemoryDisk, options: StoreOptions) -> Running {
     let running = Running::open(disk, options);
     running.store.create_segment(segment(1), membership(), charter(), false).expect("new");
     running
@@ -105,7 +105,7 @@ fn a_full_disk_forgets_pages_and_has_room_again() {
     let disk = MemoryDisk::default();
     // Room for the load, and for nothing else.
     let capacity = 3 * (64 << 10) + 8192 + LOAD + PAGES.div_ceil(64) * 4096;
-    let running = created(&disk, Options { capacity_bytes: Some(capacity), ..options() });
+    let running = created(&disk, StoreOptions { capacity_bytes: Some(capacity), ..options() });
     run(&running, load(FIRST));
     let extra = |first| Task::Coalesce { floor: floor(first), records: vec![record(first, page(PAGES + 1))] };
     run(&running, forget(FIRST + PAGES));

@@ -1,6 +1,6 @@
 //! How much room is left.
 
-use crate::disk::Disk;
+use crate::disk::Directory;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -68,7 +68,7 @@ impl Space {
     ///
     /// # Errors
     /// The operating system does not say.
-    pub(crate) fn is_full(&self, disk: &dyn Disk, reserve: u64, full: bool) -> io::Result<bool> {
+    pub(crate) fn is_full(&self, disk: &dyn Directory, reserve: u64, full: bool) -> io::Result<bool> {
         let left = disk.free_bytes()?.min(self.capacity.saturating_sub(self.used()));
         let left = left.saturating_add(self.reusable.load(Relaxed));
         let needed = if full { reserve.saturating_add(reserve / 8) } else { reserve };

@@ -1,9 +1,9 @@
 //! The store of one storage node: all its segments, of all volumes.
 
-use crate::disk::{Disk, RealDisk};
-use crate::error::{CreateError, Failure, OpenError, While};
+use crate::disk::{Directory, RealDirectory};
+use crate::error::{CreateError, Failure, IoContext, OpenError};
 use crate::journal::{self, Journal, Limits, Opening};
-use crate::options::Options;
+use crate::options::StoreOptions;
 use crate::pages::{self, PageFile, Pool};
 use crate::space::Space;
 use crate::watch::Watch;
@@ -15,23 +15,23 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Who runs the segments. Called on the store's threads; must not block, and must not call the store's
+/// Receives what the store has completed. Called on the store's threads; must not block, and must not call the store's
 /// [`stop`](Store::stop).
-pub trait Owner: Send + Sync + 'static {
+pub trait StoreEvents: Send + Sync + 'static {
     /// Every append of `segment` up to and including this one is durable.
     fn durable(&self, segment: SegmentId, append: AppendId);
 
     /// A task has ended, or the store reports something on its own (`DiskFull`, `PagesLost`).
-    fn outcome(&self, segment: SegmentId, outcome: Outcome<Delta>);
+    fn task_done(&self, segment: SegmentId, outcome: Outcome<Delta>);
 
     /// Several tasks of `segment` have ended, in this order.
-    fn outcomes(&self, segment: SegmentId, outcomes: Vec<Outcome<Delta>>) {
-        outcomes.into_iter().for_each(|outcome| self.outcome(segment, outcome));
+    fn tasks_done(&self, segment: SegmentId, outcomes: Vec<Outcome<Delta>>) {
+        outcomes.into_iter().for_each(|outcome| self.task_done(segment, outcome));
     }
 
     /// The store can't go on. What was not reported as durable may or may not be; so the node must stop, and learn at
     /// the next start what it has.
-    fn fatal(&self, failure: &Failure) {
+    fn failed(&self, failure: &Failure) {
         tracing::error!(%failure, "the store failed: this node stops");
         let _ = writeln!(std::io::stderr(), "the store failed: {failure}: this node stops");
         std::process::abort();
@@ -57,9 +57,9 @@ pub struct StoreStatus {
 
 /// The store of one storage node.
 pub struct Store {
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn Directory>,
     space: Arc<Space>,
-    options: Options,
+    options: StoreOptions,
     journal: Arc<Journal>,
     segments: Segments,
     pool: Pool,
@@ -78,8 +78,8 @@ impl Store {
     /// The directory is another node's, in use, or unreadable. Damage that peers can heal is no error: the segments
     /// are told of it.
     #[expect(clippy::type_complexity, reason = "the parts are what the caller takes apart at once")]
-    pub fn open(dir: &Path, options: Options) -> Result<(Store, Vec<(SegmentId, Survived<Delta>)>), OpenError> {
-        let disk = RealDisk::lock(dir).doing(|| format!("lock {}", dir.display()))?;
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<(Store, Vec<(SegmentId, Survived<Delta>)>), OpenError> {
+        let disk = RealDirectory::lock(dir).context(|| format!("lock {}", dir.display()))?;
         Store::open_on(Arc::new(disk), options)
     }
 
@@ -89,8 +89,8 @@ impl Store {
     /// As [`Store::open`].
     #[expect(clippy::type_complexity, reason = "as above")]
     pub fn open_on(
-        disk: Arc<dyn Disk>,
-        options: Options,
+        disk: Arc<dyn Directory>,
+        options: StoreOptions,
     ) -> Result<(Store, Vec<(SegmentId, Survived<Delta>)>), OpenError> {
         let space = Arc::new(Space::new(options.capacity_bytes));
         let found = identity::verify(&*disk, options.cluster, &options.node)?;
@@ -133,19 +133,19 @@ impl Store {
         Ok((Store { disk, space, options, journal, segments, pool, watch }, survivors))
     }
 
-    /// Starts the store's threads, and reports segments whose pages were lost to `owner` at once.
+    /// Starts the store's threads, and reports segments whose pages were lost to `events` at once.
     ///
     /// # Panics
     /// When called twice.
-    pub fn start(&self, owner: Arc<dyn Owner>) {
+    pub fn start(&self, events: Arc<dyn StoreEvents>) {
         for (segment, file) in &*self.segments.read().unwrap_or_else(PoisonError::into_inner) {
             if file.is_lost() {
-                owner.outcome(*segment, Outcome::PagesLost);
+                events.task_done(*segment, Outcome::PagesLost);
             }
         }
-        self.journal.start(owner.clone());
-        self.pool.start(self.options.readers, &owner);
-        self.watch.start(owner);
+        self.journal.start(events.clone());
+        self.pool.start(self.options.readers, &events);
+        self.watch.start(events);
     }
 
     /// Makes a segment, durably. A segment that was never made does not exist: a lost disk is not an empty segment.
@@ -175,7 +175,7 @@ impl Store {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).get(&segment).map(|file| file.charter())
     }
 
-    /// Queues an entry for the journal. Never waits: [`Owner::durable`] is called when it is durable.
+    /// Queues an entry for the journal. Never waits: [`StoreEvents::durable`] is called when it is durable.
     ///
     /// # Panics
     /// When there is no such segment, it has more queued than it may, or the entry does not fit into a journal file.
@@ -185,7 +185,7 @@ impl Store {
         self.journal.append(segment, append, entry);
     }
 
-    /// Queues a task. Never waits: [`Owner::outcome`] is called when it has ended.
+    /// Queues a task. Never waits: [`StoreEvents::task_done`] is called when it has ended.
     ///
     /// # Panics
     /// When there is no such segment.

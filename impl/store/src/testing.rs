@@ -1,9 +1,9 @@
 //! For tests: a disk in memory whose power can be cut, and an owner that remembers what it was told.
 
-use crate::disk::{Disk, File};
+use crate::disk::{Directory, File};
 use crate::error::Failure;
-use crate::store::{Owner, Store};
-use crate::{Delta, Options, PAGE_SIZE};
+use crate::store::{Store, StoreEvents};
+use crate::{Delta, PAGE_SIZE, StoreOptions};
 use auriga_protocol::segment::{Entry, Outcome, Survived};
 use auriga_protocol::{
     AppendId, Charter, Geometry, Lsn, MemberId, Membership, PageId, PgId, QuorumSet, Record, SegmentId, Shape, VolumeId,
@@ -171,7 +171,7 @@ impl File for MemoryFile {
 }
 
 /// Names are durable at once: the store synchronises directories, which this disk does not test.
-impl Disk for MemoryDisk {
+impl Directory for MemoryDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let content = self.0.lock().unwrap().files.get(name).cloned();
         content.map(|content| self.file(&content)).ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -267,30 +267,30 @@ impl Recorder {
     }
 }
 
-impl Owner for Recorder {
+impl StoreEvents for Recorder {
     fn durable(&self, segment: SegmentId, append: AppendId) {
         self.told.lock().unwrap().durable.insert(segment, append);
         self.changed.notify_all();
     }
 
-    fn outcome(&self, segment: SegmentId, outcome: Outcome<Delta>) {
+    fn task_done(&self, segment: SegmentId, outcome: Outcome<Delta>) {
         self.told.lock().unwrap().outcomes.push((segment, outcome));
         self.changed.notify_all();
     }
 
-    fn fatal(&self, failure: &Failure) {
+    fn failed(&self, failure: &Failure) {
         self.told.lock().unwrap().fatal.get_or_insert(failure.to_string());
         self.changed.notify_all();
     }
 }
 
 /// A store with small files.
-pub fn options() -> Options {
-    Options {
+pub fn options() -> StoreOptions {
+    StoreOptions {
         journal_file_bytes: 64 << 10,
         reserve_bytes: 0,
         watch_every: Duration::from_millis(10),
-        ..Options::new(1, "node")
+        ..StoreOptions::new(1, "node")
     }
 }
 
@@ -302,7 +302,7 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn open(disk: &MemoryDisk, options: Options) -> Running {
+    pub fn open(disk: &MemoryDisk, options: StoreOptions) -> Running {
         let (store, survived) = Store::open_on(Arc::new(disk.clone()), options).expect("opens");
         let owner = Arc::new(Recorder::default());
         store.start(owner.clone());

@@ -1,7 +1,7 @@
 //! The store as its owner sees it.
 
 use crate::testing::*;
-use crate::{Delta, OpenError, Options, PAGE_SIZE, PageImage, Store};
+use crate::{Delta, OpenError, PAGE_SIZE, PageImage, Store, StoreOptions};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::{Entry, Outcome, PageRange, Task};
 use auriga_protocol::{AppendId, Lsn, Token, VolumeEpoch, WriterId};
@@ -59,7 +59,7 @@ fn a_real_directory_works_like_the_one_in_memory_and_belongs_to_one_node_and_pro
     assert_eq!(survived[0].1.floor, floor(10));
     assert_eq!(lsns(&survived[0].1), (1..=20).collect::<Vec<_>>());
     drop(store);
-    let other = Options { node: "other".into(), ..options() };
+    let other = StoreOptions { node: "other".into(), ..options() };
     assert!(matches!(Store::open(dir.path(), other), Err(OpenError::WrongIdentity { .. })));
     std::fs::remove_file(dir.path().join("node")).expect("there is one");
     assert!(matches!(Store::open(dir.path(), options()), Err(OpenError::IdentityLost)));

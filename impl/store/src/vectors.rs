@@ -2,13 +2,13 @@
 //! Another implementation that reads and writes these bytes can take over a disk. `GOLDEN=rewrite` writes them anew: that
 //! is a new format (`specs/formats.md`, "On disk").
 
-use crate::disk::{Disk, read_up_to};
+use crate::disk::{Directory, read_up_to};
 use crate::identity::{self, Identity};
 use crate::journal::{self, Opening};
 use crate::space::Space;
 use crate::testing::*;
 use crate::twin::BLOCK;
-use crate::{Delta, Options, PAGE_SIZE, PageImage};
+use crate::{Delta, PAGE_SIZE, PageImage, StoreOptions};
 use auriga_protocol::Life;
 use auriga_protocol::ids::Incarnation;
 use auriga_protocol::message::BasePage;
@@ -33,8 +33,8 @@ fn vectors() -> PathBuf {
 }
 
 /// No spare files, no scrubbing: only what is asked for is written.
-fn quiet() -> Options {
-    Options { watch_every: Duration::from_secs(3600), ..options() }
+fn quiet() -> StoreOptions {
+    StoreOptions { watch_every: Duration::from_secs(3600), ..options() }
 }
 
 /// The page with this byte set at place 4.
@@ -85,7 +85,7 @@ fn bases() -> [Option<BasePage<Delta>>; 3] {
 
 fn made() -> MemoryDisk {
     let memory = MemoryDisk::default();
-    let (disk, space): (Arc<dyn Disk>, _) = (Arc::new(memory.clone()), Arc::new(Space::new(None)));
+    let (disk, space): (Arc<dyn Directory>, _) = (Arc::new(memory.clone()), Arc::new(Space::new(None)));
     let file_bytes = quiet().journal_file_bytes;
     let (floors, forgetful) = Default::default();
     let opening =

@@ -1,12 +1,12 @@
 //! The thread that watches the room left, gives back what is not needed, makes journal files ahead of time, and verifies
 //! old ones.
 
-use crate::disk::Disk;
-use crate::error::{Failure, IoFailure, While};
+use crate::disk::Directory;
+use crate::error::{Failure, IoContext, IoFailure};
 use crate::journal::Journal;
-use crate::options::Options;
+use crate::options::StoreOptions;
 use crate::space::Space;
-use crate::store::{Owner, Segments};
+use crate::store::{Segments, StoreEvents};
 use auriga_protocol::SegmentId;
 use auriga_protocol::segment::Outcome;
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ pub(crate) struct Watch {
 }
 
 struct Watched {
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn Directory>,
     space: Arc<Space>,
     journal: Arc<Journal>,
     segments: Segments,
@@ -37,11 +37,11 @@ struct Watched {
 
 impl Watch {
     pub(crate) fn new(
-        disk: Arc<dyn Disk>,
+        disk: Arc<dyn Directory>,
         space: Arc<Space>,
         journal: Arc<Journal>,
         segments: Segments,
-        options: &Options,
+        options: &StoreOptions,
     ) -> Watch {
         let (full, stop, stopped) = Default::default();
         let watched = Watched {
@@ -65,12 +65,12 @@ impl Watch {
         self.watched.full.load(Relaxed)
     }
 
-    pub(crate) fn start(&self, owner: Arc<dyn Owner>) {
+    pub(crate) fn start(&self, events: Arc<dyn StoreEvents>) {
         let watched = self.watched.clone();
         let thread = std::thread::Builder::new().name("watch".into());
         let thread = thread.spawn(move || {
-            if let Err(failure) = watched.until_stopped(&*owner) {
-                owner.fatal(&failure);
+            if let Err(failure) = watched.until_stopped(&*events) {
+                events.failed(&failure);
             }
         });
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread.expect("a thread can be started"));
@@ -88,11 +88,11 @@ impl Watch {
 }
 
 impl Watched {
-    fn until_stopped(&self, owner: &dyn Owner) -> Result<(), Failure> {
+    fn until_stopped(&self, events: &dyn StoreEvents) -> Result<(), Failure> {
         let mut told = BTreeSet::new();
         let (mut scrubbed, mut given_back) = (Instant::now(), Instant::now());
         loop {
-            self.look(&mut told, owner)?;
+            self.look(&mut told, events)?;
             match self.journal.prepare() {
                 Err(failure) if failure.is_no_space() => {}
                 done => done?,
@@ -122,9 +122,10 @@ impl Watched {
     }
 
     /// Tells every segment that does not know it yet whether the disk is full. `told`: those that know it is.
-    fn look(&self, told: &mut BTreeSet<SegmentId>, owner: &dyn Owner) -> Result<(), IoFailure> {
+    fn look(&self, told: &mut BTreeSet<SegmentId>, events: &dyn StoreEvents) -> Result<(), IoFailure> {
         let was_full = self.full.load(Relaxed);
-        let full = self.space.is_full(&*self.disk, self.reserve, was_full).doing(|| "ask for the room left".into())?;
+        let full =
+            self.space.is_full(&*self.disk, self.reserve, was_full).context(|| "ask for the room left".into())?;
         if full != was_full {
             let used_bytes = self.space.used();
             match full {
@@ -138,7 +139,7 @@ impl Watched {
         for segment in segments {
             let changed = if full { told.insert(segment) } else { told.remove(&segment) };
             if changed {
-                owner.outcome(segment, Outcome::DiskFull(full));
+                events.task_done(segment, Outcome::DiskFull(full));
             }
         }
         Ok(())

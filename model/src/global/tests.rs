@@ -3,12 +3,12 @@
 use super::defects::planted;
 use super::model::GlobalModel;
 use super::scopes::{self, Bounds};
-use crate::checking::{self, Options};
+use crate::checking::{self, CheckOptions};
 use auriga_protocol::{Defect, Defects};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-const OPTIONS: Options = Options { threads: 1, progress: false };
+const OPTIONS: CheckOptions = CheckOptions { threads: 1, progress: false };
 
 #[test]
 fn small_scopes_hold_with_exactly_the_pinned_states() {

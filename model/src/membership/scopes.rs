@@ -85,11 +85,11 @@ pub fn planted() -> Vec<(Defect, &'static str, Bounds)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checking::{Options, check};
+    use crate::checking::{CheckOptions, check};
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    const OPTIONS: Options = Options { threads: 1, progress: false };
+    const OPTIONS: CheckOptions = CheckOptions { threads: 1, progress: false };
 
     #[test]
     fn every_planted_defect_falls() {

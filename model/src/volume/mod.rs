@@ -26,7 +26,7 @@ use crate::node::Node;
 use crate::payload::Mark;
 use crate::world::{Budgets, History, Shape, VOLUME, World};
 use auriga_protocol::observer::Observer;
-use auriga_protocol::writer::Role;
+use auriga_protocol::writer::WriterRole;
 use auriga_protocol::{
     Geometry, Lsn, MemberId, MemberSet, Membership, Micros, PgId, QuorumSet, ReaderConfig, SegmentConfig, SegmentId,
     VolumeEpoch, Writer, WriterConfig,
@@ -153,7 +153,10 @@ impl Volume {
                 self.deliver(&mut world, 0, false);
             }
         }
-        assert!(!self.scale.begins_open || world.writers[0].role() == Role::Open, "the first writer did not open");
+        assert!(
+            !self.scale.begins_open || world.writers[0].role() == WriterRole::Open,
+            "the first writer did not open"
+        );
         self.settle(&mut world);
         world
     }

@@ -4,7 +4,7 @@ use super::{Step, Volume};
 use crate::payload::Mark;
 use crate::world::{VOLUME, World};
 use auriga_protocol::reader::{Answer, Passed, ReaderIdentity, Request};
-use auriga_protocol::writer::{Role, Timer as WriterTimer};
+use auriga_protocol::writer::{Timer as WriterTimer, WriterRole};
 use auriga_protocol::{
     Effect, Effects, Input, Lsn, Machine, Message, Micros, PageId, Party, Reader, ReaderId, Record, Token, WriterId,
 };
@@ -18,7 +18,7 @@ impl Volume {
             steps.push(Step::StartReader);
         }
         for (index, writer) in world.writers.iter().enumerate() {
-            if world.left.leases > 0 && writer.role() == Role::Open {
+            if world.left.leases > 0 && writer.role() == WriterRole::Open {
                 if writer.followers().any(|(id, _)| world.reader_is(id)) {
                     steps.push(Step::Lease(index));
                 }

@@ -2,7 +2,7 @@
 
 use super::Volume;
 use crate::world::World;
-use auriga_protocol::writer::Role;
+use auriga_protocol::writer::WriterRole;
 use auriga_protocol::{Lsn, MemberId, Message, PageId, Party, VolumeEpoch, WriterId};
 use std::collections::BTreeSet;
 
@@ -122,20 +122,20 @@ impl Volume {
                 steps.push(Step::Start(None));
             }
         }
-        let newest_open = world.writers.iter().rposition(|writer| writer.role() == Role::Open);
+        let newest_open = world.writers.iter().rposition(|writer| writer.role() == WriterRole::Open);
         for (index, writer) in world.writers.iter().enumerate() {
-            if writer.role() == Role::Open && world.left.submits > 0 {
+            if writer.role() == WriterRole::Open && world.left.submits > 0 {
                 steps.push(Step::Submit(index));
             }
             // A writer that was overtaken and does not know it may still read: what it sees is old, and the
             // control plane that promoted the new one has cut its users off. Where operations are judged, users ask the
             // newest open writer.
             let may_read = !self.scale.linearizable || newest_open == Some(index);
-            if writer.role() == Role::Open && world.left.reads > 0 && may_read {
+            if writer.role() == WriterRole::Open && world.left.reads > 0 && may_read {
                 let pages: BTreeSet<PageId> = self.scale.workload.iter().flatten().copied().collect();
                 steps.extend(pages.into_iter().map(|page| Step::Read(index, page)));
             }
-            if writer.role() != Role::Fenced && world.left.retries > 0 {
+            if writer.role() != WriterRole::Fenced && world.left.retries > 0 {
                 steps.push(Step::Retry(index));
             }
             if writer.is_lingering() {

@@ -15,7 +15,7 @@ mod rules;
 
 use super::reading::{Process, TraceError};
 use super::{Broken, segment_of, writer_of};
-use crate::recording::{Frame, Frames, Happened, Recorded};
+use crate::recording::{Frames, Happened, Recorded, RecordingFrame};
 use crate::trace::TraceLine;
 use auriga_protocol::{Micros, Note, Party, SegmentId, VolumeEpoch, VolumeId};
 use life::{Difference, Life};
@@ -94,7 +94,7 @@ pub(super) fn replay(
     let mut heard = Heard::of(processes);
     for path in recordings {
         for frame in frames(path)? {
-            if let Frame::Recorded(Recorded { at, machine: Party::Segment(segment), what }) = frame
+            if let RecordingFrame::Recorded(Recorded { at, machine: Party::Segment(segment), what }) = frame
                 && matches!(what, Happened::SegmentBooted(..))
             {
                 heard.boots.entry(segment).or_default().push(at);
@@ -124,15 +124,15 @@ fn run(frames: Frames, heard: &Heard, replayed: &mut Replayed, broken: &mut Vec<
     };
     for frame in frames {
         let recorded = match frame {
-            Frame::Node(name) => {
+            RecordingFrame::Node(name) => {
                 node = name;
                 continue;
             }
-            Frame::Full => {
+            RecordingFrame::Full => {
                 (full, replayed.full) = (true, replayed.full + 1);
                 break;
             }
-            Frame::Recorded(recorded) => recorded,
+            RecordingFrame::Recorded(recorded) => recorded,
         };
         let machine = recorded.machine;
         let begun = Life::begin(&node, &recorded, heard);

@@ -4,7 +4,7 @@ use super::*;
 use crate::connection::{ConnectionError, Receiver, run};
 use crate::frame::{FRAME_PAYLOAD_MAX, Frame, FrameError};
 use crate::handshake::HandshakeError;
-use crate::handshake::{ClusterId, Hello, Role};
+use crate::handshake::{ClusterId, ConnectionRole, Hello};
 use crate::listener::ListenLimits;
 use crate::places::{Places, UNFINISHED_BYTES_PER_ADDRESS_MAX};
 use crate::tls::{Credentials, accept, dial};
@@ -22,7 +22,7 @@ fn issue(authority: &Authority, name: &str, role: auriga_certs::CertifiedRole) -
 }
 
 fn hello(name: &str) -> Hello {
-    Hello { cluster: ClusterId(1), role: Role::Admin, name: name.into() }
+    Hello { cluster: ClusterId(1), role: ConnectionRole::Admin, name: name.into() }
 }
 
 /// Both ends of a connection: the dialler's, and the acceptor's.

@@ -10,7 +10,7 @@ mod verifier;
 pub use certified::{Certified, CertifiedRole, NotCertified, VOLUMES_MAX};
 pub use credentials::{CredentialError, CredentialFiles, Credentials};
 
-use crate::handshake::{self, HandshakeError, Hello, Role};
+use crate::handshake::{self, ConnectionRole, HandshakeError, Hello};
 use crate::session::Session;
 use rustls::pki_types::ServerName;
 use std::net::Ipv4Addr;
@@ -37,9 +37,11 @@ pub(crate) async fn dial(
     // The name is neither sent nor looked at: a process is known by its role, see the verifier.
     let nowhere = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
     let config = match own.role {
-        Role::Reader => &credentials.to_instance,
-        Role::Region => &credentials.to_region,
-        Role::Storage | Role::WriterLog | Role::WriterReads | Role::Admin => &credentials.client,
+        ConnectionRole::Reader => &credentials.to_instance,
+        ConnectionRole::Region => &credentials.to_region,
+        ConnectionRole::Storage | ConnectionRole::WriterLog | ConnectionRole::WriterReads | ConnectionRole::Admin => {
+            &credentials.client
+        }
     };
     let connector = TlsConnector::from(config.clone());
     let mut stream = connector.connect(nowhere, tcp).await.map_err(HandshakeError::tls)?;

@@ -4,7 +4,7 @@
 //! [`EPOCH_STEP_MAX`] (R-LIMIT-2), so a claim beyond that of one segment alone is false, or of one that an attacker has
 //! driven there alone. Either way the others do without it (R-LIMIT-3).
 
-use super::{Out, Role, Writer};
+use super::{Out, Writer, WriterRole};
 use crate::ids::{Lsn, SegmentId, VolumeEpoch};
 use crate::limits::{EPOCH_STEP_MAX, EPOCH_STRIDE_MAX};
 use crate::message::SealReport;
@@ -29,7 +29,7 @@ impl<P: Payload> Writer<P> {
     /// A segment claims to have promised an implausible volume epoch. It is passed over, unless too many do for a read
     /// quorum to be left: then they were driven there, and the candidate must follow.
     pub(super) fn doubt(&mut self, from: SegmentId, current: VolumeEpoch, out: &mut Out<P>) {
-        if self.role != Role::Sealing {
+        if self.role != WriterRole::Sealing {
             return;
         }
         self.recovery.doubted.insert((from.pg, from.member));

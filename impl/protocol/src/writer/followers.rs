@@ -8,7 +8,7 @@
 //! Invariant (asserted after each step in [`Writer::check`](super::Writer::check)): no PGMRPL that this writer has told is
 //! above what a follower needs (R-READER-3).
 
-use super::{Answer, Out, Role, Timer, Writer};
+use super::{Answer, Out, Timer, Writer, WriterRole};
 use crate::defect::Defect;
 use crate::ids::{Lsn, Micros, Party, ReaderId};
 use crate::machine::Token;
@@ -115,7 +115,7 @@ impl<P: Payload> Writer<P> {
     }
 
     pub(super) fn on_reader_message(&mut self, reader: ReaderId, message: Message<P>, out: &mut Out<P>) {
-        if self.role != Role::Open || self.config.followers.most == 0 {
+        if self.role != WriterRole::Open || self.config.followers.most == 0 {
             return;
         }
         match message {
@@ -239,7 +239,7 @@ impl<P: Payload> Writer<P> {
 
     /// VDL has moved by `bytes` of records: the readers are told at once, and those who lag too far are dropped.
     pub(super) fn tell_followers(&mut self, bytes: usize, out: &mut Out<P>) {
-        if self.config.followers.most == 0 || self.role != Role::Open {
+        if self.config.followers.most == 0 || self.role != WriterRole::Open {
             return;
         }
         let most = self.config.followers.lag_weight_max;
@@ -266,7 +266,7 @@ impl<P: Payload> Writer<P> {
     /// Tells the readers that a page as of `read_point`, a VDL of this writer, holds nothing above `wal` (R-READER-6).
     pub fn publish(&mut self, read_point: Lsn, wal: u64, out: &mut Out<P>) {
         let is_news = self.followers.published.is_none_or(|(before, _)| read_point > before);
-        if self.role != Role::Open || read_point > self.vdl || !is_news {
+        if self.role != WriterRole::Open || read_point > self.vdl || !is_news {
             return;
         }
         self.followers.published = Some((read_point, wal));

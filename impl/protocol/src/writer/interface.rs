@@ -152,7 +152,7 @@ impl WriterConfig {
 ///    └─────────────┴──────────────┘  refused for a higher volume epoch, before it is open
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub enum Role {
+pub enum WriterRole {
     /// Asking a read quorum of each group to refuse older writers.
     Sealing,
     /// Fetching the chains above the highest known VDL.
@@ -169,7 +169,7 @@ pub enum Role {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct WriterStatus {
     /// Where in its life.
-    pub role: Role,
+    pub role: WriterRole,
     /// Its epoch.
     pub volume_epoch: VolumeEpoch,
     /// The last LSN allocated.

@@ -13,7 +13,7 @@
 //! The machine waits for every member, not for those that its driver calls connected: who answers needs no wait, and who is
 //! silent costs the wait once. So no driver can make a recovery unsafe by being wrong about connections.
 
-use super::{Out, Role, Timer, Writer};
+use super::{Out, Timer, Writer, WriterRole};
 use crate::defect::Defect;
 use crate::ids::Micros;
 use crate::record::Payload;
@@ -34,7 +34,7 @@ pub(super) enum Patience {
 impl<P: Payload> Writer<P> {
     /// Whether it has a read quorum, and waits for more promises (R-RECOVER-6).
     pub fn is_lingering(&self) -> bool {
-        self.role == Role::Sealing && self.recovery.patience == Patience::Waiting
+        self.role == WriterRole::Sealing && self.recovery.patience == Patience::Waiting
     }
 
     /// A promise came.

@@ -56,7 +56,7 @@ pub struct Writer<P: Payload> {
     id: WriterIdentity,
     #[serde(skip)]
     config: WriterConfig,
-    role: Role,
+    role: WriterRole,
     volume_epoch: VolumeEpoch,
     recovery: Recovery<P>,
     /// What this writer's recovery decided; meaningful from `Installing` on.
@@ -100,7 +100,7 @@ impl<P: Payload> Machine for Writer<P> {
         let mut writer = Writer {
             id,
             config: config.clone(),
-            role: Role::Sealing,
+            role: WriterRole::Sealing,
             volume_epoch: VolumeEpoch::NONE,
             recovery: Recovery::default(),
             install: Install::default(),
@@ -146,7 +146,7 @@ impl<P: Payload> Machine for Writer<P> {
 
 impl<P: Payload> Writer<P> {
     /// Where in its life the writer is.
-    pub fn role(&self) -> Role {
+    pub fn role(&self) -> WriterRole {
         self.role
     }
 
@@ -177,7 +177,7 @@ impl<P: Payload> Writer<P> {
 
     /// Whether it serves and everything that it was given is durable.
     pub fn all_is_durable(&self) -> bool {
-        self.role == Role::Open && self.queue.is_empty()
+        self.role == WriterRole::Open && self.queue.is_empty()
     }
 
     /// Numbers for `auriga status`.
@@ -201,7 +201,7 @@ impl<P: Payload> Writer<P> {
     /// # Panics
     /// When one is broken.
     pub fn check(&self) {
-        if self.role != Role::Open || self.config.defects.any() {
+        if self.role != WriterRole::Open || self.config.defects.any() {
             return;
         }
         let limit = self.vdl.max(self.install.truncations.through()).0 + self.config.allocation_limit;
@@ -211,7 +211,7 @@ impl<P: Payload> Writer<P> {
     }
 
     fn on_message(&mut self, now: Micros, segment: SegmentId, message: Message<P>, out: &mut Out<P>) {
-        if self.role == Role::Fenced {
+        if self.role == WriterRole::Fenced {
             return;
         }
         match message {
@@ -251,7 +251,7 @@ impl<P: Payload> Writer<P> {
             Refusal::StaleVolumeEpoch { current } if current > self.volume_epoch => self.on_overtaken(current, out),
             Refusal::NotInstalled { installed } if installed < self.volume_epoch => self.send_install(segment, out),
             Refusal::StaleMembership { current } => self.group(segment.pg).learn_membership(current),
-            Refusal::OtherShape { shape } if self.role == Role::Sealing => self.other_shape = Some(shape),
+            Refusal::OtherShape { shape } if self.role == WriterRole::Sealing => self.other_shape = Some(shape),
             // Writers that follow each other faster than their graces end keep the log growing: a full one ends the grace.
             Refusal::Busy => self.end_grace(),
             // Busy, full or rejoining segments are tried again by the retry timer.
@@ -262,10 +262,10 @@ impl<P: Payload> Writer<P> {
     /// Gives way to another writer. A candidate begins again above it, because the other one may be dead; an open writer
     /// stops.
     fn on_overtaken(&mut self, by: VolumeEpoch, out: &mut Out<P>) {
-        if self.role != Role::Open {
+        if self.role != WriterRole::Open {
             return self.seal_above(by, out);
         }
-        self.role = Role::Fenced;
+        self.role = WriterRole::Fenced;
         out.note(Note::Fenced { volume: self.id.volume, volume_epoch: self.volume_epoch, by });
         for (token, _) in core::mem::take(&mut self.reads) {
             out.answer(token, Answer::NotRead(SubmitRefused::Fenced { by }));
@@ -287,17 +287,17 @@ impl<P: Payload> Writer<P> {
 
     fn on_retry_timer(&mut self, out: &mut Out<P>) {
         match self.role {
-            Role::Sealing => self.send_seals(out),
-            Role::Collecting => self.retry_collecting(out),
-            Role::Installing => {
+            WriterRole::Sealing => self.send_seals(out),
+            WriterRole::Collecting => self.retry_collecting(out),
+            WriterRole::Installing => {
                 self.send_installs(out);
                 self.resend_records(out);
             }
-            Role::Open => {
+            WriterRole::Open => {
                 self.resend_records(out);
                 self.send_progress(out);
             }
-            Role::Fenced => return,
+            WriterRole::Fenced => return,
         }
         out.set_timer(Timer::Retry, self.config.retry_every);
     }
@@ -305,9 +305,9 @@ impl<P: Payload> Writer<P> {
     /// Why nothing can be submitted or read now, if so.
     fn refusal(&self) -> Option<SubmitRefused> {
         match self.role {
-            Role::Open => None,
-            Role::Fenced => Some(SubmitRefused::Fenced { by: self.install.volume_epoch }),
-            Role::Sealing | Role::Collecting | Role::Installing => Some(SubmitRefused::NotOpen),
+            WriterRole::Open => None,
+            WriterRole::Fenced => Some(SubmitRefused::Fenced { by: self.install.volume_epoch }),
+            WriterRole::Sealing | WriterRole::Collecting | WriterRole::Installing => Some(SubmitRefused::NotOpen),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Never a read quorum in normal operation: the writer knows from acknowledgements which segments have everything at
 //! the read point (18 §3.1).
 
-use super::{Answer, Out, Role, SubmitRefused, Timer, Writer};
+use super::{Answer, Out, SubmitRefused, Timer, Writer, WriterRole};
 use crate::defect::Defect;
 use crate::ids::{Lsn, MemberId, Micros, PageId, PgId, SegmentId};
 use crate::machine::Token;
@@ -81,7 +81,7 @@ impl<P: Payload> Writer<P> {
     /// The segment is late: its mean is raised, and the next one is asked too.
     pub(super) fn on_hedge_timer(&mut self, now: Micros, token: Token, out: &mut Out<P>) {
         let Some(read) = self.reads.get(&token) else { return };
-        if self.role == Role::Open {
+        if self.role == WriterRole::Open {
             if !read.asked.is_empty() {
                 let (pg, member, waited) = (read.pg, read.last, now.0.saturating_sub(read.sent.0));
                 self.learn_latency(pg, member, waited);
@@ -122,7 +122,7 @@ impl<P: Payload> Writer<P> {
             self.on_refused(segment, refusal, out);
         }
         let waiting_for_it = |read: &&ReadUnderWay| read.last == segment.member && read.asked.contains(segment.member);
-        if self.role == Role::Open && self.reads.get(&token).filter(waiting_for_it).is_some() {
+        if self.role == WriterRole::Open && self.reads.get(&token).filter(waiting_for_it).is_some() {
             self.ask_next(now, token, out);
         }
     }

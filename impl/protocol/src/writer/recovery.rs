@@ -13,7 +13,7 @@
 
 use super::doubt::TAIL_WEIGHT_MAX;
 use super::lingering::Patience;
-use super::{Out, Role, Writer};
+use super::{Out, Writer, WriterRole};
 use crate::defect::Defect;
 use crate::ids::{Lsn, MemberId, PgId, SegmentId, VolumeEpoch};
 use crate::message::{Install, Message, SealReport};
@@ -94,7 +94,7 @@ impl<P: Payload> Writer<P> {
     /// Begins (again) as a candidate with the volume epoch after `above`.
     pub(super) fn seal_above(&mut self, above: VolumeEpoch, out: &mut Out<P>) {
         self.volume_epoch = VolumeEpoch::new(self.number_above(above), self.id.writer);
-        self.role = Role::Sealing;
+        self.role = WriterRole::Sealing;
         self.recovery = Recovery::default();
         self.forget_records();
         self.forget_followers();
@@ -119,7 +119,8 @@ impl<P: Payload> Writer<P> {
         out: &mut Out<P>,
     ) {
         let counts = self.hear_losses(from, &report.standing);
-        let is_answer = matches!(self.role, Role::Sealing | Role::Collecting) && volume_epoch == self.volume_epoch;
+        let is_answer =
+            matches!(self.role, WriterRole::Sealing | WriterRole::Collecting) && volume_epoch == self.volume_epoch;
         if !counts || !is_answer || !self.is_plausible_report(&report) {
             return;
         }
@@ -127,7 +128,7 @@ impl<P: Payload> Writer<P> {
         if report.install.truncations.ranges().first().is_some_and(ended) {
             self.recovery.floors.insert((from.pg, from.member), report.floor);
         }
-        if self.role == Role::Collecting {
+        if self.role == WriterRole::Collecting {
             return;
         }
         self.group(from.pg).learn_membership(report.membership.clone());
@@ -157,7 +158,7 @@ impl<P: Payload> Writer<P> {
 
     /// Chooses each group's best chain and asks for what is above the highest known VDL.
     pub(super) fn collect(&mut self, out: &mut Out<P>) {
-        self.role = Role::Collecting;
+        self.role = WriterRole::Collecting;
         self.install = self.recovery.reports.values().map(|report| &report.install).max().cloned().unwrap_or_default();
         self.recovery.known_vdl = self.recovery.reports.values().map(|report| report.vdl).max().unwrap_or_default();
         self.recovery.tails.clear();
@@ -187,7 +188,7 @@ impl<P: Payload> Writer<P> {
         let Some(tail) = self.recovery.tails.get_mut(&from.pg) else { return };
         let expected = tail.source == from.member && !tail.complete && part.above == tail.above(known_vdl);
         let plausible = are_in_order(&part.records) && (part.complete || !part.records.is_empty());
-        if self.role != Role::Collecting || !expected || !plausible {
+        if self.role != WriterRole::Collecting || !expected || !plausible {
             return;
         }
         tail.base.get_or_insert(part.base);
@@ -213,7 +214,7 @@ impl<P: Payload> Writer<P> {
         if self.all_are_sealed() {
             self.decide(out);
         } else {
-            self.role = Role::Sealing;
+            self.role = WriterRole::Sealing;
             self.recovery.patience = Patience::Whole;
             self.send_seals(out);
         }
@@ -230,7 +231,7 @@ impl<P: Payload> Writer<P> {
             self.recovery.reports.remove(&(*pg, *source));
         }
         if !silent.is_empty() {
-            self.role = Role::Sealing;
+            self.role = WriterRole::Sealing;
             self.recovery.tails.clear();
             self.send_seals(out);
             return self.collect_if_patience_is_spent(out);
@@ -271,7 +272,7 @@ impl<P: Payload> Writer<P> {
         self.vdl = self.recovery.known_vdl;
         self.vcl = self.vdl;
         self.recovery = Recovery { target: vdl, ..Recovery::default() };
-        self.role = Role::Installing;
+        self.role = WriterRole::Installing;
         for (pg, record) in records.into_values().filter(|(_, record)| record.lsn <= vdl) {
             let group = self.group(pg);
             group.last = record.lsn;
@@ -306,7 +307,7 @@ impl<P: Payload> Writer<P> {
 
     /// A segment that was away during the recovery says that it has not installed.
     pub(super) fn send_install(&mut self, to: SegmentId, out: &mut Out<P>) {
-        if self.role == Role::Installing || self.role == Role::Open {
+        if self.role == WriterRole::Installing || self.role == WriterRole::Open {
             out.send(self.segment(to.pg, to.member), Message::Install(self.install.clone()));
         }
     }
@@ -320,10 +321,10 @@ impl<P: Payload> Writer<P> {
             if on_three { quorum.read_met(members) } else { quorum.write_met(members) }
         };
         let spread = self.vdl >= self.recovery.target || defects.has(Defect::TailNotBroughtToFour);
-        if self.role != Role::Installing || !spread || !self.groups.iter().all(installed) {
+        if self.role != WriterRole::Installing || !spread || !self.groups.iter().all(installed) {
             return;
         }
-        self.role = Role::Open;
+        self.role = WriterRole::Open;
         self.vdl = self.vdl.max(self.recovery.target);
         self.vcl = self.vcl.max(self.vdl);
         self.recovery = Recovery::default();

@@ -1,6 +1,6 @@
 //! Allocation, sending, and what is durable: LSNs out, acknowledgements in, PGCL → VCL → VDL.
 
-use super::{Out, Role, Writer};
+use super::{Out, Writer, WriterRole};
 use crate::defect::Defect;
 use crate::ids::{Lsn, MemberId, PageId, PgId, SegmentId};
 use crate::message::{Message, Standing};
@@ -70,7 +70,7 @@ impl<P: Payload> Writer<P> {
 
     /// Sends what has been submitted since the last flush, a batch per group.
     pub(super) fn flush(&mut self, out: &mut Out<P>) {
-        if self.role != Role::Open {
+        if self.role != WriterRole::Open {
             return;
         }
         for index in 0..self.groups.len() {
@@ -136,7 +136,7 @@ impl<P: Payload> Writer<P> {
 
     pub(super) fn on_acknowledge(&mut self, from: SegmentId, scl: Lsn, standing: &Standing, out: &mut Out<P>) {
         let counts = self.hear_losses(from, standing) && self.was_sent(from, scl);
-        if !counts || (self.role != Role::Installing && self.role != Role::Open) {
+        if !counts || (self.role != WriterRole::Installing && self.role != WriterRole::Open) {
             return;
         }
         let newly_installed = !self.group(from.pg).installed().contains(from.member);

@@ -27,10 +27,10 @@ fn roles(allows: impl Fn(&Certified) -> bool) -> String {
 #[test]
 fn connections_by_role() {
     for (purpose, expected) in [
-        (Role::Storage, "storage"),
-        (Role::WriterLog, "instance replication"),
-        (Role::WriterReads, "instance replication"),
-        (Role::Admin, "storage instance control replication admin"),
+        (ConnectionRole::Storage, "storage"),
+        (ConnectionRole::WriterLog, "instance replication"),
+        (ConnectionRole::WriterReads, "instance replication"),
+        (ConnectionRole::Admin, "storage instance control replication admin"),
     ] {
         assert_eq!(roles(|certified| connect(certified, purpose).is_ok()), expected, "{purpose:?}");
     }
@@ -133,6 +133,6 @@ fn a_refusal_names_who_what_and_why() {
     assert_eq!(why, "x (role instance) may not send Seal to volume 9, which its certificate does not name");
     let why = ask(Some(&instance), &AdminRequest::Stop, false).expect_err("refused");
     assert_eq!(why, "x (role instance) may not stop this process");
-    let why = connect(&instance, Role::Storage).expect_err("refused");
+    let why = connect(&instance, ConnectionRole::Storage).expect_err("refused");
     assert_eq!(why, "x (role instance) may not open a connection for Storage");
 }

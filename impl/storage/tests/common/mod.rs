@@ -7,7 +7,7 @@ use auriga_protocol::{Change, Lsn, MemberId, PageId, VolumeId};
 use auriga_storage::disk::Opened;
 use auriga_storage::{MemoryPlatters, open_store};
 use auriga_storage::{StorageConfig, StorageNode};
-use auriga_store::Options as StoreOptions;
+use auriga_store::StoreOptions;
 use auriga_volume::{PageRead, Volume, VolumeError};
 use auriga_volume::{RemoteVolume, VolumeConfig, create_volume};
 use std::collections::BTreeMap;

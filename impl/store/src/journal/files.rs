@@ -6,12 +6,12 @@
 //! journal takes the newest batch at its word: everything from `oldest` to there must be found. So a file may be
 //! written over only after a batch that no longer counts on it is durable (`retired` until then).
 
-use super::format::{Chunk, Frame, frames_of, parse_batch};
+use super::format::{Chunk, EntryHeader, frames_of, parse_batch};
 use super::live::{FileId, Live};
 use super::lock;
 use super::spares::{JournalFile, Purpose, Spares};
 use crate::disk::{File, read_up_to};
-use crate::error::{Failure, IoFailure, While};
+use crate::error::{Failure, IoContext, IoFailure};
 use crate::twin::{self, BLOCK};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -108,8 +108,8 @@ impl Files {
         let current = self.used.back().expect("a file was begun");
         let bytes = chunk.seal(self.journal, number, oldest);
         let doing = || format!("append to {}", current.file.name);
-        current.file.file.write_at(bytes, self.offset).finally(doing)?;
-        current.file.file.sync().finally(doing)?;
+        current.file.file.write_at(bytes, self.offset).final_context(doing)?;
+        current.file.file.sync().final_context(doing)?;
         self.offset += bytes.len() as u64;
         self.note_durable(number)?;
         for (frame, entry) in chunk.frames() {
@@ -124,7 +124,7 @@ impl Files {
         let block = twin::encode(SIDECAR_MAGIC, number, &[]);
         self.sidecar
             .write_at(&block, number % 2 * BLOCK as u64)
-            .finally(|| "write the journal's durable position".into())
+            .final_context(|| "write the journal's durable position".into())
     }
 
     /// Goes on in an empty file.
@@ -255,7 +255,7 @@ impl Files {
         let end_batch = self.used.get(1).map_or(self.next_batch, |next| next.first_batch);
         while let Some(header) = parse_batch(self.journal, &moving.bytes[moving.at..]) {
             let batch = &moving.bytes[moving.at..moving.at + header.length];
-            let needed: Vec<(Frame, &[u8])> =
+            let needed: Vec<(EntryHeader, &[u8])> =
                 frames_of(batch).filter(|(frame, _)| self.live.needs(moving.id, frame)).collect();
             let bytes: usize = needed.iter().map(|(_, entry)| entry.len() + super::format::FRAME_HEADER).sum();
             if !chunk.is_empty() && chunk.len() + bytes > limit {
@@ -272,7 +272,7 @@ impl Files {
 }
 
 fn read(used: &Used, file_bytes: u64) -> Result<Vec<u8>, IoFailure> {
-    read_up_to(&*used.file.file, 0, file_bytes as usize).doing(|| format!("read {}", used.file.name))
+    read_up_to(&*used.file.file, 0, file_bytes as usize).context(|| format!("read {}", used.file.name))
 }
 
 /// Reads a closed file again, and compares every batch from its first to the one before `end_batch` with its checksum.

@@ -74,7 +74,7 @@ impl FrameKind {
 
 /// A frame, without its entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Frame {
+pub(super) struct EntryHeader {
     pub segment: SegmentId,
     pub kind: FrameKind,
     /// Position among all entries of the node. An entry that is appended again keeps it, so that replaying in this
@@ -139,7 +139,7 @@ impl Chunk {
             Entry::Records { records, .. } => records.iter().map(|record| record.lsn).max().unwrap_or_default(),
             _ => Lsn::ZERO,
         };
-        let frame = Frame { segment, kind: FrameKind::Entry(entry.kind()), sequence, lsn };
+        let frame = EntryHeader { segment, kind: FrameKind::Entry(entry.kind()), sequence, lsn };
         self.push_with(frame, |bytes| {
             postcard::to_extend(entry, bytes).expect("every entry has an encoding: its sequences have known lengths")
         });
@@ -148,14 +148,14 @@ impl Chunk {
     }
 
     /// Adds a frame whose entry is encoded already.
-    pub(super) fn push_encoded(&mut self, frame: Frame, entry: &[u8]) {
+    pub(super) fn push_encoded(&mut self, frame: EntryHeader, entry: &[u8]) {
         self.push_with(frame, |mut bytes| {
             bytes.extend_from_slice(entry);
             bytes
         });
     }
 
-    fn push_with(&mut self, frame: Frame, entry: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+    fn push_with(&mut self, frame: EntryHeader, entry: impl FnOnce(Vec<u8>) -> Vec<u8>) {
         if self.bytes.is_empty() {
             self.bytes.resize(BATCH_HEADER, 0);
         }
@@ -194,7 +194,7 @@ impl Chunk {
     }
 
     /// The frames of a sealed chunk.
-    pub(super) fn frames(&self) -> impl Iterator<Item = (Frame, &[u8])> {
+    pub(super) fn frames(&self) -> impl Iterator<Item = (EntryHeader, &[u8])> {
         frames_of(&self.bytes[..self.length])
     }
 }
@@ -217,13 +217,13 @@ pub(super) fn parse_batch(journal: u64, bytes: &[u8]) -> Option<BatchHeader> {
 }
 
 /// The frames of a batch, without its padding. Ends early where the bytes make no sense.
-pub(super) fn frames_of(batch: &[u8]) -> impl Iterator<Item = (Frame, &[u8])> {
+pub(super) fn frames_of(batch: &[u8]) -> impl Iterator<Item = (EntryHeader, &[u8])> {
     let mut rest = batch.get(BATCH_HEADER..).unwrap_or_default();
     std::iter::from_fn(move || {
         let header = rest.first_chunk::<FRAME_HEADER>()?;
         let length = half(header, 0) as usize;
         let entry = rest[FRAME_HEADER..].get(..length)?;
-        let frame = Frame {
+        let frame = EntryHeader {
             segment: SegmentId {
                 volume: VolumeId(word(header, 8)),
                 pg: PgId(u16::from_le_bytes([header[4], header[5]])),
@@ -262,7 +262,10 @@ mod tests {
     fn sealed() -> Vec<u8> {
         let mut chunk = Chunk::default();
         chunk.push_entry(SEGMENT, AppendId(5), 8, &Entry::PagesRestored);
-        chunk.push_encoded(Frame { segment: SEGMENT, kind: FrameKind::DamageFound, sequence: 9, lsn: Lsn(0) }, &[]);
+        chunk.push_encoded(
+            EntryHeader { segment: SEGMENT, kind: FrameKind::DamageFound, sequence: 9, lsn: Lsn(0) },
+            &[],
+        );
         chunk.seal(77, 4, 2).to_vec()
     }
 

@@ -4,7 +4,7 @@
 //! of the other kinds. What is kept here is small: a few numbers for each segment and file, and for each segment the few
 //! entries that describe its state, so that a file that is needed only for those can be given up without being read.
 
-use super::format::{Frame, FrameKind};
+use super::format::{EntryHeader, FrameKind};
 use auriga_protocol::{Lsn, SegmentId};
 use std::collections::HashMap;
 
@@ -40,7 +40,7 @@ impl Live {
     }
 
     /// `frame` is durable in `file`.
-    pub(super) fn note(&mut self, file: FileId, frame: &Frame, entry: &[u8]) {
+    pub(super) fn note(&mut self, file: FileId, frame: &EntryHeader, entry: &[u8]) {
         if frame.kind == FrameKind::RECORDS {
             let records = self.records.entry(file).or_default().entry(frame.segment).or_default();
             records.highest = frame.lsn.max(records.highest);
@@ -55,16 +55,16 @@ impl Live {
     }
 
     /// What `file` is needed for apart from `Records`.
-    pub(super) fn states_in(&self, file: FileId) -> impl Iterator<Item = (Frame, &[u8])> {
+    pub(super) fn states_in(&self, file: FileId) -> impl Iterator<Item = (EntryHeader, &[u8])> {
         let here = self.newest.iter().filter(move |(_, newest)| newest.file == file);
         here.map(|((segment, kind), newest)| {
             let (segment, kind, sequence) = (*segment, *kind, newest.sequence);
-            (Frame { segment, kind, sequence, lsn: Lsn::ZERO }, &*newest.entry)
+            (EntryHeader { segment, kind, sequence, lsn: Lsn::ZERO }, &*newest.entry)
         })
     }
 
     /// Whether replaying must still meet the copy of `frame` in `file`.
-    pub(super) fn needs(&self, file: FileId, frame: &Frame) -> bool {
+    pub(super) fn needs(&self, file: FileId, frame: &EntryHeader) -> bool {
         if frame.kind == FrameKind::RECORDS {
             return frame.lsn > self.floor(frame.segment);
         }

@@ -28,7 +28,7 @@ pub(crate) use scan::{Log, Opened, Opening, create, open};
 use crate::Delta;
 use crate::error::{Failure, IoFailure};
 use crate::space::Space;
-use crate::store::Owner;
+use crate::store::StoreEvents;
 use auriga_protocol::segment::Entry;
 use auriga_protocol::{AppendId, Lsn, SegmentId};
 use files::{Closed, Files};
@@ -108,11 +108,11 @@ impl Journal {
     ///
     /// # Panics
     /// When called twice.
-    pub(crate) fn start(&self, owner: Arc<dyn Owner>) {
+    pub(crate) fn start(&self, events: Arc<dyn StoreEvents>) {
         let files = lock(&self.not_started).take().expect("a journal is started once");
         let shared = self.shared.clone();
         let thread = std::thread::Builder::new().name("journal".into());
-        let thread = thread.spawn(move || thread::run(&shared, files, &*owner)).expect("a thread can be started");
+        let thread = thread.spawn(move || thread::run(&shared, files, &*events)).expect("a thread can be started");
         *lock(&self.thread) = Some(thread);
     }
 

@@ -16,12 +16,12 @@
 //! survives another crash, until the segment's own `Amnesia` takes its place.
 
 use super::files::{Files, SIDECAR_MAGIC, Used};
-use super::format::{Chunk, Frame, FrameKind, NUMBER_MAX, frames_of, parse_batch};
+use super::format::{Chunk, EntryHeader, FrameKind, NUMBER_MAX, frames_of, parse_batch};
 use super::live::Live;
 use super::spares::{DIR, JournalFile, Purpose, Spares};
 use crate::Delta;
-use crate::disk::{Disk, File, read_up_to};
-use crate::error::{IoFailure, OpenError, While};
+use crate::disk::{Directory, File, read_up_to};
+use crate::error::{IoContext, IoFailure, OpenError};
 use crate::space::Space;
 use crate::twin::{self, BLOCK};
 use auriga_protocol::segment::Entry;
@@ -36,7 +36,7 @@ const REWRITE_MAX: usize = 1 << 20;
 
 /// What the journal needs to know to open.
 pub(crate) struct Opening<'a> {
-    pub disk: &'a Arc<dyn Disk>,
+    pub disk: &'a Arc<dyn Directory>,
     pub space: &'a Arc<Space>,
     /// The identity's random number.
     pub journal: u64,
@@ -51,7 +51,7 @@ pub(crate) struct Opening<'a> {
 #[derive(Default)]
 pub(crate) struct Log {
     /// By sequence, so in the order of their first appends.
-    entries: BTreeMap<u64, (Frame, Entry<Delta>)>,
+    entries: BTreeMap<u64, (EntryHeader, Entry<Delta>)>,
     /// Sequence of the newest `DamageFound`, and of the newest entry that answers it.
     damage_found: u64,
     standing: u64,
@@ -83,13 +83,13 @@ pub(crate) struct Opened {
 /// Returns the operating system's error.
 pub(crate) fn create(opening: &Opening<'_>) -> Result<Opened, IoFailure> {
     let Opening { disk, space, journal, file_bytes, .. } = *opening;
-    disk.create_dir(DIR).doing(|| "make the journal's directory".into())?;
-    for name in disk.list(DIR).doing(|| "list the journal".into())? {
-        disk.remove(&format!("{DIR}/{name}")).doing(|| "remove what an earlier first start left".into())?;
+    disk.create_dir(DIR).context(|| "make the journal's directory".into())?;
+    for name in disk.list(DIR).context(|| "list the journal".into())? {
+        disk.remove(&format!("{DIR}/{name}")).context(|| "remove what an earlier first start left".into())?;
     }
     let name = format!("{DIR}/{SIDECAR}");
-    let sidecar = disk.create(&name).doing(|| format!("make {name}"))?;
-    twin::write_both(&*sidecar, SIDECAR_MAGIC, 0, &[]).doing(|| format!("write {name}"))?;
+    let sidecar = disk.create(&name).context(|| format!("make {name}"))?;
+    twin::write_both(&*sidecar, SIDECAR_MAGIC, 0, &[]).context(|| format!("write {name}"))?;
     let spares = Spares::new(disk.clone(), space.clone(), file_bytes, 0);
     let mut files = Files::new(journal, spares, sidecar, 1);
     files.write(&mut Chunk::default(), Purpose::Moving)?;
@@ -128,20 +128,20 @@ pub(crate) fn open(opening: &Opening<'_>) -> Result<Opened, OpenError> {
     }
     let files = &opened.files;
     let durable = files.next_batch - 1;
-    twin::write_both(&*files.sidecar, SIDECAR_MAGIC, durable, &[]).doing(|| format!("write {DIR}/{SIDECAR}"))?;
+    twin::write_both(&*files.sidecar, SIDECAR_MAGIC, durable, &[]).context(|| format!("write {DIR}/{SIDECAR}"))?;
     Ok(opened)
 }
 
 /// The sidecar, made anew if it is gone, and the durable batch that it names.
-fn sidecar(disk: &Arc<dyn Disk>) -> Result<(Option<u64>, Arc<dyn File>), IoFailure> {
+fn sidecar(disk: &Arc<dyn Directory>) -> Result<(Option<u64>, Arc<dyn File>), IoFailure> {
     let name = format!("{DIR}/{SIDECAR}");
     match disk.open(&name) {
         Ok(file) => {
-            let value = twin::read(&*file, SIDECAR_MAGIC).doing(|| format!("read {name}"))?;
+            let value = twin::read(&*file, SIDECAR_MAGIC).context(|| format!("read {name}"))?;
             Ok((value.map(|(durable, _)| durable).filter(|durable| *durable < NUMBER_MAX), file))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Ok((None, disk.create(&name).doing(|| format!("make {name}"))?))
+            Ok((None, disk.create(&name).context(|| format!("make {name}"))?))
         }
         Err(source) => Err(IoFailure { doing: format!("open {name}"), source }),
     }
@@ -166,15 +166,15 @@ impl Scan {
     fn read(opening: &Opening<'_>) -> Result<Scan, IoFailure> {
         let Opening { disk, space, journal, file_bytes, .. } = *opening;
         let mut scan = Scan { files: Vec::new(), batches: Vec::new(), highest_name: 0 };
-        for name in disk.list(DIR).doing(|| "list the journal".into())? {
+        for name in disk.list(DIR).context(|| "list the journal".into())? {
             let Some(number) = Spares::number_of(&name) else { continue };
             scan.highest_name = scan.highest_name.max(number);
             let name = format!("{DIR}/{name}");
-            let file = disk.open_log(&name).doing(|| format!("open {name}"))?;
+            let file = disk.open_log(&name).context(|| format!("open {name}"))?;
             // What is readable now may be in memory only: a segment must not build on it before it is durable.
-            file.sync().doing(|| format!("synchronise {name}"))?;
-            let bytes = read_up_to(&*file, 0, file_bytes as usize).doing(|| format!("read {name}"))?;
-            space.found(file.size().doing(|| format!("measure {name}"))?);
+            file.sync().context(|| format!("synchronise {name}"))?;
+            let bytes = read_up_to(&*file, 0, file_bytes as usize).context(|| format!("read {name}"))?;
+            space.found(file.size().context(|| format!("measure {name}"))?);
             scan.find_batches(journal, &bytes);
             scan.files.push(JournalFile { name, file });
         }
@@ -214,7 +214,7 @@ impl Opened {
     ) -> Result<(), OpenError> {
         for batches in scan.batches.chunk_by(|one, other| one.file == other.file) {
             let file = &scan.files[batches[0].file];
-            let bytes = read_up_to(&*file.file, 0, file_bytes as usize).doing(|| format!("read {}", file.name))?;
+            let bytes = read_up_to(&*file.file, 0, file_bytes as usize).context(|| format!("read {}", file.name))?;
             let id = self.files.next_id;
             self.files.next_id += 1;
             self.files.used.push_back(Used { id, file: file.clone(), first_batch: batches[0].number });
@@ -237,7 +237,7 @@ impl Opened {
     fn take_frame(
         &mut self,
         file: u64,
-        frame: Frame,
+        frame: EntryHeader,
         entry: &[u8],
         floors: &BTreeMap<SegmentId, Lsn>,
     ) -> Result<(), OpenError> {
@@ -290,7 +290,7 @@ impl Opened {
             }
             if log.is_damaged() {
                 let (kind, sequence) = (FrameKind::DamageFound, log.damage_found);
-                chunk.push_encoded(Frame { segment: *segment, kind, sequence, lsn: Lsn::ZERO }, &[]);
+                chunk.push_encoded(EntryHeader { segment: *segment, kind, sequence, lsn: Lsn::ZERO }, &[]);
             }
         }
         self.files.write(&mut chunk, Purpose::Moving)?;

@@ -6,8 +6,8 @@
 //! The last empty file is kept for moving what is needed out of the oldest file: so a journal that finds no room can
 //! always make some, if anything in it is needed no more.
 
-use crate::disk::{Disk, File};
-use crate::error::{IoFailure, While};
+use crate::disk::{Directory, File};
+use crate::error::{IoContext, IoFailure};
 use crate::space::Space;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,7 +35,7 @@ pub(super) struct JournalFile {
 
 /// Empty journal files. One thread takes them, another one makes them ahead of time.
 pub(super) struct Spares {
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn Directory>,
     space: Arc<Space>,
     file_bytes: u64,
     state: Mutex<State>,
@@ -53,7 +53,7 @@ impl State {
 }
 
 impl Spares {
-    pub(super) fn new(disk: Arc<dyn Disk>, space: Arc<Space>, file_bytes: u64, next_name: u64) -> Spares {
+    pub(super) fn new(disk: Arc<dyn Directory>, space: Arc<Space>, file_bytes: u64, next_name: u64) -> Spares {
         Spares { disk, space, file_bytes, state: Mutex::new(State { ready: Vec::new(), next_name }) }
     }
 
@@ -129,8 +129,8 @@ impl Spares {
             state.next_name += 1;
             format!("{DIR}/{:08x}", state.next_name)
         };
-        self.space.take(self.file_bytes).doing(|| format!("make {name}"))?;
-        match self.fill(&name).doing(|| format!("make {name}")) {
+        self.space.take(self.file_bytes).context(|| format!("make {name}"))?;
+        match self.fill(&name).context(|| format!("make {name}")) {
             Ok(file) => Ok(JournalFile { name, file }),
             Err(failure) => {
                 // A file of the wrong size would be refused at the next start; that it may not be removable changes
@@ -158,7 +158,7 @@ impl Spares {
     }
 
     fn remove(&self, file: &JournalFile) -> Result<(), IoFailure> {
-        self.disk.remove(&file.name).doing(|| format!("remove {}", file.name))?;
+        self.disk.remove(&file.name).context(|| format!("remove {}", file.name))?;
         self.space.give(self.file_bytes);
         Ok(())
     }

@@ -5,15 +5,15 @@ use super::format::Chunk;
 use super::spares::Purpose;
 use super::{Queue, Shared, lock};
 use crate::error::Failure;
-use crate::store::Owner;
+use crate::store::StoreEvents;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 /// How long to wait before trying again when there is no room for another journal file.
 const ROOM_RETRY: Duration = Duration::from_millis(100);
 
-/// Writes batches until told to stop. Tells the owner of the first failure, and ends.
-pub(super) fn run(shared: &Shared, mut files: Files, owner: &dyn Owner) {
+/// Writes batches until told to stop. Reports the first failure, and ends.
+pub(super) fn run(shared: &Shared, mut files: Files, events: &dyn StoreEvents) {
     let mut tidying = Chunk::default();
     loop {
         let chunk = match next(shared, &mut files) {
@@ -21,10 +21,10 @@ pub(super) fn run(shared: &Shared, mut files: Files, owner: &dyn Owner) {
             Next::Write(chunk) => Some(chunk),
             Next::Tidy => None,
         };
-        let done = chunk.map_or(Ok(()), |chunk| write(shared, &mut files, chunk, &mut tidying, owner));
+        let done = chunk.map_or(Ok(()), |chunk| write(shared, &mut files, chunk, &mut tidying, events));
         let done = done.and_then(|()| tidy(&mut files, &mut tidying));
         if let Err(failure) = done {
-            return owner.fatal(&failure);
+            return events.failed(&failure);
         }
         lock(&shared.queue).files = files.used.len() + files.retired.len();
     }
@@ -56,7 +56,7 @@ fn write(
     files: &mut Files,
     mut chunk: Chunk,
     tidying: &mut Chunk,
-    owner: &dyn Owner,
+    events: &dyn StoreEvents,
 ) -> Result<(), Failure> {
     let mut waiting = false;
     let written = loop {
@@ -85,7 +85,7 @@ fn write(
         return Ok(());
     }
     for (segment, append) in &chunk.appends {
-        owner.durable(*segment, *append);
+        events.durable(*segment, *append);
     }
     let mut queue = lock(&shared.queue);
     for (segment, bytes) in &chunk.weights {

@@ -5,7 +5,7 @@ use super::format::{
 };
 use super::slots::Slots;
 use crate::disk::{File, read_up_to};
-use crate::error::{IoFailure, While};
+use crate::error::{IoContext, IoFailure};
 use crate::space::Space;
 use crate::twin::{self, BLOCK};
 use crate::{Delta, PAGE_SIZE};
@@ -108,7 +108,7 @@ impl PageFile {
         const NONE: [u8; BLOCK] = [0; BLOCK];
         for run in slots.chunk_by(|one, next| are_neighbours(*one, *next)) {
             let erased = self.file.write_at(&NONE[..run.len() * SLOT_HEADER], header_at(run[0]));
-            erased.finally(|| format!("erase headers of {}", self.name))?;
+            erased.final_context(|| format!("erase headers of {}", self.name))?;
         }
         Ok(())
     }
@@ -147,7 +147,7 @@ impl Commit<'_> {
             self.file.give(&mut self.writer.slots, earlier.slot);
         }
         let written = self.file.file.write_at(content, content_at(slot));
-        written.doing(|| format!("write page {:?} of {}", base.page, self.file.name))
+        written.context(|| format!("write page {:?} of {}", base.page, self.file.name))
     }
 
     /// Forgets a page. Needs no room.
@@ -176,7 +176,7 @@ impl Commit<'_> {
         let gone = self.gone();
         file.mark_gone(&gone, self.generation)?;
         if !headers.is_empty() || !gone.is_empty() {
-            file.file.sync().finally(|| format!("synchronise {}", file.name))?;
+            file.file.sync().final_context(|| format!("synchronise {}", file.name))?;
         }
         let places = self.places();
         let mut superblock = self.writer.superblock.clone();
@@ -191,7 +191,7 @@ impl Commit<'_> {
                 place.iter().for_each(|new| superblock.index.add(*page, *new));
             }
         }
-        write_superblock(&*file.file, &superblock).finally(|| format!("commit {}", file.name))?;
+        write_superblock(&*file.file, &superblock).final_context(|| format!("commit {}", file.name))?;
         self.writer.superblock = superblock;
         self.changes.clear();
         let replaced = file.publish(&places, visible);
@@ -227,7 +227,7 @@ impl Commit<'_> {
             if slots.holes() == 0 {
                 self.file.grow(slots)?;
             }
-            self.file.space.take(PAGE_SIZE as u64).doing(|| format!("add a page to {}", self.file.name))?;
+            self.file.space.take(PAGE_SIZE as u64).context(|| format!("add a page to {}", self.file.name))?;
         }
         Ok(slots.take().expect("there is a free slot, or growing failed"))
     }
@@ -245,9 +245,9 @@ impl PageFile {
     /// Adds a group of slots. Its block of headers is written at once, so that writing a header later never needs room.
     fn grow(&self, slots: &mut Slots) -> Result<(), IoFailure> {
         let doing = || format!("grow {}", self.name);
-        self.space.take(BLOCK as u64).doing(doing)?;
+        self.space.take(BLOCK as u64).context(doing)?;
         let group = slots.count() / GROUP_SLOTS;
-        if let Err(failure) = self.file.write_at(&[0; BLOCK], group_at(group)).doing(doing) {
+        if let Err(failure) = self.file.write_at(&[0; BLOCK], group_at(group)).context(doing) {
             self.space.give(BLOCK as u64);
             return Err(failure);
         }
@@ -263,14 +263,14 @@ impl PageFile {
         for run in gone.chunk_by(|one, next| are_neighbours(one.slot, next.slot)) {
             let at = header_at(run[0].slot);
             let doing = || format!("mark headers of {}", self.name);
-            let mut headers = read_up_to(&*self.file, at, run.len() * SLOT_HEADER).finally(doing)?;
+            let mut headers = read_up_to(&*self.file, at, run.len() * SLOT_HEADER).final_context(doing)?;
             headers.resize(run.len() * SLOT_HEADER, 0);
             for (place, bytes) in run.iter().zip(headers.chunks_mut(SLOT_HEADER)) {
                 let known = SlotHeader::decode(place.slot, bytes).filter(|header| header.place() == *place);
                 let marked = known.map(|header| SlotHeader { gone: generation, ..header }.encode().0);
                 bytes.copy_from_slice(&marked.unwrap_or([0; SLOT_HEADER]));
             }
-            self.file.write_at(&headers, at).finally(doing)?;
+            self.file.write_at(&headers, at).final_context(doing)?;
         }
         Ok(())
     }
@@ -280,7 +280,7 @@ impl PageFile {
         for run in headers.chunk_by(|one, next| are_neighbours(one.slot, next.slot)) {
             let bytes: Vec<u8> = run.iter().flat_map(|header| header.encode().0).collect();
             let written = self.file.write_at(&bytes, header_at(run[0].slot));
-            written.finally(|| format!("write headers of {}", self.name))?;
+            written.final_context(|| format!("write headers of {}", self.name))?;
         }
         Ok(())
     }

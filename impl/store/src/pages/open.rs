@@ -8,8 +8,8 @@ use super::format::{
 };
 use super::slots::Slots;
 use crate::PAGE_SIZE;
-use crate::disk::{Disk, File, read_up_to};
-use crate::error::{IoFailure, While};
+use crate::disk::{Directory, File, read_up_to};
+use crate::error::{IoContext, IoFailure};
 use crate::space::Space;
 use crate::twin::{self, BLOCK};
 use auriga_protocol::{Charter, Lsn, MemberId, Membership, PageId, PgId, SegmentId, VolumeId};
@@ -44,7 +44,7 @@ fn segment_of(name: &str) -> Option<SegmentId> {
 /// # Errors
 /// Returns the operating system's error.
 pub(crate) fn create(
-    disk: &dyn Disk,
+    disk: &dyn Directory,
     space: &Arc<Space>,
     segment: SegmentId,
     membership: Membership,
@@ -64,7 +64,7 @@ pub(crate) fn create(
     };
     let name = name_of(segment);
     let new = format!("{name}.new");
-    space.take(GROUPS_AT).doing(|| format!("make {name}"))?;
+    space.take(GROUPS_AT).context(|| format!("make {name}"))?;
     let made = || {
         let file = disk.create(&new)?;
         write_superblock(&*file, &superblock)?;
@@ -72,7 +72,7 @@ pub(crate) fn create(
         disk.sync_dir(DIR)?;
         Ok((file, disk.open(&name)?))
     };
-    let files = made().inspect_err(|_| space.give(GROUPS_AT)).doing(|| format!("make {name}"))?;
+    let files = made().inspect_err(|_| space.give(GROUPS_AT)).context(|| format!("make {name}"))?;
     Ok(page_file(name, files, space, superblock, Index::new(), Slots::default()))
 }
 
@@ -80,20 +80,20 @@ pub(crate) fn create(
 ///
 /// # Errors
 /// Returns the operating system's error.
-pub(crate) fn find(disk: &dyn Disk) -> Result<Vec<FoundFile>, IoFailure> {
-    disk.create_dir(DIR).doing(|| "make the directory of page files".into())?;
+pub(crate) fn find(disk: &dyn Directory) -> Result<Vec<FoundFile>, IoFailure> {
+    disk.create_dir(DIR).context(|| "make the directory of page files".into())?;
     let mut found = Vec::new();
-    for name in disk.list(DIR).doing(|| "list the page files".into())? {
+    for name in disk.list(DIR).context(|| "list the page files".into())? {
         let path = format!("{DIR}/{name}");
         let Some(segment) = segment_of(&name) else {
             if name.ends_with(".new") {
-                disk.remove(&path).doing(|| format!("remove {path}"))?;
+                disk.remove(&path).context(|| format!("remove {path}"))?;
             }
             continue;
         };
-        let open = || disk.open(&path).doing(|| format!("open {path}"));
+        let open = || disk.open(&path).context(|| format!("open {path}"));
         let (file, headers) = (open()?, open()?);
-        let value = twin::read(&*file, SUPERBLOCK_MAGIC).doing(|| format!("read {path}"))?;
+        let value = twin::read(&*file, SUPERBLOCK_MAGIC).context(|| format!("read {path}"))?;
         let superblock = value.and_then(|(_, value)| postcard::from_bytes::<Superblock>(&value).ok());
         let superblock = superblock.filter(|superblock| superblock.segment == segment);
         found.push(FoundFile { segment, name: path, file, headers, superblock });
@@ -131,7 +131,7 @@ impl FoundFile {
         membership: Membership,
         charter: Charter,
     ) -> Result<PageFile, IoFailure> {
-        let highest = Headers::read(&*self.file).doing(|| format!("read {}", self.name))?.highest_generation;
+        let highest = Headers::read(&*self.file).context(|| format!("read {}", self.name))?.highest_generation;
         let superblock = Superblock {
             segment: self.segment,
             membership,
@@ -150,7 +150,7 @@ impl FoundFile {
     fn open_as(self, space: &Arc<Space>, mut superblock: Superblock) -> Result<PageFile, IoFailure> {
         let name = self.name;
         let doing = || format!("open {name}");
-        let headers = Headers::read(&*self.file).doing(doing)?;
+        let headers = Headers::read(&*self.file).context(doing)?;
         let Resolved { mut index, mut restored, mut useless } = headers.resolve(superblock.generation);
         let mut sum = IndexSum::default();
         index.iter().for_each(|(page, place)| sum.add(*page, *place));
@@ -164,18 +164,18 @@ impl FoundFile {
             restored.clear();
         }
         // What is readable now may be in memory only, and one of the superblocks may be damaged.
-        write_superblock(&*self.file, &superblock).doing(doing)?;
+        write_superblock(&*self.file, &superblock).context(doing)?;
         let mut slots = Slots::default();
         (0..headers.groups).for_each(|_| slots.add_found_group());
         index.values().for_each(|place| slots.mark_taken(place.slot));
         // No commit to come may find the marks of one that never happened.
         for header in restored {
-            self.file.write_at(&header.encode().0, header_at(header.slot)).doing(doing)?;
+            self.file.write_at(&header.encode().0, header_at(header.slot)).context(doing)?;
         }
         for slot in useless {
-            self.file.write_at(&[0; SLOT_HEADER], header_at(slot)).doing(doing)?;
+            self.file.write_at(&[0; SLOT_HEADER], header_at(slot)).context(doing)?;
         }
-        self.file.sync().doing(doing)?;
+        self.file.sync().context(doing)?;
         space.found(GROUPS_AT + u64::from(headers.groups) * GROUP_BYTES);
         space.add_reusable(u64::from(slots.warm()) * PAGE_SIZE as u64);
         Ok(page_file(name, (self.file, self.headers), space, superblock, index, slots))

@@ -6,7 +6,7 @@ use crate::Delta;
 use crate::error::{Failure, IoFailure};
 use crate::journal::Journal;
 use crate::space::Space;
-use crate::store::Owner;
+use crate::store::StoreEvents;
 use auriga_protocol::SegmentId;
 use auriga_protocol::segment::Task;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -54,16 +54,19 @@ impl Pool {
     }
 
     /// Starts one thread that commits, and `readers` that read.
-    pub(crate) fn start(&self, readers: usize, owner: &Arc<dyn Owner>) {
+    pub(crate) fn start(&self, readers: usize, events: &Arc<dyn StoreEvents>) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for number in 0..=readers {
-            let (shared, owner) = (self.shared.clone(), owner.clone());
+            let (shared, events) = (self.shared.clone(), events.clone());
             let name = if number == 0 { "commit".into() } else { format!("read-{number}") };
             let work = move || {
-                let done =
-                    if number == 0 { shared.commit_until_stopped(&*owner) } else { shared.read_until_stopped(&*owner) };
+                let done = if number == 0 {
+                    shared.commit_until_stopped(&*events)
+                } else {
+                    shared.read_until_stopped(&*events)
+                };
                 if let Err(failure) = done {
-                    owner.fatal(&Failure::Io(failure));
+                    events.failed(&Failure::Io(failure));
                 }
             };
             let thread = std::thread::Builder::new().name(name).spawn(work);
@@ -104,7 +107,7 @@ impl Shared {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_until_stopped(&self, owner: &dyn Owner) -> Result<(), IoFailure> {
+    fn read_until_stopped(&self, events: &dyn StoreEvents) -> Result<(), IoFailure> {
         loop {
             let idle = |queues: &mut Queues| queues.reads.is_empty() && !queues.stop;
             let mut queues = self.read_queued.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +120,7 @@ impl Shared {
             }
             let Task::ReadBase { token, page } = task else {
                 drop(queues);
-                file.run(&task, &|outcome| owner.outcome(file.segment, outcome))?;
+                file.run(&task, &|outcome| events.task_done(file.segment, outcome))?;
                 continue;
             };
             let mut wanted = vec![(token, page)];
@@ -129,11 +132,11 @@ impl Shared {
                 queues.reads.pop_front();
             }
             drop(queues);
-            file.read_bases(&wanted, |outcomes| owner.outcomes(file.segment, outcomes))?;
+            file.read_bases(&wanted, |outcomes| events.tasks_done(file.segment, outcomes))?;
         }
     }
 
-    fn commit_until_stopped(&self, owner: &dyn Owner) -> Result<(), IoFailure> {
+    fn commit_until_stopped(&self, events: &dyn StoreEvents) -> Result<(), IoFailure> {
         // Tasks that wait for room, and those behind them of the same segment.
         let mut waiting = BTreeMap::new();
         while let Some(next) = self.next_commit(!waiting.is_empty()) {
@@ -144,10 +147,10 @@ impl Shared {
                     let line: &mut VecDeque<Job> = waiting.entry(segment).or_default();
                     line.push_back(job);
                     if line.len() == 1 {
-                        self.commit_in_order(line, owner)?;
+                        self.commit_in_order(line, events)?;
                     }
                 }
-                None => waiting.values_mut().try_for_each(|line| self.commit_in_order(line, owner))?,
+                None => waiting.values_mut().try_for_each(|line| self.commit_in_order(line, events))?,
             }
             waiting.retain(|_, line| !line.is_empty());
             if waited == waiting.is_empty() {
@@ -170,9 +173,9 @@ impl Shared {
     }
 
     /// Runs the jobs of one segment until one finds no room.
-    fn commit_in_order(&self, line: &mut VecDeque<Job>, owner: &dyn Owner) -> Result<(), IoFailure> {
+    fn commit_in_order(&self, line: &mut VecDeque<Job>, events: &dyn StoreEvents) -> Result<(), IoFailure> {
         while let Some((file, task)) = line.front() {
-            match file.run(task, &|outcome| owner.outcome(file.segment, outcome)) {
+            match file.run(task, &|outcome| events.task_done(file.segment, outcome)) {
                 Err(failure) if failure.is_no_space() => {
                     tracing::debug!(segment = %file.segment, %failure, "a commit waits for room");
                     return Ok(());

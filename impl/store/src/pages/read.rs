@@ -2,7 +2,7 @@
 
 use super::file::{Index, PageFile, are_neighbours};
 use super::format::{Place, SLOT_HEADER, SlotHeader, content_at, header_at};
-use crate::error::{IoFailure, While};
+use crate::error::{IoContext, IoFailure};
 use crate::{Delta, PAGE_SIZE, PageImage};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::{Lsn, PageId};
@@ -30,7 +30,7 @@ impl PageFile {
     pub(super) fn version(&self, place: &Place, page: PageId) -> Result<Lsn, ReadFailure> {
         let doing = || format!("read header of page {page:?} of {}", self.name);
         let mut header = [0; SLOT_HEADER];
-        let length = self.file.read_at(&mut header, header_at(place.slot)).doing(doing)?;
+        let length = self.file.read_at(&mut header, header_at(place.slot)).context(doing)?;
         match SlotHeader::decode(place.slot, &header[..length]) {
             Some(header) if header.place() == *place && header.page == page => Ok(header.version),
             _ => Err(ReadFailure::Damaged(page)),
@@ -42,9 +42,9 @@ impl PageFile {
         let Some(place) = index.get(&page) else { return Ok(None) };
         let doing = || format!("read page {page:?} of {}", self.name);
         let mut header = [0; SLOT_HEADER];
-        let header_length = self.headers.read_at(&mut header, header_at(place.slot)).doing(doing)?;
+        let header_length = self.headers.read_at(&mut header, header_at(place.slot)).context(doing)?;
         let mut content = BytesMut::zeroed(PAGE_SIZE);
-        let content_length = self.file.read_at(&mut content, content_at(place.slot)).doing(doing)?;
+        let content_length = self.file.read_at(&mut content, content_at(place.slot)).context(doing)?;
         content.truncate(content_length);
         verify(page, place, &header[..header_length], content)
     }

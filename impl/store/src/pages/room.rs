@@ -11,7 +11,7 @@
 use super::file::PageFile;
 use super::format::content_at;
 use crate::PAGE_SIZE;
-use crate::error::{IoFailure, While};
+use crate::error::{IoContext, IoFailure};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Free slots that are kept for the next commits: one for this many pages.
@@ -48,7 +48,7 @@ impl PageFile {
         {
             let count = run.end - run.start;
             let bytes = u64::from(count) * PAGE_SIZE as u64;
-            match self.file.punch(content_at(run.start), bytes).doing(|| format!("make a hole in {}", self.name)) {
+            match self.file.punch(content_at(run.start), bytes).context(|| format!("make a hole in {}", self.name)) {
                 Ok(true) => {}
                 Ok(false) => {
                     tracing::info!(name = self.name, "the file system can't give back room in the middle of a file");

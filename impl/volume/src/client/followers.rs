@@ -7,7 +7,7 @@ use auriga_driver::lock;
 use auriga_net::Outbox;
 use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::frame::Frame;
-use auriga_net::handshake::{Hello, Role};
+use auriga_net::handshake::{ConnectionRole, Hello};
 use auriga_net::listener::{Acceptor, ListenLimits, listen};
 use auriga_net::tls::Certified;
 use auriga_protocol::limits::READERS_MAX;
@@ -50,7 +50,7 @@ impl RemoteVolume {
     /// Lets readers on other instances follow, for as long as the volume is open. The volume's configuration must allow
     /// for them (`WriterConfig::followers`).
     pub fn serve_readers(&self, listener: TcpListener, config: &VolumeConfig) {
-        let own = Hello { cluster: config.cluster, role: Role::WriterLog, name: config.name.clone() };
+        let own = Hello { cluster: config.cluster, role: ConnectionRole::WriterLog, name: config.name.clone() };
         let traffic = self.client.driver.ports().traffic.clone();
         let limits = ListenLimits { connections_max: ROUTES_MAX, ..ListenLimits::default() };
         let inbound = Arc::new(Inbound { client: self.client.clone(), label: config.label });
@@ -59,7 +59,7 @@ impl RemoteVolume {
 
     /// Whether some reader would learn something from [`RemoteVolume::publish`].
     pub fn wants_publication(&self) -> bool {
-        self.client.driver.look(Writer::wants_publication)
+        self.client.driver.inspect(Writer::wants_publication)
     }
 
     /// Publishes VDL to the readers, with a position of the database's own log: `position` is asked once VDL is chosen
@@ -74,7 +74,7 @@ impl RemoteVolume {
 
     /// Returns the readers that follow, each with the lowest read point that it needs.
     pub fn followers(&self) -> Vec<(ReaderId, Lsn)> {
-        self.client.driver.look(|writer| writer.followers().collect())
+        self.client.driver.inspect(|writer| writer.followers().collect())
     }
 }
 
@@ -106,7 +106,7 @@ impl Acceptor for Inbound {
 /// Receives one reader's frames.
 struct FollowerReceiver {
     client: Arc<Client>,
-    role: Role,
+    role: ConnectionRole,
     outbox: Arc<Outbox>,
 }
 
@@ -121,7 +121,7 @@ impl Receiver for FollowerReceiver {
         let Party::Reader(volume, reader) = envelope.from else {
             return Err(ConnectionError::OutOfPlace("not a reader"));
         };
-        if self.role != Role::Reader || !speaks {
+        if self.role != ConnectionRole::Reader || !speaks {
             return Err(ConnectionError::OutOfPlace("not what a reader says"));
         }
         if volume != ports.identity.volume {

@@ -26,13 +26,13 @@ pub use find::{FindError, find_volume};
 
 use crate::{Callback, PageRead, Volume, VolumeError};
 use auriga_audit::recording::Happened;
-use auriga_driver::{Driver, Ports, clock, lock, random};
+use auriga_driver::{Driver, clock, lock, random};
 use auriga_net::dialler::keep_connected;
 use auriga_net::traffic::MessageTraffic;
-use auriga_net::{Hello, Role as ConnectionRole};
+use auriga_net::{ConnectionRole, Hello};
 use auriga_page::Delta;
-use auriga_protocol::writer::{Request, Role, SubmitRefused, WriterIdentity, WriterStatus};
-use auriga_protocol::{Change, Effects, Input, Lsn, Machine, Micros, PageId, Token, VolumeEpoch, Writer, WriterId};
+use auriga_protocol::writer::{Request, SubmitRefused, WriterIdentity, WriterRole, WriterStatus};
+use auriga_protocol::{Change, Effects, Input, Lsn, Micros, PageId, Token, VolumeEpoch, Writer, WriterId};
 use group_commit::Flushing;
 use inbound::WriterReceiver;
 use ports::WriterPorts;
@@ -78,7 +78,7 @@ type WriterEffects = Effects<Writer<Delta>>;
 struct Client {
     driver: Driver<Writer<Delta>, WriterPorts>,
     vdl: AtomicU64,
-    role: watch::Sender<Role>,
+    role: watch::Sender<WriterRole>,
     waiting: Waiting,
     flushing: Flushing,
     next_read: AtomicU64,
@@ -101,16 +101,16 @@ impl RemoteVolume {
     pub async fn open(config: VolumeConfig, deadline: Instant) -> Result<RemoteVolume, VolumeError> {
         let volume = RemoteVolume::boot(config);
         volume.connected().await;
-        volume.client.step(|_, _, _| ());
+        volume.client.step(|_, _, _| ()); // Releases the effects of the boot.
         let mut role = volume.client.role.subscribe();
-        let settled = role.wait_for(|role| matches!(role, Role::Open | Role::Fenced));
+        let settled = role.wait_for(|role| matches!(role, WriterRole::Open | WriterRole::Fenced));
         let settled = tokio::time::timeout_at(deadline.into(), settled).await;
         match settled.map(|role| role.map(|role| *role)) {
-            Ok(Ok(Role::Open)) => Ok(volume),
+            Ok(Ok(WriterRole::Open)) => Ok(volume),
             // The role may be known a moment before those who wait are told why.
             Ok(Ok(_)) => Err(volume.client.end_fenced(volume.client.driver.ports().fenced_by())),
             Ok(Err(_)) => Err(volume.client.waiting.ended().unwrap_or(VolumeError::Closed)),
-            Err(_) => Err(match volume.client.driver.look(Writer::other_shape) {
+            Err(_) => Err(match volume.client.driver.inspect(Writer::other_shape) {
                 Some(stored) => VolumeError::OtherShape { stored },
                 None => VolumeError::TimedOut,
             }),
@@ -126,7 +126,7 @@ impl RemoteVolume {
         let client = Arc::new(Client {
             driver,
             vdl: AtomicU64::new(0),
-            role: watch::Sender::new(Role::Sealing),
+            role: watch::Sender::new(WriterRole::Sealing),
             waiting: Waiting::default(),
             flushing: Flushing::default(),
             next_read: AtomicU64::new(1),
@@ -162,7 +162,7 @@ impl RemoteVolume {
         let by_name = traffic.by_name();
         let of = |name: &str| by_name.iter().find(|kind| kind.message == name);
         VolumeStatus {
-            writer: self.client.driver.look(Writer::status),
+            writer: self.client.driver.inspect(Writer::status),
             log_bytes_sent: of("Write").map_or(0, |kind| kind.sent.bytes),
             page_bytes_received: of("Page").map_or(0, |kind| kind.received.bytes),
             dropped_frames: traffic.dropped(),
@@ -182,7 +182,7 @@ impl RemoteVolume {
     }
 
     /// Follows the writer's role.
-    pub fn watch_role(&self) -> watch::Receiver<Role> {
+    pub fn watch_role(&self) -> watch::Receiver<WriterRole> {
         self.client.role.subscribe()
     }
 
@@ -198,8 +198,8 @@ impl RemoteVolume {
     /// that still wait are answered `Closed`. Returns whether everything is durable.
     pub async fn close(&self, deadline: Instant) -> bool {
         self.client.flush();
-        let all_is_durable = || self.client.driver.look(Writer::all_is_durable);
-        while !all_is_durable() && *self.client.role.borrow() == Role::Open && Instant::now() < deadline {
+        let all_is_durable = || self.client.driver.inspect(Writer::all_is_durable);
+        while !all_is_durable() && *self.client.role.borrow() == WriterRole::Open && Instant::now() < deadline {
             sleep(Duration::from_millis(1)).await;
         }
         let closed_whole = all_is_durable();
@@ -282,7 +282,12 @@ impl Volume for RemoteVolume {
         // One step, so that the requests leave together.
         self.client.step(|writer, now, effects| {
             for (token, page) in begun {
-                self.client.take(writer, now, Input::Request { token, request: Request::Read(page) }, effects);
+                self.client.driver.step_recorded(
+                    writer,
+                    now,
+                    Input::Request { token, request: Request::Read(page) },
+                    effects,
+                );
             }
         });
     }
@@ -291,13 +296,7 @@ impl Volume for RemoteVolume {
 impl Client {
     /// Gives the writer one input.
     fn input(&self, input: Input<Writer<Delta>>) {
-        self.step(|writer, now, effects| self.take(writer, now, input, effects));
-    }
-
-    /// Within a step: gives the writer one of its inputs.
-    fn take(&self, writer: &mut Writer<Delta>, now: Micros, input: Input<Writer<Delta>>, effects: &mut WriterEffects) {
-        self.driver.ports().took(now, &input);
-        writer.step(now, input, effects);
+        self.step(|writer, now, effects| self.driver.step_recorded(writer, now, input, effects));
     }
 
     /// Steps the writer, then answers the waiters that the step concerns.
@@ -320,7 +319,7 @@ impl Client {
                 is_news
             });
             tracing::info!(writer = ?self.driver.ports().identity, %volume_epoch, ?role, %vdl, "role changed");
-            if role == Role::Fenced {
+            if role == WriterRole::Fenced {
                 self.end_fenced(self.driver.ports().fenced_by());
             }
         }
@@ -328,7 +327,7 @@ impl Client {
     }
 
     fn look_for_a_stall(&self, now: Instant) {
-        let (vdl, waits) = self.driver.look(|writer| (writer.vdl(), !writer.all_is_durable()));
+        let (vdl, waits) = self.driver.inspect(|writer| (writer.vdl(), !writer.all_is_durable()));
         let mut stalled = lock(&self.stalled);
         if stalled.as_ref().is_none_or(|stall| !waits || stall.vdl < vdl) {
             *stalled = waits.then_some(Stall { vdl, since: now });

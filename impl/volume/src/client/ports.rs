@@ -111,26 +111,26 @@ impl Ports<Writer<Delta>> for WriterPorts {
         self.timers.set(timer, after);
     }
 
-    fn took(&self, now: Micros, input: &Input<Writer<Delta>>) {
+    fn record_input(&self, now: Micros, input: &Input<Writer<Delta>>) {
         self.record(now, || Happened::to_writer(input));
     }
 
-    fn gave(&self, now: Micros, effects: &[Effect<Writer<Delta>>]) {
+    fn record_effects(&self, now: Micros, effects: &[Effect<Writer<Delta>>]) {
         self.record(now, || Happened::Gave(outputs(effects)));
     }
 
-    fn note(&self, at: Micros, note: &Note) {
+    fn observe(&self, at: Micros, note: &Note) {
         if let Note::Fenced { by, .. } = note {
             *lock(&self.fenced_by) = *by;
         }
         self.trace.note(at, note);
     }
 
-    fn noted(&self) {
+    fn flush_observations(&self) {
         self.trace.flush();
     }
 
-    fn settle(&self) {
+    fn flush_outboxes(&self) {
         let touched = std::mem::take(&mut *lock(&self.touched));
         touched.into_iter().for_each(|outbox| outbox.flush());
     }

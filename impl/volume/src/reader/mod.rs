@@ -9,17 +9,17 @@ mod ports;
 
 use crate::{Callback, Changes, PageRead, Published, ReaderVolume, VolumeError};
 use auriga_audit::trace::Trace;
-use auriga_driver::{Driver, Ports, lock, random};
+use auriga_driver::{Driver, lock, random};
 use auriga_net::connection::{ConnectionError, Receiver};
 use auriga_net::dialler::keep_connected;
 use auriga_net::frame::Frame;
 use auriga_net::tls::Credentials;
 use auriga_net::traffic::MessageTraffic;
-use auriga_net::{ClusterId, Hello, Role};
+use auriga_net::{ClusterId, ConnectionRole, Hello};
 use auriga_page::Delta;
 use auriga_protocol::reader::{Passed, ReaderIdentity, ReaderRefused, ReaderStatus, Request};
 use auriga_protocol::{
-    Input, Lsn, Machine, MemberId, Message, PageId, Party, Reader, ReaderConfig, ReaderId, Token, VolumeEpoch, VolumeId,
+    Input, Lsn, MemberId, Message, PageId, Party, Reader, ReaderConfig, ReaderId, Token, VolumeEpoch, VolumeId,
 };
 use ports::ReaderPorts;
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ impl RemoteReader {
     pub async fn open(config: RemoteReaderConfig, deadline: Instant) -> Result<RemoteReader, VolumeError> {
         let reader = RemoteReader::start(config);
         while reader.published().is_empty() {
-            if reader.client.driver.look(Reader::is_lost) {
+            if reader.client.driver.inspect(Reader::is_lost) {
                 return Err(VolumeError::NotKept);
             }
             if Instant::now() >= deadline {
@@ -118,26 +118,29 @@ impl RemoteReader {
         let mut tasks = JoinSet::new();
         let ports = client.driver.ports();
         let to_members =
-            ports.members.iter().map(|(member, outbox)| (config.members[member], outbox, Role::WriterReads));
-        let to_writers =
-            config.writers.iter().zip(&ports.writers).map(|(address, outbox)| (*address, outbox, Role::Reader));
+            ports.members.iter().map(|(member, outbox)| (config.members[member], outbox, ConnectionRole::WriterReads));
+        let to_writers = config
+            .writers
+            .iter()
+            .zip(&ports.writers)
+            .map(|(address, outbox)| (*address, outbox, ConnectionRole::Reader));
         for (address, outbox, role) in to_members.chain(to_writers) {
             let own = Hello { cluster: config.cluster, role, name: config.name.clone() };
-            let writer = (role == Role::Reader).then_some(address);
+            let writer = (role == ConnectionRole::Reader).then_some(address);
             let (credentials, receiver) =
                 (config.credentials.clone(), ReaderReceiver { client: client.clone(), writer });
             tasks.spawn(keep_connected(address, own, credentials, outbox.clone(), receiver));
         }
         tasks.spawn(run_timers(client.clone()));
         tasks.spawn(sweep(client.clone()));
-        client.driver.step(|_, _, _| ());
+        client.driver.release_boot_effects();
         RemoteReader { client, tasks: Mutex::new(tasks) }
     }
 
     /// Returns the reader's numbers.
     pub fn status(&self) -> RemoteReaderStatus {
         let traffic = self.client.driver.ports().traffic.by_name();
-        RemoteReaderStatus { reader: self.client.driver.look(Reader::status), traffic }
+        RemoteReaderStatus { reader: self.client.driver.inspect(Reader::status), traffic }
     }
 
     /// Returns when and where it heard the writer that it follows, or followed last.
@@ -147,7 +150,7 @@ impl RemoteReader {
 
     /// Whether the writer has dropped it, for good: begin again, as another.
     pub fn is_lost(&self) -> bool {
-        self.client.driver.look(Reader::is_lost)
+        self.client.driver.inspect(Reader::is_lost)
     }
 
     /// Ends it; whoever waits is answered `Closed`.
@@ -167,11 +170,11 @@ impl Drop for RemoteReader {
 
 impl ReaderVolume for RemoteReader {
     fn read_point(&self) -> Lsn {
-        self.client.driver.look(Reader::read_point)
+        self.client.driver.inspect(Reader::read_point)
     }
 
     fn published(&self) -> Vec<Published> {
-        let points = self.client.driver.look(Reader::published);
+        let points = self.client.driver.inspect(Reader::published);
         points.into_iter().map(|point| Published { read_point: point.read_point, wal: point.wal }).collect()
     }
 
@@ -207,10 +210,7 @@ impl ReaderVolume for RemoteReader {
 
 impl Client {
     fn input(&self, input: Input<Reader<Delta>>) {
-        self.driver.step(|reader, now, effects| {
-            self.driver.ports().took(now, &input);
-            reader.step(now, input, effects);
-        });
+        self.driver.input(input);
     }
 }
 
@@ -233,7 +233,7 @@ impl Receiver for ReaderReceiver {
             self.client.input(Input::Message { from: envelope.from, message: envelope.message });
             // Another writer than the one that is followed may speak, too: an old one.
             if let (Some(writer), Some(epoch)) = (self.writer, spoken_in)
-                && epoch == self.client.driver.look(Reader::volume_epoch)
+                && epoch == self.client.driver.inspect(Reader::volume_epoch)
             {
                 *lock(&self.client.heard) = Some(Heard { writer, at: Instant::now() });
             }

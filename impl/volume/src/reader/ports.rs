@@ -84,15 +84,15 @@ impl Ports<Reader<Delta>> for ReaderPorts {
         self.timers.set(timer, after);
     }
 
-    fn note(&self, at: Micros, note: &Note) {
+    fn observe(&self, at: Micros, note: &Note) {
         self.trace.note(at, note);
     }
 
-    fn noted(&self) {
+    fn flush_observations(&self) {
         self.trace.flush();
     }
 
-    fn settle(&self) {
+    fn flush_outboxes(&self) {
         let touched = std::mem::take(&mut *lock(&self.touched));
         touched.into_iter().for_each(|outbox| outbox.flush());
     }

@@ -106,7 +106,7 @@ impl Client {
             }
             drop(policy);
             let request = Input::Request { token: Token(0), request: Request::Flush };
-            self.take(writer, now, request, effects);
+            self.driver.step_recorded(writer, now, request, effects);
         });
     }
 }
