@@ -330,7 +330,7 @@ fn is_writer(role: &ConfiguredRole) -> bool {
     *role == ConfiguredRole::Writer
 }
 
-fn one() -> u16 {
+pub(crate) fn one() -> u16 {
     1
 }
 
@@ -381,6 +381,7 @@ pub fn write<T: Serialize>(path: &Path, config: &T) -> Result<(), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::BackupConfig;
 
     #[test]
     fn the_examples_are_valid() {
@@ -406,7 +407,11 @@ mod tests {
         assert_eq!(addresses, storage.members);
         let region: RegionConfig = read(&examples.join("region.toml")).unwrap();
         assert_eq!((&region.cluster, region.volume, &region.storage), (&instance.cluster, 1, &instance.storage));
-        assert_eq!(region.instances, [instance.readers.unwrap().listen]);
+        let listens = [instance.readers.unwrap().listen];
+        assert_eq!(region.instances, listens);
+        let backup: BackupConfig = read(&examples.join("backup.toml")).unwrap();
+        assert_eq!((&backup.cluster, backup.volume, &backup.storage), (&instance.cluster, 1, &instance.storage));
+        assert_eq!(backup.instances, listens);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! [`member`] (how a member is shown),
 //! [`terminal`] (how wide what is shown may be).
 
+pub mod backup;
 pub mod config;
 pub mod instance;
 pub mod looking;

@@ -1,5 +1,6 @@
 //! Asking storage processes: their numbers, faults, and the creation of a volume's segments.
 
+use crate::backup::BackupConfig;
 use crate::config::{InstanceConfig, RegionConfig, StorageAddress, TlsConfig};
 use crate::trust;
 use auriga_net::ClusterId;
@@ -88,6 +89,15 @@ pub fn volume_config(config: &InstanceConfig) -> Result<VolumeConfig, Credential
 /// Its certificate can't be loaded.
 pub fn volume_of_region(config: &RegionConfig) -> Result<VolumeConfig, CredentialError> {
     let RegionConfig { name, cluster, volume, groups, allocation_limit, tls, storage, .. } = config;
+    volume_at(storage, (name, cluster), *volume, (*groups, *allocation_limit), tls.as_ref())
+}
+
+/// The volume that is backed up, and where its storage is.
+///
+/// # Errors
+/// Its certificate can't be loaded.
+pub fn volume_of_backup(config: &BackupConfig) -> Result<VolumeConfig, CredentialError> {
+    let BackupConfig { name, cluster, volume, groups, allocation_limit, tls, storage, .. } = config;
     volume_at(storage, (name, cluster), *volume, (*groups, *allocation_limit), tls.as_ref())
 }
 

@@ -1,5 +1,6 @@
 //! Certificates of the roles, and what a role may do without any.
 
+use crate::backup::BackupConfig;
 use crate::config::{InstanceConfig, RegionConfig, StorageConfig, TlsConfig};
 use crate::storage::cluster_id;
 use auriga_net::Credentials;
@@ -82,6 +83,25 @@ pub fn of_region(config: &RegionConfig) -> Result<Option<Credentials>, String> {
             let regions = config.regions.iter().map(|region| region.address);
             let reached = storage.chain(regions).chain(config.instances.iter().copied());
             may_go_without("reaches", reached, config.insecure)?;
+        }
+    }
+    Ok(credentials)
+}
+
+/// The credentials of a backup. Says what is not as it should be.
+///
+/// # Errors
+/// They can't be used, are another process's, don't name its volume, or are missing where they must be there.
+pub fn of_backup(config: &BackupConfig) -> Result<Option<Credentials>, String> {
+    let credentials = credentials(config.tls.as_ref()).map_err(|error| format!("[tls]: {error}"))?;
+    match &credentials {
+        Some(credentials) => {
+            is_its_own(credentials, &config.name, CertifiedRole::Replication)?;
+            names_volume(credentials, config.volume, "this backup is of")?;
+        }
+        None => {
+            let storage = config.storage.iter().map(|storage| storage.address);
+            may_go_without("reaches", storage.chain(config.instances.iter().copied()), config.insecure)?;
         }
     }
     Ok(credentials)

@@ -3,7 +3,7 @@
 #[cfg(feature = "rehearsal")]
 use crate::signals;
 use crate::status::gather::Where;
-use crate::{accept_loss, certs, global, roles, set_aside, status, watchers};
+use crate::{accept_loss, backup, certs, global, roles, set_aside, snapshot, status, watchers};
 use auriga_admin::config::{self, InstanceConfig, StorageConfig};
 use auriga_admin::member::parse_region;
 use auriga_admin::{storage, trust};
@@ -130,6 +130,26 @@ enum Command {
     /// A global database: one volume in each of several regions, of which one is the primary
     #[command(subcommand)]
     Global(global::Command),
+    /// Open a volume as it was at one point, for reading, beside the running database: PostgreSQL on a port of its own, until
+    /// it is told to stop. Nothing that is done there stays
+    OpenSnapshot(snapshot::Options),
+    /// Back a volume up, all the time: its log and pages, read from storage
+    Backup {
+        /// Its configuration (see examples/backup.toml)
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Show what is in a backup
+    Backups {
+        /// Its folder
+        #[arg(long)]
+        from: String,
+        /// One line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a new volume from a backup, as of an instant
+    Restore(backup::RestoreOptions),
     /// Accept that too many storage processes lost their journals for the volume to come back by itself. Looks, and says
     /// what it means; does nothing until the volume's identity is typed
     AcceptLoss {
@@ -178,6 +198,10 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Certs(command) => certs::run(command),
         Command::Global(command) => global::run(command),
+        Command::OpenSnapshot(options) => snapshot::run(options),
+        Command::Backup { config } => backup::take(&config),
+        Command::Backups { from, json } => backup::show(&from, json),
+        Command::Restore(options) => backup::restore(&options),
         Command::AcceptLoss { config, lost, identity } => {
             accept_loss::run(&config::read(&config)?, &lost, identity.as_deref())
         }

@@ -2,19 +2,18 @@
 
 mod demo;
 
-use crate::{log, roles, signals};
+use crate::{log, lost, roles, signals};
 use auriga_admin::config::RegionConfig as File;
 use auriga_admin::member::parse_region;
 use auriga_admin::storage::{cluster_id, identity_in, volume_of_region};
 use auriga_admin::trust;
 use auriga_net::tls::CertifiedRole;
 use auriga_protocol::RegionId;
-use auriga_protocol::global::{KeptSuffix, Operation, Outcome, RegionRole};
+use auriga_protocol::global::{Operation, Outcome, RegionRole};
 use auriga_region::controller::{self, Standing};
 use auriga_region::{LinkConfig, RegionConfig, RegionProcess};
 use auriga_volume::find_volume;
 use clap::{Args, Subcommand};
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
@@ -67,13 +66,16 @@ pub enum Command {
         #[command(flatten)]
         place: Place,
     },
-    /// Name what the last failover lost of a region, as JSON: asked of that region's storage
+    /// Name what the last failover lost of a region, with its commits: asked of that region's storage
     Lost {
         /// In a demo: which region; each that has lost something where absent
         #[arg(long, conflicts_with = "config", value_parser = parse_region)]
         region: Option<u16>,
         #[command(flatten)]
         place: Place,
+        /// One line of JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Show where each region stands
     Status {
@@ -112,11 +114,11 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Undo { primary, place } => {
             change(&asking(&place, primary)?, Operation::Undo { primary: RegionId(primary) })
         }
-        Command::Lost { region, place } => match &place.config {
-            Some(config) => lost(&auriga_admin::config::read(config)?),
+        Command::Lost { region, json, place } => match &place.config {
+            Some(config) => lost::run(&auriga_admin::config::read(config)?, json),
             None => demo::configs(place.dir, region)?
                 .iter()
-                .try_fold(ExitCode::SUCCESS, |_, config| lost(&auriga_admin::config::read(config)?)),
+                .try_fold(ExitCode::SUCCESS, |_, config| lost::run(&auriga_admin::config::read(config)?, json)),
         },
         Command::Status { json, place } => match &place.config {
             Some(config) => status(&through(config)?),
@@ -238,39 +240,6 @@ fn status(link: &LinkConfig) -> Result<ExitCode, Failure> {
         println!("{}", line(*region, heard.get(region), &heard));
     }
     Ok(if heard.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn lost(config: &File) -> Result<ExitCode, Failure> {
-    let mut volume = volume_of_region(config)?;
-    let identity = identity_in(config.identity.as_deref())?;
-    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let found = runtime.block_on(async {
-        volume.volume = find_volume(&volume, identity, std::time::Instant::now() + PATIENCE).await?;
-        let (region, first) = (RegionId(config.region), RegionId(config.first_primary));
-        let found = auriga_region::lost::last(region, first, &volume, Instant::now() + PATIENCE).await?;
-        Ok::<_, Failure>(found)
-    })?;
-    let Some(lost) = found else {
-        println!("null");
-        return Ok(ExitCode::SUCCESS);
-    };
-    let KeptSuffix { suffix, above, through } = lost.suffix;
-    let amount = lost.amount.map(
-        |amount| json!({"mini_transactions": amount.mini_transactions, "pages": amount.pages, "bytes": amount.bytes}),
-    );
-    let report = json!({
-        "name": suffix.to_string(),
-        "region": suffix.region.0,
-        "global_epoch": suffix.branch.to_string(),
-        "after_global_lsn": suffix.after.0,
-        "through_global_lsn": suffix.through.0,
-        "after_volume_lsn": above.0,
-        "through_volume_lsn": through.0,
-        "kept": amount.is_some(),
-        "amount": amount,
-    });
-    println!("{report}");
-    Ok(ExitCode::SUCCESS)
 }
 
 fn line(region: RegionId, standing: Option<&Standing>, all: &BTreeMap<RegionId, Standing>) -> String {

@@ -6,6 +6,8 @@
 //! | `status`, `inject` | look at a running demo, and break it |
 //! | `storage`, `instance`, `create-volume` | the same roles by hand, on several machines |
 //! | `control`, `gateway`, `failover`, `events` | who has another instance take over, where clients connect, and what people ask |
+//! | `global`, `open-snapshot` | one database in several regions, and what a failover lost of one |
+//! | `backup`, `backups`, `restore` | a volume's log and pages elsewhere, and a new volume from them |
 //! | `certs` | the certificates by which the processes of a cluster know each other |
 //! | `rehearse` | long runs of crashes, with every acknowledged commit checked |
 //!
@@ -22,15 +24,18 @@ macro_rules! println {
 }
 
 mod accept_loss;
+mod backup;
 mod certs;
 mod cli;
 mod global;
 mod log;
+mod lost;
 mod memory;
 mod planted;
 mod roles;
 mod set_aside;
 mod signals;
+mod snapshot;
 mod status;
 mod watchers;
 

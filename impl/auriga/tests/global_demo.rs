@@ -57,7 +57,7 @@ fn the_role_moves_between_the_regions_of_a_demo_and_nothing_is_left_behind() {
     wait_until("the first region's PostgreSQL", || sql(networks, 1, "insert into t values (102)").is_ok());
     said(&demo, &["inject", "restart", "region-2"]);
     wait_until("both roles, again", || roles(&demo) == ["Primary", "Secondary"]);
-    let lost = said(&demo, &["global", "lost", "--region", "2"]);
+    let lost = said(&demo, &["global", "lost", "--json", "--region", "2"]);
     serde_json::from_str::<Value>(&lost).unwrap_or_else(|error| panic!("{error}: {lost}"));
 
     let cut = said(&demo, &["inject", "partition", "1-2"]);

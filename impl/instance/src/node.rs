@@ -15,6 +15,7 @@ mod publishing;
 pub mod reader;
 mod roles;
 mod shown;
+pub mod snapshot;
 pub mod standby;
 mod writer;
 
@@ -141,6 +142,9 @@ pub enum NodeError {
     /// A reader can't go on, whenever it begins again.
     #[error("this reader fails again and again: {0}")]
     ReaderGaveUp(String),
+    /// A snapshot can't go on.
+    #[error("the snapshot ends: {0}")]
+    Snapshot(String),
     /// Something local.
     #[error("{what}: {source}")]
     Io {

@@ -11,6 +11,8 @@ use auriga_protocol::{Change, PageId};
 
 /// The first bytes of a formatted volume.
 pub const MAGIC: [u8; 8] = *b"AURIGAFS";
+/// The first bytes of a volume that is being filled from a backup. Where its superblock will be is a mark until then.
+pub const RESTORING: [u8; 8] = *b"AURIGARS";
 /// The layout that this code reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
 /// The root directory (the kernel calls it 1 as well).
@@ -40,6 +42,9 @@ pub enum Malformed {
     /// Not the superblock of this file system.
     #[error("the volume's first page is not a superblock")]
     NotASuperblock,
+    /// A volume that was not filled to the end.
+    #[error("a restore into this volume has not ended: give the same `auriga restore` again, or make a new volume")]
+    Restoring,
     /// A layout of another version.
     #[error("the volume has format version {0}; this program knows version {FORMAT_VERSION}")]
     Version(u32),
@@ -99,6 +104,9 @@ impl Superblock {
             return Ok(None);
         }
         let bytes = page.content();
+        if bytes[..8] == RESTORING {
+            return Err(Malformed::Restoring);
+        }
         if bytes[..8] != MAGIC || u64_at(bytes, 16) != ROOT {
             return Err(Malformed::NotASuperblock);
         }

@@ -1,4 +1,4 @@
-//! Keeps a writer from having collected what a secondary lacks: the region follows the writer quietly.
+//! Keeps a writer from having collected what a secondary, or a backup, lacks: it follows the writer quietly.
 //!
 //! It is a reader to the writer (R-READER-3): silent for its lease, or too far behind, it is dropped, and what it needed may
 //! go. Its number is the same after every start, so that a region process that starts again takes up what it held.
@@ -24,7 +24,10 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// The number by which a region is known to its writers: the highest, which no reader draws.
-const REGION_READER: ReaderId = ReaderId(u64::MAX);
+pub const REGION_READER: ReaderId = ReaderId(u64::MAX);
+
+/// The number by which a backup is known to them.
+pub const BACKUP_READER: ReaderId = ReaderId(u64::MAX - 1);
 
 /// What is held at the writer of a volume, for as long as it exists.
 pub struct Hold {
@@ -46,8 +49,8 @@ struct State {
 }
 
 impl Hold {
-    /// Asks whoever writes, and listens at one of `writers`, to keep what lies above `floor`.
-    pub fn start(config: &VolumeConfig, writers: &[SocketAddr], floor: Lsn) -> Hold {
+    /// Asks whoever writes, and listens at one of `writers`, to keep what lies above `floor` for `reader`.
+    pub fn start(config: &VolumeConfig, writers: &[SocketAddr], floor: Lsn, reader: ReaderId) -> Hold {
         let traffic = Arc::new(Traffic::default());
         let number = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
         let state = State {
@@ -68,7 +71,7 @@ impl Hold {
             tasks.spawn(keep_connected(*address, own, config.credentials.clone(), outbox.clone(), told));
             outboxes.push(outbox);
         }
-        tasks.spawn(tell(state.clone(), outboxes, Party::Reader(config.volume, REGION_READER)));
+        tasks.spawn(tell(state.clone(), outboxes, Party::Reader(config.volume, reader)));
         Hold { state, _tasks: tasks }
     }
 
@@ -142,7 +145,7 @@ impl Receiver for Told {
                 state.heard = Instant::now();
             }
             Message::NotKept { volume_epoch, floor } if state.follows.is_none_or(|known| known <= volume_epoch) => {
-                tracing::warn!(needed = ?state.floor, kept_from = %floor, "the writer does not keep what secondaries lack");
+                tracing::warn!(needed = ?state.floor, kept_from = %floor, "the writer does not keep what is lacking");
                 state.dropped = state.follows.take().is_some();
                 state.floor = None;
             }

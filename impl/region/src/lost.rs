@@ -34,17 +34,17 @@ pub struct Amount {
     pub bytes: u64,
 }
 
-/// Asks a region's storage for the last suffix that the region lost; `None`: none. Nobody is fenced by asking.
+/// Asks a region's storage, through `source`, for the last suffix that the region lost; `None`: none. Nobody is fenced by asking.
 ///
 /// # Errors
 /// Too few segments answer by `deadline`, or what they say of the region can't be read.
 pub async fn last(
+    source: &Arc<Source>,
     region: RegionId,
     first: RegionId,
     config: &VolumeConfig,
     deadline: Instant,
 ) -> Result<Option<Lost>, DiskError> {
-    let source = Arc::new(Source::start(config));
     let state = loop {
         match Disk::look(region, first, config, source.clone()).await {
             Ok(disk) => break disk.state(),

@@ -6,7 +6,7 @@
 //! It decides nothing: who may write, what is shipped and where histories part is the business of `auriga-protocol`.
 
 use crate::disk::{Disk, DiskError};
-use crate::hold::Hold;
+use crate::hold::{Hold, REGION_READER};
 use crate::link::{Link, LinkConfig, Received};
 use crate::page::is_region_page;
 use crate::source::{Source, Unread};
@@ -375,7 +375,7 @@ async fn hold_what_is_lacking(life: Arc<Life>, config: RegionConfig) {
             continue;
         }
         let state = lock(&life.state).clone();
-        let hold = hold.get_or_insert_with(|| Hold::start(&config.volume, &config.writers, state.grant));
+        let hold = hold.get_or_insert_with(|| Hold::start(&config.volume, &config.writers, state.grant, REGION_READER));
         let lacking = arrived.values().min().filter(|_| arrived.len() == others);
         if let Some(floor) = lacking.and_then(|least| state.volume_of(*least)) {
             hold.release(floor);

@@ -54,9 +54,28 @@ impl GlobalDemo {
             let text = format!("{} commits are missing, and {suffix} holds nothing", missing.commits);
             return Err(TourError::Unexpected(text));
         }
+        let listed = listed(&named);
+        if let Some(xid) = missing.xids.iter().find(|xid| !listed.contains(&short(**xid))) {
+            return Err(TourError::Unexpected(format!(
+                "transaction {xid} is missing, and is not among what {suffix} lists"
+            )));
+        }
         Ok(vec![format!(
-            "{suffix} is named: {changes} mini-transactions, {} bytes, in which the {} commits lie that clients miss",
-            named["amount"]["bytes"], missing.commits
+            "{suffix} is named: {changes} mini-transactions, {} bytes, {} commits, among which the {} are that clients miss",
+            named["amount"]["bytes"],
+            listed.len(),
+            missing.commits
         )])
     }
+}
+
+/// The transactions that a report of a lost suffix lists.
+fn listed(named: &serde_json::Value) -> BTreeSet<u32> {
+    let commits = named["commits"].as_array().into_iter().flatten();
+    commits.filter_map(|commit| commit["xid"].as_u64()?.try_into().ok()).collect()
+}
+
+/// A transaction's number as its commit record has it: without the epoch.
+fn short(xid: i64) -> u32 {
+    xid as u32
 }

@@ -100,7 +100,7 @@ impl GlobalDemo {
         Ok(())
     }
 
-    /// What the last failover lost of a region, as `auriga global lost` says it.
+    /// What the last failover lost of a region, as `auriga global lost --json` says it.
     ///
     /// # Errors
     /// The command fails.
@@ -109,7 +109,7 @@ impl GlobalDemo {
         let config = self.region(number).layout().dir.join("config").join(format!("{}.toml", name(number)));
         let program = std::env::current_exe().map_err(|error| unexpected(error.to_string()))?;
         let mut command = Command::new(program);
-        command.args(["global", "lost", "--config"]).arg(config).stdin(Stdio::null());
+        command.args(["global", "lost", "--json", "--config"]).arg(config).stdin(Stdio::null());
         let output = command.output().map_err(|error| unexpected(error.to_string()))?;
         if !output.status.success() {
             return Err(unexpected(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
