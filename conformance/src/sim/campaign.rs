@@ -18,7 +18,7 @@ pub struct Campaign {
     pub defect: Option<Defect>,
     /// Stop after this many failures.
     pub failures_max: usize,
-    /// Begin no more seeds after so long.
+    /// Begin no more seeds after this long.
     pub time_max: Duration,
 }
 

@@ -20,8 +20,8 @@ impl World<'_> {
             }
         }
         self.heal_everything();
-        // Who supervises instances starts another one in place of one that was fenced: a segment that nobody heard for long
-        // may have promised more to a candidate that is gone. Each such promise fences one writer at most.
+        // A supervisor of instances starts another one in place of one that was fenced: a segment that was silent for
+        // long may have promised more to a candidate that is gone. Each such promise fences one writer at most.
         for _ in 0..=self.segments.len() {
             self.start_writer();
             let writer = self.writers.len() - 1;

@@ -18,7 +18,8 @@ pub struct InstanceAddress {
     pub name: String,
     /// Its admin port.
     pub admin: SocketAddr,
-    /// Of two instances of the same promotion tier, the larger one takes over. Any measure will do: gigabytes of memory, say.
+    /// Of two instances of the same promotion tier, the larger one takes over. Any measure will do: gigabytes of
+    /// memory, say.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub size: u64,
 }
@@ -54,7 +55,7 @@ impl Looker {
         Looker { client: Client::new(admin, access, CertifiedRole::Instance) }
     }
 
-    /// Looks once, for at most so long.
+    /// Looks once, for at most `patience`.
     pub async fn look(&mut self, patience: Duration) -> Looked {
         let deadline = Instant::now() + patience;
         let first = self.ask(patience).await;

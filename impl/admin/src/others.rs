@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 /// How often each is asked.
 const EVERY: Duration = Duration::from_millis(500);
-/// One that was silent for so long is not there.
+/// An instance that was silent for this long counts as absent.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 
 type Said = Mutex<BTreeMap<SocketAddr, Heard>>;

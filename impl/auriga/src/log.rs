@@ -1,8 +1,8 @@
 //! The log of a storage process or an instance, on standard error: it never harms the process.
 //!
-//! A line that can't be written at once is dropped and counted, and so is one that fails: the reader of a pipe is slow or
-//! gone, the disk is full, the terminal is stopped. The next line that can be written says how many are missing. A file
-//! that has grown to [`FILE_BYTES_MAX`] is emptied. There is no thread: nothing to take a signal that is meant for
+//! A line that can't be written at once is dropped and counted, and so is one that fails: the reader of a pipe is slow
+//! or gone, the disk is full, the terminal is stopped. The next line that can be written says how many are missing. A
+//! file that has grown to [`FILE_BYTES_MAX`] is emptied. There is no thread: nothing to take a signal that is meant for
 //! another, and nothing that must not exist yet when a process makes its own namespaces.
 
 use std::fs::File;
@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Bytes after which a log that is a regular file begins anew.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// Most bytes in one write. A pipe that says that it takes any takes so many without waiting.
+/// Most bytes in one write. A pipe that is ready for writing takes this many without waiting.
 const CHUNK: usize = libc::PIPE_BUF;
 
 /// Lines after which a file's size is looked at.
@@ -119,7 +119,8 @@ pub fn to_stderr() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fuser=error"));
     let log: &'static Lossy = Box::leak(Box::new(Lossy::to(io::stderr().as_raw_fd())));
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || Line(log)).init();
-    // The standard library's hook waits until standard error takes its lines: a process whose log is stuck would not end.
+    // The standard library's hook waits until standard error takes its lines: a process whose log is stuck would not
+    // end.
     std::panic::set_hook(Box::new(move |panic| {
         let (thread, trace) = (std::thread::current(), std::backtrace::Backtrace::capture());
         log.last_words(&format!("thread {:?}: {panic}\n{trace}\n", thread.name().unwrap_or("?")));

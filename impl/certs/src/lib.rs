@@ -40,7 +40,7 @@ pub enum CertsError {
     /// A file or directory.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
         /// How it failed.
         source: std::io::Error,
@@ -171,8 +171,8 @@ impl Authority {
     }
 }
 
-/// The authority's certificate but for its signature. It is made from the key alone, so that nothing has to be parsed when
-/// a certificate is signed later; its subject differs from that of every other authority.
+/// The authority's certificate but for its signature. It is made from the key alone, so that nothing has to be parsed
+/// when a certificate is signed later; its subject differs from that of every other authority.
 fn authority_params(key: &KeyPair) -> Result<CertificateParams, CertsError> {
     let mut params = CertificateParams::default();
     // The first byte says which form the point has; those after it are as good as random.

@@ -1,4 +1,4 @@
-//! Numbers that nobody has drawn before: identities that must never be given twice rest on them.
+//! Numbers that were never drawn before: identities that must never be given twice rest on them.
 
 /// Draws from the operating system's randomness.
 ///

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 /// How long an answer may be kept, in seconds.
 const TTL_S: u32 = 5;
-/// A TCP connection on which nothing is asked for so long is closed.
+/// A TCP connection without a question for this long is closed.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Answers that wait for one slow TCP connection.
 const WAITING_MAX: usize = 16;

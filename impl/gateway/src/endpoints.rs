@@ -18,7 +18,7 @@ const TURNED_AWAY_MAX: usize = 64;
 /// What a client has connected to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Endpoint {
-    /// To whoever writes.
+    /// To the writer.
     Writer,
     /// To one of the readers; to the writer where there is none.
     Reader,
@@ -48,8 +48,8 @@ pub struct Counted<'a> {
 }
 
 impl Places {
-    /// Chooses an instance for a new connection: of the readers the one with the fewest, and any one of several such. Those that
-    /// have just failed come last.
+    /// Chooses an instance for a new connection: of the readers the one with the fewest, and any one of several such.
+    /// Those that have just failed come last.
     pub fn choose(&self, endpoint: Endpoint, topology: &Topology, failed: &[SocketAddr]) -> Option<SocketAddr> {
         let readers: &[SocketAddr] = if endpoint == Endpoint::Reader { &topology.readers } else { &[] };
         let open = self.lock();

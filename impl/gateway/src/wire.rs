@@ -72,7 +72,7 @@ enum Follows {
     Choice,
     /// A message's type and length; these bytes of them have come.
     Head([u8; 5], usize),
-    /// So many bytes of a message are still to come.
+    /// This many bytes of a message are still to come.
     Body(u64),
     /// It is encrypted, or not understood.
     Opaque,

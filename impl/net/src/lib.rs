@@ -36,7 +36,8 @@ pub use traffic::Traffic;
 use auriga_page::Delta;
 use auriga_protocol::Message;
 
-/// Whether the message belongs on a connection for reads: a writer's for pages, and that of whoever only reads.
+/// Returns whether the message belongs on a connection for reads: a writer's second one, or that of a process that only
+/// reads.
 pub fn is_page_traffic(message: &Message<Delta>) -> bool {
     let is_log = matches!(message, Message::LogPull { .. } | Message::LogPush { .. });
     is_log || matches!(message, Message::ReadPage { .. } | Message::Page { .. } | Message::ReadRefused { .. })

@@ -41,7 +41,7 @@ pub struct ListenLimits {
     pub connections_max: usize,
     /// Of one address.
     pub connections_per_address_max: usize,
-    /// Who has said nothing for so long makes room for another.
+    /// A connection that was silent for this long may be closed to make room for another.
     pub silent_after: Duration,
     /// How long a handshake may take.
     pub handshake_timeout: Duration,

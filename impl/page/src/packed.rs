@@ -1,4 +1,4 @@
-//! Deltas packed with LZ4: made once by whoever changes a page, and unpacked by whoever applies the change.
+//! Deltas packed with LZ4: made once by the writer of a page, and unpacked by every process that applies the change.
 //!
 //! Between the two the bytes are sent to six, written to six journals, and kept in memory until they are coalesced. All
 //! of that costs as much as they are long, and pages that a load fills shrink to a fraction.

@@ -56,7 +56,7 @@ pub struct Charter {
 /// A segment that a process holds, as it says when it is asked.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Held {
-    /// Which. The volume is the identity.
+    /// The segment. Its volume is the identity.
     pub id: SegmentId,
     /// What its volume was made as.
     pub charter: Charter,

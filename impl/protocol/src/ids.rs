@@ -71,7 +71,8 @@ number! {
     WriterId(u64), "w"
 }
 number! {
-    /// One process's life as a reader of a volume. Fresh (random) for every start, so that whoever comes back is another.
+    /// One process's life as a reader of a volume. Fresh (random) for every start: a process that comes back is another
+    /// reader.
     ReaderId(u64), "reader"
 }
 number! {
@@ -84,7 +85,8 @@ number! {
     Incarnation(u32) up to limits::INCARNATION_MAX, "i"
 }
 number! {
-    /// Tells a segment from others that are made in its place: drawn at random by each segment that has no journal, and kept.
+    /// Tells a segment from others that are made in its place: drawn at random by each segment that has no journal, and
+    /// kept.
     Birth(u64), "b"
 }
 number! {

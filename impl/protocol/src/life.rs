@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub struct Life {
     /// Lives of an earlier incarnation are over.
     pub incarnation: Incarnation,
-    /// 1, 2, … in an incarnation; zero: the first, which nobody was told of.
+    /// 1, 2, … in an incarnation; zero: the first, which no peer was told of.
     #[serde(deserialize_with = "number")]
     pub number: u64,
     /// Drawn at random at the boot that began the life: two lives of one number are not the same life.

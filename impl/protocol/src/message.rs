@@ -92,7 +92,7 @@ pub enum Footing {
         /// The asker's birth that it knows for good; `None`: it knows none.
         yours: Option<Birth>,
     },
-    /// It lost part of its log, and bears witness for nobody.
+    /// It lost part of its log, and is a witness for no segment.
     Rejoining,
 }
 
@@ -275,7 +275,7 @@ pub enum Message<P: Payload> {
         installed: VolumeEpoch,
         /// The request's `after`.
         after: Option<PageId>,
-        /// As asked.
+        /// The request's `newer_than`.
         newer_than: Lsn,
         /// The sender's floor now: these pages are as of here.
         floor: Lsn,
@@ -304,21 +304,21 @@ pub enum Message<P: Payload> {
     },
     /// "I lost part of my log. What did you promise, and what do you have? And forget what I said before."
     RejoinPull {
-        /// Comes back.
+        /// The answer repeats it.
         question: Question,
         /// The asker's new incarnation; zero: "which of mine do you know?"
         incarnation: Incarnation,
     },
     /// "This is your highest incarnation that I know: choose a higher one."
     RejoinKnown {
-        /// As asked.
+        /// The request's question.
         question: Question,
         /// Zero: none.
         known: Incarnation,
     },
     /// The answer, once the sender will remember the loss in all that it says.
     RejoinPush {
-        /// As asked.
+        /// The request's question.
         question: Question,
         /// The sender's promise.
         promised: VolumeEpoch,
@@ -329,26 +329,26 @@ pub enum Message<P: Payload> {
     },
     /// "I have no journal. What are you, and what do you know of me?"
     FoundPull {
-        /// Comes back.
+        /// The answer repeats it.
         question: Question,
     },
     /// The answer.
     FoundPush {
-        /// As asked.
+        /// The request's question.
         question: Question,
         /// What the sender is.
         footing: Footing,
     },
     /// "This is the life that I begin. Do you know a later one of mine?"
     LifeAsk {
-        /// Comes back.
+        /// The answer repeats it.
         question: Question,
         /// The asker's.
         life: Life,
     },
     /// The answer, once the life is remembered.
     LifeKnown {
-        /// As asked.
+        /// The request's question.
         question: Question,
         /// A later life is known, or another of the same number.
         later: bool,
@@ -359,7 +359,7 @@ pub enum Message<P: Payload> {
     },
     /// "Show me what you write, and keep what I need."
     Follow {
-        /// Counts the reader's messages to writers: late ones are told by it. Comes back.
+        /// Counts the reader's messages to writers: a late one has a lower number. The answer repeats it.
         number: u64,
         /// The lowest read point that the reader still needs; `None`: it has none yet.
         floor: Option<Lsn>,
@@ -368,7 +368,7 @@ pub enum Message<P: Payload> {
     },
     /// "You follow: you are shown every record above `start`, in `Write`."
     Following {
-        /// As asked.
+        /// The request's number.
         number: u64,
         /// The writer's epoch.
         volume_epoch: VolumeEpoch,
@@ -404,14 +404,14 @@ pub enum Message<P: Payload> {
     },
     /// "Send me your chain above `above`, as far as it is durable in the volume."
     LogPull {
-        /// Comes back.
+        /// The answer repeats it.
         pull: Token,
         /// Exclusive.
         above: Lsn,
     },
     /// Part of a chain, none of it above a VDL (R-GLOBAL-11).
     LogPush {
-        /// As asked.
+        /// The request's token.
         pull: Token,
         /// Epoch installed at the sender.
         installed: VolumeEpoch,
@@ -419,8 +419,8 @@ pub enum Message<P: Payload> {
         base: Lsn,
         /// The next records of the chain, in order.
         records: Vec<Record<P>>,
-        /// The chain's last LSN at or below `vdl`, as far as it is here: whatever lies between the last of `records` and
-        /// here did not fit.
+        /// The chain's last LSN at or below `vdl`, as far as it is here: whatever lies between the last of `records`
+        /// and here did not fit.
         through: Lsn,
         /// The highest VDL that the sender was told.
         vdl: Lsn,

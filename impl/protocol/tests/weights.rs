@@ -1,5 +1,5 @@
-//! A limit means the same to the writer that fills a log and to the segment that keeps it: a writer that counted less than
-//! its segments once stood still for ever, with six healthy segments that were full.
+//! A limit means the same to the writer that fills a log and to the segment that keeps it: a writer that counted less
+//! than its segments once stood still for good, with six healthy segments that were full.
 
 use auriga_protocol::segment::Survived;
 use auriga_protocol::writer::{Request, SubmitRefused, WriterIdentity, WriterRole};

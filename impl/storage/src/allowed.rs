@@ -1,7 +1,9 @@
-//! Who may do what, by what its certificate says. Whether a certificate is sound is decided before ([`auriga_net::tls`]).
+//! Who may do what, by what its certificate says. Whether a certificate is sound is decided before
+//! ([`auriga_net::tls`]).
 //!
 //! Three pure decisions: which connections a role may open ([`connect`]), which messages it may send ([`send`]), which
-//! requests it may make ([`ask`]). Without certificates, everybody who reaches the port may do everything but inject faults.
+//! requests it may make ([`ask`]). Without certificates, everybody who reaches the port may do everything but inject
+//! faults.
 //!
 //! **What it never does.** It decides nothing of the protocol: what is allowed here may still be refused there.
 
@@ -20,7 +22,7 @@ pub(super) fn connect(certified: &Certified, purpose: ConnectionRole) -> Result<
         ConnectionRole::WriterLog | ConnectionRole::WriterReads => certified.role.uses_volumes(),
         // Each request is looked at by itself.
         ConnectionRole::Admin => true,
-        // Storage is nobody's writer, and no region.
+        // A storage process is neither a writer nor a region.
         ConnectionRole::Reader | ConnectionRole::Region => false,
     };
     if allowed {
@@ -29,8 +31,8 @@ pub(super) fn connect(certified: &Certified, purpose: ConnectionRole) -> Result<
     Err(format!("{} (role {}) may not open a connection for {purpose:?}", certified.name, certified.role))
 }
 
-/// Whether it may send this message from one party to another. `label`: the number of the volume that the receiver belongs
-/// to, where it is hosted here.
+/// Whether it may send this message from one party to another. `label`: the number of the volume that the receiver
+/// belongs to, where it is hosted here.
 ///
 /// # Errors
 /// It may not, and why, for a person to read.

@@ -1,7 +1,8 @@
 //! The few things that a store asks of an operating system, as traits.
 //!
-//! There are two implementations: [`RealDirectory`], a directory, and one in memory for tests, which forgets or tears what
-//! was not synchronised when its power is cut. A trait of a dozen methods is cheaper than being unable to test that.
+//! There are two implementations: [`RealDirectory`], a directory, and one in memory for tests, which forgets or tears
+//! what was not synchronised when its power is cut. A trait of a dozen methods is cheaper than being unable to test
+//! that.
 //!
 //! A write is *durable* when a later [`File::sync`] of the same file has returned; a name is durable when a later
 //! [`Directory::sync_dir`] has. Names are relative to the store's directory, with at most one `/`.
@@ -39,7 +40,8 @@ pub trait File: Send + Sync {
     /// Returns the operating system's error.
     fn size(&self) -> io::Result<u64>;
 
-    /// Makes these bytes zero and gives their room back; `false`: the file system can't do that, and they are as before.
+    /// Makes these bytes zero and gives their room back; `false`: the file system can't do that, and they are as
+    /// before.
     ///
     /// # Errors
     /// Returns the operating system's error. `StorageFull` may leave a part done.
@@ -51,7 +53,7 @@ pub trait Directory: Send + Sync {
     /// Opens a file that exists.
     ///
     /// # Errors
-    /// `NotFound`, or another of the operating system's.
+    /// Returns `NotFound`, or another error of the operating system.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
     /// Makes an empty file, in place of any of that name.
@@ -60,7 +62,8 @@ pub trait Directory: Send + Sync {
     /// Returns the operating system's error.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
-    /// As [`Directory::open`], for a file that is written in whole blocks, each synchronised soon, and hardly ever read.
+    /// As [`Directory::open`], for a file that is written in whole blocks, each synchronised soon, and hardly ever
+    /// read.
     ///
     /// # Errors
     /// As [`Directory::open`].
@@ -135,7 +138,7 @@ impl RealDirectory {
     /// Makes the directory if it isn't there, and locks it.
     ///
     /// # Errors
-    /// `WouldBlock` when another process has it open; or another of the operating system's.
+    /// Returns `WouldBlock` when another process has it open, or another error of the operating system.
     pub fn lock(root: &Path) -> io::Result<RealDirectory> {
         std::fs::create_dir_all(root)?;
         let lock = std::fs::File::create(root.join("lock"))?;

@@ -32,8 +32,8 @@ enum Command {
     GiveBack,
     /// Stops in good order and opens again.
     Reopen,
-    /// The power goes after `writes` more writes, in the middle of an append and a coalescing; of each write that was not
-    /// synchronised only some sectors are there. Then opens again.
+    /// The power goes after `writes` more writes, in the middle of an append and a coalescing; of each write that was
+    /// not synchronised only some sectors are there. Then opens again.
     PowerCut { writes: u8, sectors: u64 },
 }
 
@@ -60,7 +60,7 @@ struct Reference {
     entries: Vec<Entry<Delta>>,
     /// How many of them had been appended when the store was opened: append 1 is the next.
     before: usize,
-    /// So many are confirmed.
+    /// How many are confirmed.
     confirmed: usize,
     floor: u64,
     pages: BTreeMap<u64, BasePage<Delta>>,

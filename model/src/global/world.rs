@@ -167,8 +167,8 @@ impl World {
         network.insert(Arc::new(envelope));
     }
 
-    /// A region reads its own log, or finds its end: nobody else writes it here. What is pending can be read too: a machine
-    /// that asks for it is wrong, and is found.
+    /// A region reads its own log, or finds its end: no other process writes it here. What is pending can be read too:
+    /// a machine that asks for it is wrong, and is found.
     fn run_task(&mut self, id: RegionId, task: RegionTask) {
         let node = self.region_mut(id);
         let mut log = (*node.disk).clone();

@@ -78,7 +78,7 @@ impl Volume {
         None
     }
 
-    /// What is said to whoever writes reaches every writer that was started.
+    /// A message to the writer reaches every writer that was started.
     fn reader_effects(&self, world: &mut World, mut effects: Effects<Reader<Mark>>) {
         let Some(from) = world.reader.as_ref().map(|reader| Party::Reader(VOLUME, reader.id().reader)) else { return };
         for effect in effects.drain() {

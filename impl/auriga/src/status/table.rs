@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Of an instance's role changes, the last so many are shown, the newest first.
+/// How many of an instance's last role changes are shown, the newest first.
 const TRANSITIONS_SHOWN: usize = 3;
 
 /// The instances, the segments, and the rates, for a terminal that is `columns` wide.

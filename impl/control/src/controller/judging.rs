@@ -8,7 +8,7 @@ use super::{Controller, Millis};
 pub(super) struct Gone {
     /// For a person.
     pub reason: String,
-    /// Whoever takes over must have answered since then.
+    /// An instance that takes over must have answered since then.
     pub since: Millis,
 }
 
@@ -83,8 +83,8 @@ impl Controller {
         self.seen.values().any(|seen| seen.answer(now, &self.limits).is_some_and(|said| said.role == role))
     }
 
-    /// Asks the readers about a writer that has been missed since then. `None`: one of them hears it, or has yet to say.
-    /// Otherwise, for a person, how many do not.
+    /// Asks the readers about a writer that has been missed since then. `None`: one of them hears it, or has yet to
+    /// say. Otherwise, for a person, how many do not.
     fn hears(&self, now: Millis, writer: &str, since: Millis, limit: u64) -> Option<String> {
         #[cfg(test)]
         if self.defect == Some(super::tests::Defect::IgnoreReaders) {

@@ -1,13 +1,13 @@
 //! Decides who is to write: a deterministic state machine without I/O.
 //!
-//! In come observations, each with its time, the outcomes of what was asked for, requests of people, and ticks. Out come
-//! [`Action`]s. The same inputs make the same actions.
+//! In come observations, each with its time, the outcomes of what was asked for, requests of people, and ticks. Out
+//! come [`Action`]s. The same inputs make the same actions.
 //!
 //! # What it never does
 //!
-//! **It decides nothing that safety rests on.** Storage refuses the records of every writer but the newest (R-WRITE-1), so a
-//! wrong promotion costs time, never an acknowledged commit. For the sake of time these hold, and `tests` checks them over
-//! random histories:
+//! **It decides nothing that safety rests on.** Storage refuses the records of every writer but the newest (R-WRITE-1),
+//! so a wrong promotion costs time, never an acknowledged commit. For the sake of time these hold, and `tests` checks
+//! them over random histories:
 //!
 //! - A writer that answers and serves is never replaced, unless a person asks for it, or the writer says that storage
 //!   stalls for it while this process reaches a write quorum of storage.
@@ -18,8 +18,8 @@
 //!
 //! # How it is built
 //!
-//! [`seen`] holds what is known of each instance, [`judging`] whether the writer is gone, [`choosing`] who is the best to
-//! take over, and [`transition`] what is under way.
+//! [`seen`] holds what is known of each instance, [`judging`] whether the writer is gone, [`choosing`] who is the best
+//! to take over, and [`transition`] what is under way.
 
 mod choosing;
 mod event;
@@ -104,7 +104,7 @@ pub struct Member {
 pub enum Input {
     /// An instance was asked how it is.
     Looked {
-        /// Which.
+        /// The instance.
         name: String,
         /// When it was asked.
         asked: Millis,
@@ -120,7 +120,7 @@ pub enum Input {
     },
     /// A promotion or demotion has ended.
     Ended {
-        /// Which.
+        /// The attempt's number.
         attempt: u64,
         /// How; an error is for a person.
         outcome: Result<(), String>,
@@ -134,14 +134,14 @@ pub enum Input {
 pub enum Action {
     /// Ask an instance to become the writer.
     Promote {
-        /// Which.
+        /// The instance.
         name: String,
         /// For [`Input::Ended`].
         attempt: u64,
     },
     /// Ask the writer to become a reader.
     Demote {
-        /// Which.
+        /// The instance.
         name: String,
         /// For [`Input::Ended`].
         attempt: u64,
@@ -309,7 +309,7 @@ impl Controller {
         self.transition.as_ref().map(|transition| transition.to.as_str())
     }
 
-    /// Whoever writes with the highest volume epoch is the writer, whoever promoted it.
+    /// The instance that writes with the highest volume epoch is the writer, whatever promoted it.
     fn adopt(&mut self, now: Millis, actions: &mut Vec<Action>) {
         let writers = self.seen.iter().filter_map(|(name, seen)| {
             let said = seen.said().filter(|said| said.role == RoleSeen::Writer && said.volume_epoch > (0, 0))?;
@@ -365,7 +365,7 @@ impl Controller {
         if self.defect == Some(tests::Defect::TryOnce) {
             return;
         }
-        // Whoever was tried is tried again after a pause, and whoever comes back meanwhile.
+        // An instance that was tried is tried again after a pause, and so is one that comes back meanwhile.
         if !self.tried.is_empty() {
             self.pause_until = Millis(now.0 + (self.limits.retry_ms << self.vain_rounds.min(4)));
             self.vain_rounds += 1;

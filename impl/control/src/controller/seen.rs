@@ -12,7 +12,7 @@ const BUSY: u64 = 5;
 pub enum RoleSeen {
     /// It writes the volume.
     Writer,
-    /// It follows whoever writes.
+    /// It follows the writer.
     Reader,
     /// It is between the two, or was asked to become the other.
     Changing,
@@ -118,7 +118,8 @@ impl Seen {
         self.unanswered.is_some_and(|since| now.since(since) >= limits.silent_ms)
     }
 
-    /// Whether nobody can expect any more that it ends what it was asked to do: such work can make an instance slow to answer.
+    /// Whether nobody can expect any more that it ends what it was asked to do: such work can make an instance slow to
+    /// answer.
     pub(super) fn has_given_up(&self, now: Millis, limits: &Limits) -> bool {
         let silent = self.unanswered.is_some_and(|since| now.since(since) >= BUSY * limits.silent_ms);
         self.is_refused(now, limits) || silent

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Before a controller uses a global epoch, its intent is durable: after a crash it goes on with the same epoch and the
-//! same target, and never gives one epoch two meanings. Every command that it sends is idempotent, so it begins again at
-//! the fence. Other controllers may be at work at the same time: a global epoch carries its controller's number, and the
-//! regions decide by it.
+//! same target, and never gives one epoch two meanings. Every command that it sends is idempotent, so it begins again
+//! at the fence. Other controllers may be at work at the same time: a global epoch carries its controller's number, and
+//! the regions decide by it.
 //!
 //! Invariant: one operation at a time, and none without an intent in the log.
 
@@ -188,8 +188,8 @@ impl<R: Clone + Debug> GlobalController<R> {
         }
     }
 
-    /// The first command of an operation. A failover's wait for the fence begins here, and only here: a retry that set the
-    /// timer again would put the deadline off for ever.
+    /// The first command of an operation. A failover's wait for the fence begins here, and only here: a retry that set
+    /// the timer again would put the deadline off indefinitely.
     fn begin_fencing(&mut self, out: &mut Out<R>) {
         if self.may_give_fence_up() {
             out.set_timer(ControllerTimer::FenceDeadline, self.config.fence_within);

@@ -11,8 +11,8 @@
 //! turn waits for the disk, the region takes no commit, no record and no other turn; who asked asks again.
 //!
 //! A primary's log may be written by another machine, the instance: then the region first *takes the log over*
-//! ([`RegionTask::TakeOver`]) whenever its grant ends or is renewed, so that nobody else writes any more and the end is known
-//! (R-GLOBAL-12).
+//! ([`RegionTask::TakeOver`]) whenever its grant ends or is renewed, so that no other process writes any more and the
+//! end is known (R-GLOBAL-12).
 //!
 //! Invariants (asserted after each step):
 //! - `durable` ≤ `last`;

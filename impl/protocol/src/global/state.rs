@@ -1,11 +1,12 @@
 //! What a region keeps of its own in its volume, and what follows from it: who may write.
 //!
-//! A volume has volume LSNs of its own; a *global LSN* is the position of a mini-transaction in the lineage. In the region
-//! that wrote it the two go together by the branch's *grant*: the volume LSN at which the branch began. A secondary stores
-//! the same mini-transactions at other volume LSNs, each together with the [`Position`] that it has reached.
+//! A volume has volume LSNs of its own; a *global LSN* is the position of a mini-transaction in the lineage. In the
+//! region that wrote it the two go together by the branch's *grant*: the volume LSN at which the branch began. A
+//! secondary stores the same mini-transactions at other volume LSNs, each together with the [`Position`] that it has
+//! reached.
 //!
-//! Invariant: while an adoption is under way, or the region is fenced, or another one is primary, nobody but the region
-//! itself writes the volume (R-GLOBAL-10).
+//! Invariant: while an adoption is under way, or the region is fenced, or another one is primary, no process but the
+//! region's itself writes the volume (R-GLOBAL-10).
 
 use crate::global::lineage::{Branch, Lineage};
 use crate::global::message::Handover;
@@ -129,8 +130,8 @@ impl RegionState {
         RegionSurvived { lineage, last, handover, renounced: self.renounced, turned: self.turned }
     }
 
-    /// Takes over what an entry of the region's log says. `at`: the last volume LSN before the entry; `lost`: where the lost
-    /// suffix of an adoption lies.
+    /// Takes over what an entry of the region's log says. `at`: the last volume LSN before the entry; `lost`: where the
+    /// lost suffix of an adoption lies.
     pub fn apply<R>(&mut self, entry: &RegionEntry<R>, at: Lsn, lost: Option<KeptSuffix>) {
         match entry {
             RegionEntry::Records(_) => {}

@@ -44,7 +44,8 @@ impl<R: Clone + Debug> Region<R> {
         self.take_over(Next::Fence { answer: Some(from), to, target, planned }, out);
     }
 
-    /// R-GLOBAL-12: a primary's log has another writer. Whoever ends the grant, or begins another, takes the log over first.
+    /// R-GLOBAL-12: a primary's log has another writer. A region that ends the grant, or begins another, takes the log
+    /// over first.
     pub(super) fn take_over(&mut self, next: Next, out: &mut Out<R>) {
         // No append has this number: it is the task that ends the turn.
         self.turn = Some((AppendId(u64::MAX), Turn::TakeOver(next)));

@@ -12,15 +12,15 @@ pub enum Found {
     One(VolumeId, Charter),
     /// It is not known yet: these have not answered.
     Unheard(MemberSet),
-    /// Everybody has answered, and nobody holds anything of that label.
+    /// Every process has answered, and none holds anything of that label.
     Nothing,
-    /// Everybody has answered; these volumes are held by these processes, and none of them is the one that is meant: too
-    /// few hold it, or several could be.
+    /// Everybody has answered; these volumes are held by these processes, and none of them is the one that is meant:
+    /// too few hold it, or several could be.
     Unclear(BTreeMap<VolumeId, MemberSet>),
 }
 
-/// Decides which volume is meant by `label` (R-VOLUME-2): the one that a read quorum holds, where no other can be so held
-/// by those who are not heard. Where the identity is known beforehand (`pinned`), no other is.
+/// Decides which volume is meant by `label` (R-VOLUME-2): the one that a read quorum holds, where no other can be so
+/// held by those who are not heard. Where the identity is known beforehand (`pinned`), no other is.
 pub fn find(label: u64, pinned: Option<VolumeId>, quorum: &QuorumSet, answers: &Answers) -> Found {
     let holders = holders(label, answers);
     let unheard = silent(quorum.members(), answers);

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 /// A segment that a process should have: it is made blank, and rejoins before it counts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Missing {
-    /// Which.
+    /// The segment.
     pub id: SegmentId,
     /// What its volume was made as.
     pub charter: Charter,
@@ -30,9 +30,9 @@ pub struct Stranger {
     pub holders: MemberSet,
 }
 
-/// Tells which segments the process of `me` should have, as its peers know it, and has not (R-VOLUME-3): those of which a
-/// read quorum holds the others, where a writer has come to one of them: before, the making of the volume may be under
-/// way, and is not this process's business. Nothing under a label that the process knows as another volume's.
+/// Tells which segments the process of `me` should have, as its peers know it, and has not (R-VOLUME-3): those of which
+/// a read quorum holds the others, where a writer has come to one of them: before, the making of the volume may be
+/// under way, and is not this process's business. Nothing under a label that the process knows as another volume's.
 pub fn missing(me: MemberId, own: &[Held], peers: &Answers) -> Vec<Missing> {
     let mut known: BTreeMap<SegmentId, (Missing, MemberSet, bool)> = BTreeMap::new();
     for (peer, held) in peers.iter().flat_map(|(peer, answer)| answer.iter().flatten().map(move |held| (*peer, held))) {

@@ -14,11 +14,11 @@ pub enum Unmade {
     Exists(BTreeMap<VolumeId, MemberSet>),
 }
 
-/// Decides whether a volume may be made with `charter` (R-VOLUME-1). `Ok(None)`: as a new one. `Ok(Some(_))`: an earlier
-/// making was cut short before any writer came; it goes on with that identity.
+/// Decides whether a volume may be made with `charter` (R-VOLUME-1). `Ok(None)`: as a new one. `Ok(Some(_))`: an
+/// earlier making was cut short before any writer came; it goes on with that identity.
 ///
 /// # Errors
-/// It may not, and why. Every process must answer: whoever is silent may hold a copy of what would be replaced.
+/// It may not, and why. Every process must answer: a silent one may hold a copy of what would be replaced.
 pub fn plan_creation(
     charter: &Charter,
     membership: &Membership,

@@ -1,4 +1,5 @@
-//! What may have been said and was not heard, because the process that said it was killed before it could write it down.
+//! What may have been said and was not heard, because the process that said it was killed before it could write it
+//! down.
 //!
 //! The judge must never call a correct run wrong, so a missing note is never evidence. What is left is narrower, and
 //! each doubt ends as soon as something later is heard:
@@ -50,7 +51,7 @@ impl Unheard {
         written < read && self.recoveries.range(between).any(|(_, vdl)| lsn > *vdl)
     }
 
-    /// Whether a record that nobody is known to have allocated, at or below `read_point`, may come after those that are
+    /// Returns whether a record that no known writer allocated, at or below `read_point`, may come after those that are
     /// known of the writer of `written`.
     pub fn may_follow(&self, volume: VolumeId, written: VolumeEpoch, read: VolumeEpoch, read_point: Lsn) -> bool {
         let since = (volume, written)..=(volume, read.max(written));
@@ -58,7 +59,7 @@ impl Unheard {
             || self.recoveries.range(since).any(|(_, vdl)| *vdl < read_point)
     }
 
-    /// Whether `lsn`, which nobody is known to have allocated, may be a lost writer's.
+    /// Returns whether `lsn`, which no known writer allocated, may be a lost writer's.
     pub fn may_be_allocated(&self, volume: VolumeId, read: VolumeEpoch, lsn: Lsn) -> bool {
         let until = (volume, VolumeEpoch::NONE)..=(volume, read);
         self.writers.range(until.clone()).any(|(_, last)| lsn > *last)

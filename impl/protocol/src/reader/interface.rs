@@ -35,7 +35,7 @@ pub enum Request {
 pub enum Answer<P: Payload> {
     /// A page.
     Page {
-        /// As asked.
+        /// The read point that was asked for.
         read_point: Lsn,
         /// Last record applied; zero: never written.
         version: Lsn,

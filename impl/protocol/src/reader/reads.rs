@@ -19,7 +19,7 @@ const HEDGE_FACTOR: u64 = 4;
 const HEDGE_AFTER: core::ops::RangeInclusive<u64> = 2_000..=200_000;
 /// Between two rounds over all segments, in microseconds.
 const PAUSE: u64 = 20_000;
-/// One read in so many goes to a segment that is not the fastest, so that means stay current.
+/// One read in this many goes to a segment that is not the fastest, so that mean times stay current.
 const EXPLORE_EVERY: u64 = 64;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]

@@ -1,8 +1,8 @@
 //! What a writer sends to a reader, and whether it is whole.
 //!
 //! Records come as the segments get them: before they are durable, each group by itself, perhaps more than once, and
-//! perhaps with holes. `prev_volume` says where a hole is. There is no way to ask for what is missing: the reader follows
-//! anew, and what it missed stays unknown to it (R-READER-3). So the writer keeps nothing for it.
+//! perhaps with holes. `prev_volume` says where a hole is. There is no way to ask for what is missing: the reader
+//! follows anew, and what it missed stays unknown to it (R-READER-3). So the writer keeps nothing for it.
 
 use super::{Out, Point, Reader};
 use crate::defect::{Defect, Defects};
@@ -109,7 +109,7 @@ impl<P: Payload> Stream<P> {
 }
 
 impl<P: Payload> Reader<P> {
-    /// Asks whoever writes to be shown what it writes.
+    /// Asks the writer, whichever instance that is, for its records.
     pub(super) fn follow(&mut self, out: &mut Out<P>) {
         self.number += 1;
         (self.asked, self.waits) = (self.number, true);
@@ -220,7 +220,7 @@ impl<P: Payload> Reader<P> {
         out.send(self.writer(), Message::Feedback { number, volume_epoch, floor });
     }
 
-    /// Whoever writes, as far as it is known.
+    /// The writer, as far as it is known.
     fn writer(&self) -> Party {
         Party::Writer(self.id.volume, self.volume_epoch.writer)
     }

@@ -1,12 +1,13 @@
 //! A loss that an operator accepts (R-REJOIN-8, decision 0068): the way out where too many journals were lost at once.
 //!
-//! Who lost its journal asks so many others that no read quorum is left unasked. With three of six lost, nobody can. Every
-//! acknowledged record is on one of the other three, because a write quorum has four. What may be missing is promises:
-//! a candidate that was promised by the lost three alone may still install. And lives: who starts needs three witnesses.
-//! No machine can know that such a candidate is gone, and that none of the survivors is an old copy. A person says so.
+//! A segment that lost its journal asks others until no read quorum is left unasked. With three of six lost, none can.
+//! Every acknowledged record is on one of the other three, because a write quorum has four. What may be missing is
+//! promises: a candidate that was promised by the lost three alone may still install. And lives: who starts needs three
+//! witnesses. No machine can know that such a candidate is gone, and that none of the survivors is an old copy. A
+//! person says so.
 //!
 //! ```text
-//!   survivors   remember the loss, and promise the *fence*, a volume epoch of nobody, above all that may be under way ─►
+//!   survivors   remember the loss, and promise the *fence*, a volume epoch of no writer, above all that may be under way ─►
 //!               register lives with each other ─► count
 //!   the lost    ask again ─► all survivors have answered, each with the fence promised ─► catch up ─► count
 //! ```
@@ -40,7 +41,7 @@ pub struct AcceptedLoss {
 /// Why a segment does not accept a loss.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotAccepted {
-    /// Nobody is named, or somebody who is no member.
+    /// No member is named, or one that does not exist.
     NoMembers,
     /// No read quorum would be left: what was acknowledged may be lost.
     TooMany,
@@ -97,7 +98,7 @@ impl AcceptedLoss {
         }
     }
 
-    /// Whether whoever is lost has heard enough: all survivors.
+    /// Returns whether a lost segment has heard enough: all survivors.
     pub(super) fn is_answered(&self, by: MemberId, quorum: &QuorumSet, heard: MemberSet) -> bool {
         self.lost.contains(by) && self.survivors(quorum).and(heard) == self.survivors(quorum)
     }
@@ -123,8 +124,8 @@ impl<P: Payload> Segment<P> {
         }
     }
 
-    /// R-REJOIN-8. Saying it again changes nothing. It is kept for this start alone: on disk it would be part of copies, and
-    /// one that came back long after would count with fewer answers than it needs.
+    /// R-REJOIN-8. Saying it again changes nothing. It is kept for this start alone: on disk it would be part of
+    /// copies, and one that came back long after would count with fewer answers than it needs.
     pub(super) fn on_accept_loss(&mut self, loss: AcceptedLoss, out: &mut Out<P>) {
         if self.accepted == Some(loss) || self.may_accept(&loss).is_err() {
             return;
@@ -213,7 +214,8 @@ impl fmt::Display for NotProposed {
     }
 }
 
-/// What an operator may say to the segments of a group, where these are lost (R-REJOIN-8). Each segment judges by itself.
+/// What an operator may say to the segments of a group, where these are lost (R-REJOIN-8). Each segment judges by
+/// itself.
 ///
 /// # Errors
 /// Why there is nothing to say.

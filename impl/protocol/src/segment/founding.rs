@@ -1,8 +1,8 @@
 //! Whether a segment without a journal counts (R-REJOIN-6, R-REJOIN-7, decision 0021).
 //!
-//! It may be one of the members that are made for a new volume; or it was made again, because its disk was lost, and its
-//! volume holds data of which it knows nothing. It can't tell by itself, and does not believe the one who made it. So it
-//! draws a *birth* (a number that no other one has), keeps it, and asks all other members, twice:
+//! It may be one of the members that are made for a new volume; or it was made again, because its disk was lost, and
+//! its volume holds data of which it knows nothing. It can't tell by itself, and does not believe the one who made it.
+//! So it draws a *birth* (a number that no other one has), keeps it, and asks all other members, twice:
 //!
 //! ```text
 //!  no journal ──► Blank ─── every other one is blank, or founds with this birth ──► Founding ─── every other one ───► counts
@@ -10,15 +10,15 @@
 //!                   └────────────── one knows another birth of it, or none ────────────┴──► Numbering (`rejoin.rs`)
 //! ```
 //!
-//! *Why twice.* A member that counts may promise and acknowledge. Before it does, each other one must know its birth for
-//! good, so that none bears witness for a later one. Then one disk that was lost, of all that once counted, is always
-//! found out by the others; it takes the loss of all five to forget a founding.
+//! *Why twice.* A member that counts may promise and acknowledge. Before it does, each other one must know its birth
+//! for good, so that none bears witness for a later one. Then one disk that was lost, of all that once counted, is
+//! always found out by the others; it takes the loss of all five to forget a founding.
 //!
-//! *Why it ends.* A birth survives a restart, as do the births that a founding member keeps. A member that was made again
-//! in the middle of it rejoins, and a member that rejoins stands in nobody's way: it bears witness for no birth.
+//! *Why it ends.* A birth survives a restart, as do the births that a founding member keeps. A member that was made
+//! again in the middle of it rejoins, and a member that rejoins is no obstacle: it is a witness for no birth.
 //!
-//! *What it does not find.* A copy of the directory from the middle of the founding has the right birth. It counts only in
-//! a life that its peers remember, as every segment does at every start (`lives.rs`).
+//! *What it does not find.* A copy of the directory from the middle of the founding has the right birth. It counts only
+//! in a life that its peers remember, as every segment does at every start (`lives.rs`).
 
 use super::rejoin::Rejoin;
 use super::{Entry, Out, Reply, Segment};

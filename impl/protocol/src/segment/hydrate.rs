@@ -15,10 +15,10 @@
 //! follows comes by gossip. If peers have coalesced it meanwhile, the next pass brings what changed since: less each
 //! time.
 //!
-//! Until the floor has reached the ceiling ([`Segment::settled`]) no read point below the ceiling is served, and no page
-//! goes to a peer. A coalescing goes from the floor to the ceiling at least. Records that a page already has are then
-//! skipped, because each page carries its version. A page that was forgotten has none: [`Payload::may_clear`] says why
-//! it may be given them again.
+//! Until the floor has reached the ceiling ([`Segment::settled`]) no read point below the ceiling is served, and no
+//! page goes to a peer. A coalescing goes from the floor to the ceiling at least. Records that a page already has are
+//! then skipped, because each page carries its version. A page that was forgotten has none: [`Payload::may_clear`] says
+//! why it may be given them again.
 
 use super::reads::PendingBase;
 use super::{Entry, Out, PageRange, Reply, Segment, Task};
@@ -34,9 +34,9 @@ use serde::Serialize;
 
 /// Gossip rounds for which a peer's pages are waited for.
 ///
-/// Each round asks the next peer, and whoever is next then is asked to go on with the pass: so this must share no
-/// divisor with the number of peers, five or six, or two segments that both lost their pages would ask each other
-/// forever.
+/// Each round asks the next peer, and the peer whose turn it is then is asked to go on with the pass. So this must
+/// share no divisor with the number of peers, five or six, or two segments that both lost their pages would ask each
+/// other forever.
 const PATIENCE_ROUNDS: u8 = 7;
 
 /// Pages are being fetched: a pass.
@@ -114,7 +114,8 @@ impl<P: Payload> Segment<P> {
         }
     }
 
-    /// A sender with a lower floor would say that a page is unchanged which an earlier chunk brought newer, or took away.
+    /// A sender with a lower floor would say that a page is unchanged which an earlier chunk brought newer, or took
+    /// away.
     fn needed_floor(&self) -> Lsn {
         if self.config.defects.has(Defect::HydrationGoesBack) {
             return Lsn::ZERO;

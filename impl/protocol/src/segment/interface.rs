@@ -53,7 +53,7 @@ pub enum Entry<P: Payload> {
     },
     /// A life of the segment.
     Life {
-        /// Which.
+        /// The life.
         life: Life,
         /// Whether enough peers are known to remember it.
         registered: bool,
@@ -156,7 +156,7 @@ impl<P: Payload> Survived<P> {
         Survived { entries: [Entry::Membership(membership)].into(), ..Survived::default() }
     }
 
-    /// What the disk of a segment of a new volume holds once it counts: for whoever begins there.
+    /// Returns what the disk of a segment of a new volume holds once the segment counts: where models and tests begin.
     pub fn founded(membership: Membership) -> Self {
         let entries = [Entry::Membership(membership), Entry::Founded(Founders::default())].into();
         Survived { entries, ..Survived::default() }
@@ -188,8 +188,8 @@ pub enum Task<P: Payload> {
         /// The page.
         page: PageId,
     },
-    /// The base pages after `after`, in page order: those newer than `newer_than` with their content, of the others which
-    /// there are. Ends as `Bases`, or `Damaged`.
+    /// The base pages after `after`, in page order: those newer than `newer_than` with their content, of the others
+    /// which there are. Ends as `Bases`, or `Damaged`.
     ReadBases {
         /// Comes back.
         token: Token,
@@ -241,7 +241,7 @@ impl PageRange {
     }
 }
 
-/// What `ReadBases` ends as, for whoever has `following`, the pages after `after`, at hand.
+/// Returns the outcome of a `ReadBases`, for a caller that has `following`, the pages after `after`, at hand.
 pub fn bases_read<'a, P: Payload + 'a>(
     token: Token,
     following: impl IntoIterator<Item = &'a BasePage<P>>,

@@ -125,7 +125,7 @@ impl<P: Payload> Segment<P> {
         self.waiting.push((append, Reply::LifeBegun));
     }
 
-    /// Whoever rejoins is in the first life of an incarnation that its peers remember already.
+    /// Begins the first life of an incarnation that the peers remember already: that of a segment that rejoins.
     pub(super) fn live_in_incarnation(&mut self, out: &mut Out<P>) {
         if !self.has_lives() {
             return;
@@ -155,7 +155,7 @@ impl<P: Payload> Segment<P> {
 
     pub(super) fn on_life_timer(&mut self, out: &mut Out<P>) {
         if self.knows_nothing() {
-            return; // whoever rejoins begins anew
+            return; // A segment that rejoins begins anew.
         }
         if let Some(asking) = self.lives.asking.as_mut() {
             asking.rounds = asking.rounds.saturating_add(1).min(PATIENCE);

@@ -15,10 +15,10 @@
 //! - each base page is as of a point from the floor to the ceiling (R-HYDRATE-1).
 //!
 //! Where to go next: `interface.rs` (what it asks of the disk), `log.rs` (the chain), `writes.rs` (seal, install,
-//! write), `admission.rs` (what is checked of a message first), `reads.rs`, `coalesce.rs`, `gossip.rs` (holes and missed
-//! installs), `hydrate.rs` (pages from a peer), `founding.rs` (without a journal), `rejoin.rs` (after losing part of it),
-//! `accepted.rs` (when too many have), `lives.rs` (whether the disk is an old copy),
-//! `source.rs` (the durable log, for whoever ships it).
+//! write), `admission.rs` (what is checked of a message first), `reads.rs`, `coalesce.rs`, `gossip.rs` (holes and
+//! missed installs), `hydrate.rs` (pages from a peer), `founding.rs` (without a journal), `rejoin.rs` (after losing
+//! part of it), `accepted.rs` (when too many have), `lives.rs` (whether the disk is an old copy), `source.rs` (the
+//! durable log, for processes that ship it elsewhere).
 
 mod accepted;
 mod admission;
@@ -404,7 +404,7 @@ impl<P: Payload> Segment<P> {
         if self.knows_nothing() {
             return out.send(from, Message::Refused(Refusal::Rejoining));
         }
-        // R-FENCE-3: a volume epoch is its writer's alone. Whoever uses another's is not following the protocol.
+        // R-FENCE-3: a volume epoch is its writer's alone. A sender that uses another's does not follow the protocol.
         if used_epoch(&message).is_some_and(|volume_epoch| volume_epoch.writer != writer) {
             return;
         }

@@ -112,8 +112,8 @@ impl<P: Payload> Segment<P> {
     }
 
     /// R-REJOIN-3: the loss is made durable first, and from now on part of everything that this segment tells a
-    /// writer. So whoever counts a quorum with an older word of the peer hears of the loss, or the peer hears of the
-    /// quorum.
+    /// writer. So a writer that counts a quorum with an older answer of the peer learns of the loss, or the peer
+    /// learns of the quorum.
     pub(super) fn on_rejoin_pull(
         &mut self,
         peer: SegmentId,
@@ -166,8 +166,8 @@ impl<P: Payload> Segment<P> {
         }
         let Some(Rejoin::Asking { heard, .. }) = &mut self.rejoin else { return };
         let install = heard.values().map(|(_, report, _)| &report.install).max().cloned().unwrap_or_default();
-        // An SCL that was not yet truncated may name no record of this group, and could never be reached. Whoever is
-        // behind learns of the install by gossip, and is asked again.
+        // An SCL that was not yet truncated may name no record of this group, and could never be reached. A peer
+        // that is behind learns of the install by gossip, and is asked again.
         if heard.values().any(|(_, report, _)| report.install != install) {
             return heard.retain(|_, (_, report, _)| report.install == install);
         }
@@ -188,7 +188,8 @@ impl<P: Payload> Segment<P> {
         asks && self.accepted.is_some() && known > self.standing.incarnation
     }
 
-    /// Makes durable what enough peers know: whoever finds the target on disk after a crash finds the rest, too.
+    /// Makes durable what enough peers know. The target comes last: after a crash, a disk that has it has the rest,
+    /// too.
     fn take_over(&mut self, install: Install, heard: BTreeMap<MemberId, Known>, out: &mut Out<P>) {
         for (member, (_, report, lives)) in &heard {
             self.take_over_losses(*member, report, out);

@@ -1,8 +1,8 @@
-//! The durable log, for whoever ships it to another region.
+//! The durable log, for processes that ship it elsewhere.
 //!
-//! A segment hands its chain out only as far as a VDL that an open writer told it: no recovery annuls that, so it is the same
-//! in every segment and for good (R-GLOBAL-11). Nothing is kept back for whoever asks: that is the writer's business, which
-//! holds PGMRPL down for followers.
+//! A segment hands its chain out only as far as a VDL that an open writer told it: no recovery annuls that, so it is
+//! the same in every segment and for good (R-GLOBAL-11). The segment keeps nothing back for the asker: the writer does,
+//! which holds PGMRPL down for followers.
 
 use super::{Out, Segment};
 use crate::ids::{Lsn, Party};

@@ -83,8 +83,9 @@ impl<P: Payload> Segment<P> {
         }
     }
 
-    /// Takes over what a recovery decided, and makes it durable. Where the recovery forgot ranges that this segment still
-    /// needs, its store went back in time: the recovery had its word that its floor was above them (R-TRUNCATE-6).
+    /// Takes over what a recovery decided, and makes it durable. Where the recovery forgot ranges that this segment
+    /// still needs, its store went back in time: the recovery had its word that its floor was above them
+    /// (R-TRUNCATE-6).
     pub(super) fn take_install(&mut self, install: Install, out: &mut Out<P>) -> AppendId {
         let before = self.install.volume_epoch;
         let of_before =
@@ -183,7 +184,7 @@ impl<P: Payload> Segment<P> {
     pub(super) fn on_durable(&mut self, append: AppendId, out: &mut Out<P>) {
         self.durable = self.durable.max(append.min(self.appended));
         self.log.advance(self.durable);
-        // What each of them annulled is gone from here, whoever came next.
+        // What each of them annulled is gone from here, whichever install came next.
         let overtaken = self.superseded.iter().take_while(|(id, _)| *id <= self.durable).count();
         for (_, install) in self.superseded.drain(..overtaken) {
             out.note(installed(self.id, &install));

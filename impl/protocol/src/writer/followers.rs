@@ -1,12 +1,13 @@
 //! Readers on other instances, as the writer that they follow sees them.
 //!
-//! A reader that follows gets every `Write` that the segments get (a quiet one: VDL only), and holds PGMRPL down to what it still needs
-//! (R-COLLECT-2). It is dropped when it is silent for its lease, or when too much was written since: no reader may fill
-//! the segments' logs. A quiet one, a region's process, is dropped for the latter only: a primary that is cut off from its
-//! region's process must still have what it needs to come back. The writer keeps nothing for it but two numbers.
+//! A reader that follows gets every `Write` that the segments get (a quiet one: VDL only), and holds PGMRPL down to
+//! what it still needs (R-COLLECT-2). It is dropped when it is silent for its lease, or when too much was written
+//! since: no reader may fill the segments' logs. A quiet one, a region's process, is dropped for the latter only: a
+//! primary that is cut off from its region's process must still have what it needs to come back. The writer keeps
+//! nothing for it but two numbers.
 //!
-//! Invariant (asserted after each step in [`Writer::check`](super::Writer::check)): no PGMRPL that this writer has told is
-//! above what a follower needs (R-READER-3).
+//! Invariant (asserted after each step in [`Writer::check`](super::Writer::check)): no PGMRPL that this writer has told
+//! is above what a follower needs (R-READER-3).
 
 use super::{Answer, Out, Timer, Writer, WriterRole};
 use crate::defect::Defect;
@@ -27,12 +28,13 @@ pub struct FollowersConfig {
     /// Most readers that may follow at one time, up to [`READERS_MAX`](crate::limits::READERS_MAX). Zero: none may, and
     /// nothing is kept for any.
     pub most: u8,
-    /// A reader that is silent for so long is dropped.
+    /// A reader that is silent for this long is dropped.
     pub lease: Micros,
-    /// For so long after it has opened, a writer holds PGMRPL down for the readers of the writer before it (R-READER-5).
+    /// For this long after it has opened, a writer holds PGMRPL down for the readers of the writer before it
+    /// (R-READER-5).
     pub grace: Micros,
-    /// A reader is dropped when so many bytes were written since what it needs; the grace ends then, too. Well below what a
-    /// segment's log may hold.
+    /// A reader is dropped when more bytes than this were written since what it needs. The grace ends then, too. Well
+    /// below what a segment's log may hold.
     pub lag_weight_max: usize,
 }
 
@@ -127,7 +129,7 @@ impl<P: Payload> Writer<P> {
         }
     }
 
-    /// R-READER-3: whoever needs what may be collected already is refused.
+    /// R-READER-3: a reader that needs what may be collected already is refused.
     fn on_follow(&mut self, reader: ReaderId, asked: (u64, Option<Lsn>, bool), out: &mut Out<P>) {
         let (number, floor, quiet) = asked;
         let known = self.followers.readers.get(&reader);
@@ -214,7 +216,7 @@ impl<P: Payload> Writer<P> {
         }
     }
 
-    /// Nobody follows any more, or yet; what a writer was told to hold before it opened is held (R-READER-5).
+    /// Forgets all readers. What a writer was told to hold before it opened is held (R-READER-5).
     pub(super) fn forget_followers(&mut self) {
         let FollowersConfig { most, grace, .. } = self.config.followers;
         self.followers = Followers { grace: most > 0 && grace > Micros(0), ..Followers::default() };

@@ -10,8 +10,9 @@
 //!       └──────────────────────── all have promised: at once ─────────────────────────────────────┘
 //! ```
 //!
-//! The machine waits for every member, not for those that its driver calls connected: who answers needs no wait, and who is
-//! silent costs the wait once. So no driver can make a recovery unsafe by being wrong about connections.
+//! The machine waits for every member, not for those that its driver calls connected: a member that answers needs no
+//! wait, and a silent one costs the wait once. So no driver can make a recovery unsafe by being wrong about
+//! connections.
 
 use super::{Out, Timer, Writer, WriterRole};
 use crate::defect::Defect;

@@ -17,7 +17,7 @@ use serde::Serialize;
 const HEDGE_FACTOR: u64 = 4;
 /// … within these bounds, in microseconds.
 const HEDGE_AFTER: core::ops::RangeInclusive<u64> = 2_000..=200_000;
-/// One read in so many goes to a segment that is not the fastest, so that means stay current.
+/// One read in this many goes to a segment that is not the fastest, so that mean times stay current.
 const EXPLORE_EVERY: u64 = 64;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]

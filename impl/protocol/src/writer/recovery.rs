@@ -199,7 +199,7 @@ impl<P: Payload> Writer<P> {
             }
             tail.weight += record.weight();
             if tail.weight > TAIL_WEIGHT_MAX {
-                return; // no segment holds so much: its source is given up
+                return; // No segment holds that much: its source is given up.
             }
             tail.records.push(record);
         }
@@ -221,7 +221,7 @@ impl<P: Payload> Writer<P> {
     }
 
     /// A source that went silent is dropped, and its group sealed anew: by itself if it still answers. Where all others
-    /// have promised already, nobody is left to wait for.
+    /// have promised already, no member is left to wait for.
     pub(super) fn retry_collecting(&mut self, out: &mut Out<P>) {
         let silent: Vec<(PgId, MemberId)> = (self.recovery.tails.iter())
             .filter(|(_, tail)| !tail.complete && tail.silent_rounds >= SOURCE_PATIENCE_ROUNDS)

@@ -2,9 +2,9 @@
 //!
 //! Single-threaded: the writer thread owns it.
 //!
-//! Batches are numbered without gaps, and each says which was the oldest needed when it was written. Whoever opens the
-//! journal takes the newest batch at its word: everything from `oldest` to there must be found. So a file may be
-//! written over only after a batch that no longer counts on it is durable (`retired` until then).
+//! Batches are numbered without gaps, and each says which was the oldest needed when it was written. The process that
+//! opens the journal takes the newest batch at its word: everything from `oldest` to there must be found. So a file may
+//! be written over only after a batch that no longer counts on it is durable (`retired` until then).
 
 use super::format::{Chunk, EntryHeader, frames_of, parse_batch};
 use super::live::{FileId, Live};
@@ -36,8 +36,8 @@ pub(super) struct Used {
     pub first_batch: u64,
 }
 
-/// Files that are complete, for scrubbing; with the number of the batch after their last. A file leaves this list before
-/// it can be written over.
+/// Files that are complete, for scrubbing; with the number of the batch after their last. A file leaves this list
+/// before it can be written over.
 pub(super) type Closed = Mutex<VecDeque<(Used, u64)>>;
 
 /// A file that is being emptied: its content, and how far that has been moved.
@@ -278,7 +278,7 @@ fn read(used: &Used, file_bytes: u64) -> Result<Vec<u8>, IoFailure> {
 /// Reads a closed file again, and compares every batch from its first to the one before `end_batch` with its checksum.
 ///
 /// # Errors
-/// A batch is missing or damaged; or the operating system's.
+/// Returns an error if a batch is missing or damaged, or an error of the operating system.
 pub(super) fn check(journal: u64, used: &Used, end_batch: u64, file_bytes: u64) -> Result<(), Failure> {
     check_bytes(journal, used, end_batch, &read(used, file_bytes)?)
 }

@@ -157,7 +157,7 @@ impl Journal {
     /// Makes an empty file ahead of time.
     ///
     /// # Errors
-    /// No room, or another of the operating system's.
+    /// Returns an error if there is no room, or another error of the operating system.
     pub(crate) fn prepare(&self) -> Result<(), IoFailure> {
         self.spares.prepare()
     }
@@ -165,7 +165,7 @@ impl Journal {
     /// Verifies the next complete file.
     ///
     /// # Errors
-    /// It is damaged; or the operating system's.
+    /// Returns an error if the journal is damaged, or an error of the operating system.
     pub(crate) fn scrub(&self) -> Result<(), Failure> {
         let Some((used, end_batch)) = ({
             let mut closed = lock(&self.closed);

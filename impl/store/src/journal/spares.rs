@@ -70,7 +70,7 @@ impl Spares {
     /// Takes an empty file, and makes one where there is none for this purpose.
     ///
     /// # Errors
-    /// No room, or another of the operating system's.
+    /// Returns an error if there is no room, or another error of the operating system.
     pub(super) fn take(&self, purpose: Purpose) -> Result<JournalFile, IoFailure> {
         match self.take_ready(purpose) {
             Some(file) => {
@@ -94,7 +94,7 @@ impl Spares {
     /// Makes empty files until there is one for each purpose.
     ///
     /// # Errors
-    /// No room, or another of the operating system's.
+    /// Returns an error if there is no room, or another error of the operating system.
     pub(super) fn prepare(&self) -> Result<(), IoFailure> {
         while self.count() < KEEP {
             let file = self.make()?;

@@ -127,7 +127,7 @@ impl Commit<'_> {
     /// Stores a page; a zero page is forgotten.
     ///
     /// # Errors
-    /// No room, or another of the operating system's.
+    /// Returns an error if there is no room, or another error of the operating system.
     pub(super) fn put(&mut self, base: &BasePage<Delta>) -> Result<(), IoFailure> {
         if base.content.is_zero() {
             self.remove(base.page);
@@ -255,8 +255,8 @@ impl PageFile {
         Ok(())
     }
 
-    /// Marks the headers of pages, sorted by slot, as gone with this generation. A header that is not as the index knows
-    /// it is erased: its page could not be read anyway.
+    /// Marks the headers of pages, sorted by slot, as gone with this generation. A header that is not as the index
+    /// knows it is erased: its page could not be read anyway.
     fn mark_gone(&self, gone: &[Place], generation: u64) -> Result<(), IoFailure> {
         // A reader must not meet a header that is half written.
         let _no_readers = self.index.write().unwrap_or_else(PoisonError::into_inner);

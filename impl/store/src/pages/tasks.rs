@@ -22,7 +22,8 @@ impl PageFile {
     /// before any commit that it did not see.
     ///
     /// # Errors
-    /// No room: then nothing has changed, and the task may run again. Or another of the operating system's.
+    /// Returns an error if there is no room: then nothing has changed, and the task may run again. Or another error of
+    /// the operating system.
     pub(super) fn run(&self, task: &Task<Delta>, deliver: &dyn Fn(Outcome<Delta>)) -> Result<(), IoFailure> {
         match task {
             Task::Coalesce { floor, records } => self.coalesce(*floor, records, deliver),
@@ -46,7 +47,7 @@ impl PageFile {
     /// Reads pages for those who asked by these tokens, and delivers their outcomes together.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     pub(crate) fn read_bases(
         &self,
         wanted: &[(Token, PageId)],

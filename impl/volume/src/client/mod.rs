@@ -334,7 +334,7 @@ impl Client {
         }
     }
 
-    /// Ends the volume for everyone who waits, because a newer writer has taken over. Returns the reason.
+    /// Ends the volume for every waiting caller, because a newer writer has taken over. Returns the reason.
     fn end_fenced(&self, by: VolumeEpoch) -> VolumeError {
         let fenced = VolumeError::Fenced { by };
         self.waiting.end(fenced).call();

@@ -1,9 +1,10 @@
 //! A volume as another instance reads it: the protocol's reader, connected to the writer and to the storage nodes.
 //!
-//! It says to every address at which a writer may listen that it wants to follow; whoever writes answers. So a failover
+//! It asks every address at which a writer may listen to follow it; the writer answers. So a failover
 //! needs nothing from it: it goes on with the next writer by itself, and the writer waits for it (R-READER-5).
 //!
-//! It decides nothing: what may be shown is the reader's business (`auriga-protocol`). `ports.rs`: where its effects go.
+//! It decides nothing: what may be shown is the reader's business (`auriga-protocol`). `ports.rs`: where its effects
+//! go.
 
 mod ports;
 
@@ -153,7 +154,7 @@ impl RemoteReader {
         self.client.driver.inspect(Reader::is_lost)
     }
 
-    /// Ends it; whoever waits is answered `Closed`.
+    /// Ends it. Every waiting caller is answered `Closed`.
     pub fn close(&self) {
         self.client.closed.store(true, SeqCst);
         lock(&self.tasks).abort_all();

@@ -60,7 +60,7 @@ impl Ports<Reader<Delta>> for ReaderPorts {
         };
         let ways: Vec<&Arc<Outbox>> = match to {
             Party::Segment(segment) => self.members.get(&segment.member).into_iter().collect(),
-            // Whoever writes: the message says in which volume epoch it is meant.
+            // To every possible writer: the message says in which volume epoch it is meant.
             Party::Writer(..) => self.writers.iter().filter(|outbox| outbox.is_connected()).collect(),
             Party::Reader(..) => Vec::new(),
         };

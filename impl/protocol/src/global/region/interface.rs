@@ -35,7 +35,8 @@ pub enum RegionEntry<R> {
     },
 }
 
-/// How a region came to its lineage. After a restart it is told again: the crash may have come before it was told first.
+/// How a region came to its lineage. After a restart it is told again: the crash may have come before it was told
+/// first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Turned {
     /// It began the last branch.
@@ -101,7 +102,7 @@ pub enum RegionOutcome<R> {
         /// Ascending.
         records: Vec<ShippedRecord<R>>,
     },
-    /// Nobody else writes the log any more.
+    /// No other process writes the log any more.
     TookOver {
         /// The last LSN that anybody has or will have acknowledged in it.
         end: Lsn,
@@ -157,8 +158,8 @@ pub struct RegionConfig {
     pub ship_every: Micros,
     /// Most records in one message, at least 1.
     pub ship_records_max: usize,
-    /// Most messages with records on their way to one region, at least 1. With 1, what has not arrived is sent again by each
-    /// timer; with more, by the timer that finds no progress for [`RegionConfig::patience_rounds`].
+    /// Most messages with records on their way to one region, at least 1. With 1, what has not arrived is sent again by
+    /// each timer; with more, by the timer that finds no progress for [`RegionConfig::patience_rounds`].
     pub ship_window: usize,
     /// Timers without progress after which what is on its way counts as lost.
     pub patience_rounds: u8,
