@@ -62,13 +62,10 @@ pub enum RestoreError {
     /// No base image is old enough, or any.
     #[error("the backup begins too late: {}", .0.map_or("it has no base image yet".to_owned(), |at| format!("its first base image is of {at}")))]
     TooEarly(Option<Stamp>),
-    /// The backup does not reach it.
-    #[error("the backup does not reach so far: its log was last read at {0}")]
-    TooLate(Stamp),
     /// The database may have committed something between the last known commit and the instant.
     #[error(
-        "nothing in the backup was committed after this instant, so it is not known that all before it is there. Without \
-         --at, all that is backed up is restored, through {0}"
+        "nothing in the backup was committed after this instant, so it is not known that all before it is there. What is \
+         there was last written at {0}: without --at, all of it is restored"
     )]
     NothingLater(Stamp),
     /// Objects of the log are missing.
@@ -170,7 +167,7 @@ impl Restore {
         if let (Some(at), Some(head)) = (self.at, &head)
             && head.read < at.0
         {
-            return Err(RestoreError::TooLate(Stamp(head.read)));
+            return Err(RestoreError::NothingLater(Stamp(head.read)));
         }
         let next = catalog.log.range(end..).map(|(above, _)| *above).find(|above| *above > end);
         let plan = Plan { base, log, end, head, next };
