@@ -81,6 +81,9 @@ pub struct RegionConfig {
     /// See [`StorageConfig::trace`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<PathBuf>,
+    /// Readers of this region may follow, while it is a secondary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readers: Option<ReadersConfig>,
     /// Reaches storage and regions, and listens, at addresses that are not loopback although there is no `[tls]`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub insecure: bool,
@@ -217,6 +220,10 @@ pub struct FollowConfig {
     /// The same, on the local disk, in MiB.
     #[serde(default = "spill_mib")]
     pub spill_mib: u64,
+    /// In a global database: where this region's process listens for readers (`[readers] listen`). It is followed while the
+    /// region is a secondary. An instance of it that may write looks there first whether it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<SocketAddr>,
     /// Instances that may write, each with how to reach its PostgreSQL: besides `writers`, or instead. This instance may be
     /// among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -158,7 +158,9 @@ fn region(config: &File) -> Result<ExitCode, Failure> {
         let listener = tokio::net::TcpListener::bind(listen).await;
         let listener = listener.map_err(|error| format!("listening on {listen}: {error}"))?;
         let first_primary = RegionId(config.first_primary);
-        let config = RegionConfig { region: own, first_primary, link, volume, writers: config.instances.clone() };
+        let readers = config.readers.as_ref().map(|readers| readers.listen);
+        let config =
+            RegionConfig { region: own, first_primary, link, volume, writers: config.instances.clone(), readers };
         let _process = RegionProcess::start(config, listener);
         stop.recv().await;
         tracing::info!("stopped");

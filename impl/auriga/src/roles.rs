@@ -217,6 +217,7 @@ fn writer(config: &InstanceConfig, volume: VolumeConfig, others: Others) -> Resu
         deadline: Duration::from_secs(config.mount.deadline_s),
         others,
         aurora_functions: !config.postgres.plain_catalog,
+        is_regions: config.follow.as_ref().is_some_and(|follow| follow.region.is_some()),
     })
 }
 
@@ -234,11 +235,13 @@ fn reader(config: &InstanceConfig, volume: VolumeConfig, others: Others) -> Resu
     }
     let instances = follow.instances.iter();
     let writers = follow.writers.iter().map(|at| Followed { readers: *at, postgres: None });
+    let region = follow.region.map(|at| Followed { readers: at, postgres: Some(String::new()) });
     let writers: Vec<Followed> = writers
         .chain(instances.map(|it| Followed { readers: it.readers, postgres: Some(it.postgres.clone()) }))
+        .chain(region)
         .collect();
     let Some(first) = writers.first() else {
-        return Err("[follow]: writers, or [[follow.instances]], must say who may write".to_owned());
+        return Err("[follow]: writers, [[follow.instances]], or region must say who may write".to_owned());
     };
     let postgres = &config.postgres;
     let standby = StandbyConfig {
@@ -256,7 +259,8 @@ fn reader(config: &InstanceConfig, volume: VolumeConfig, others: Others) -> Resu
         spill_bytes: follow.spill_mib << 20,
         deadline: Duration::from_secs(config.mount.deadline_s),
     };
-    Ok(ReaderNodeConfig { volume, identity, writers, about: about(config)?, standby, others })
+    let is_regions = follow.region.is_some();
+    Ok(ReaderNodeConfig { volume, identity, writers, is_regions, about: about(config)?, standby, others })
 }
 
 /// Runs a helper of an instance.

@@ -1,17 +1,13 @@
-//! Two regions, each of six storage processes, with PostgreSQL on the primary, driven by the commands that a person types.
-//! Everybody has a certificate of one authority.
+//! The global database with PostgreSQL on the primary: the role moves, and what is lost is named, and opened.
 
 mod common;
 
-use common::{AURIGA, wait_until};
+use common::regions::{Kind, Process, World, auriga, text};
+use common::wait_until;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
-use tempfile::TempDir;
 
 /// Each region's loopback network.
 const NETWORKS: [&str; 2] = ["127.0.133", "127.0.134"];
@@ -21,138 +17,8 @@ const SNAPSHOT: &str = "127.0.134.31";
 const CLIENTS: usize = 3;
 /// Transactions that are in a database.
 const LEDGER: &str = "select xid from ledger";
-const MEMBERS: [&str; 6] = ["a1", "a2", "b1", "b2", "c1", "c2"];
-
-/// A process of the program, killed and waited for when the test ends.
-struct Process(Child);
-
-impl Process {
-    fn start(arguments: &[&str], log: &Path) -> Process {
-        let log = File::options().create(true).append(true).open(log).unwrap();
-        let mut command = Command::new(AURIGA);
-        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        Process(command.spawn().unwrap())
-    }
-
-    /// Waits for its end. Returns its exit code.
-    fn end(&mut self) -> Option<i32> {
-        wait_until("the end of a process", || self.0.try_wait().unwrap().is_some());
-        self.0.wait().unwrap().code()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-struct World {
-    // Dropped in this order: what uses storage ends first.
-    instances: [Option<Process>; 2],
-    regions: [Option<Process>; 2],
-    _storage: Vec<Process>,
-    dir: TempDir,
-}
 
 impl World {
-    /// A global database that was just created; region 1 is the primary.
-    fn start() -> World {
-        let dir = tempfile::tempdir().unwrap();
-        // PostgreSQL's user must get through.
-        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).unwrap();
-        let authority = dir.path().join("authority").display().to_string();
-        assert!(auriga(&["certs", "init", &authority]).status.success());
-        let tls = |name: &str, role: &[&str]| {
-            let issued = auriga(&[&["certs", "issue", &authority, name, "--role"], role].concat());
-            assert!(issued.status.success(), "{}", text(&issued));
-            let file = |name: &str| format!("{authority}/{name}");
-            let (ca, cert, key) = (file("ca.crt"), file(&format!("{name}.crt")), file(&format!("{name}.key")));
-            format!("[tls]\nca = \"{ca}\"\ncert = \"{cert}\"\nkey = \"{key}\"\n")
-        };
-        let admin = tls("me", &["admin"]);
-        let mut storage = Vec::new();
-        for (index, network) in NETWORKS.iter().enumerate() {
-            let region = index + 1;
-            let at = dir.path().join(format!("r{region}"));
-            std::fs::create_dir(&at).unwrap();
-            std::fs::set_permissions(&at, Permissions::from_mode(0o711)).unwrap();
-            let address = |index: usize| format!("\"{network}.{}:7400\"", index + 1);
-            let addresses = (0..6).map(address).collect::<Vec<_>>().join(", ");
-            let mut all = String::new();
-            for (index, name) in MEMBERS.iter().enumerate() {
-                let (az, address, directory) = (&name[..1], address(index), at.join(name).display().to_string());
-                let full_name = format!("{name}-{region}");
-                let tls = tls(&full_name, &["storage"]);
-                let text = format!(
-                    "cluster = \"c{region}\"\nname = \"{full_name}\"\naz = \"{az}\"\ndirectory = \"{directory}\"\n\
-                     listen = {address}\nmembers = [{addresses}]\n{tls}"
-                );
-                std::fs::write(at.join(format!("{name}.toml")), text).unwrap();
-                all += &format!("[[storage]]\nname = \"{full_name}\"\naz = \"{az}\"\naddress = {address}\n");
-            }
-            let writer = tls(&format!("writer-{region}"), &["instance", "--volume", "1"]);
-            let instance = format!(
-                "cluster = \"c{region}\"\nname = \"writer-{region}\"\nvolume = 1\ngroups = 2\ndirectory = \"{}\"\n\
-                 listen = \"{network}.11\"\nadmin = \"{network}.11:7401\"\n[readers]\nlisten = \"{network}.11:7402\"\n\
-                 [postgres.settings]\nshared_buffers = \"16MB\"\n{writer}{all}",
-                at.join("writer").display()
-            );
-            std::fs::write(at.join("writer.toml"), instance).unwrap();
-            let regions: Vec<String> = (1..=2)
-                .map(|other| format!("[[regions]]\nregion = {other}\naddress = \"{}.21:7405\"\n", NETWORKS[other - 1]))
-                .collect();
-            let config = format!(
-                "global = \"g\"\nfirst_primary = 1\nregion = {region}\nname = \"region-{region}\"\n\
-                 cluster = \"c{region}\"\nvolume = 1\ngroups = 2\ninstances = [\"{network}.11:7402\"]\n{}{all}",
-                regions.concat()
-            );
-            let replication = tls(&format!("region-{region}"), &["replication", "--volume", "1"]);
-            std::fs::write(at.join("region.toml"), config.clone() + &replication).unwrap();
-            // A region's own certificate does not say who may move the role.
-            std::fs::write(at.join("admin.toml"), config + &admin).unwrap();
-            for name in MEMBERS {
-                let file = at.join(format!("{name}.toml"));
-                let log = at.join(format!("{name}.log"));
-                storage.push(Process::start(&["storage", "--config", file.to_str().unwrap()], &log));
-            }
-        }
-        let mut world = World { instances: [None, None], regions: [None, None], _storage: storage, dir };
-        for region in [1, 2] {
-            let file = world.file(region, "writer.toml");
-            wait_until("the volume", || auriga(&["create-volume", "--config", &file]).status.success());
-            world.run_region(region);
-        }
-        wait_until("both regions", || {
-            let status = world.global(&["status"]);
-            status.contains("region 1  primary") && status.contains("region 2  secondary")
-        });
-        world
-    }
-
-    fn path(&self, region: usize, name: &str) -> PathBuf {
-        self.dir.path().join(format!("r{region}")).join(name)
-    }
-
-    fn file(&self, region: usize, name: &str) -> String {
-        self.path(region, name).display().to_string()
-    }
-
-    fn run_region(&mut self, region: usize) {
-        let file = self.file(region, "region.toml");
-        let process = Process::start(&["global", "region", "--config", &file], &self.path(region, "region.log"));
-        self.regions[region - 1] = Some(process);
-    }
-
-    /// Starts a region's instance, and waits until PostgreSQL answers.
-    fn run_instance(&mut self, region: usize) {
-        let file = self.file(region, "writer.toml");
-        let process = Process::start(&["instance", "--config", &file], &self.path(region, "writer.log"));
-        self.instances[region - 1] = Some(process);
-        wait_until("PostgreSQL", || sql(region, "select 1").is_ok());
-    }
-
     /// Opens what a region has lost, and waits until PostgreSQL answers there.
     fn open_snapshot(&self, region: usize) -> Process {
         let (file, directory) = (self.file(region, "region.toml"), self.file(region, "snapshot"));
@@ -161,26 +27,6 @@ impl World {
         wait_until("PostgreSQL on the snapshot", || ask(SNAPSHOT, "select 1").is_ok());
         process
     }
-
-    /// Waits until a region's instance has ended because it was fenced.
-    fn until_fenced(&mut self, region: usize) {
-        let mut instance = self.instances[region - 1].take().unwrap();
-        assert_eq!(instance.end(), Some(3), "the exit code of an instance that was fenced");
-    }
-
-    /// Asks the global database, through the configuration of region 1.
-    fn global(&self, arguments: &[&str]) -> String {
-        let file = self.file(1, "admin.toml");
-        text(&auriga(&[&["global"], arguments, &["--config", &file]].concat()))
-    }
-}
-
-fn auriga(arguments: &[&str]) -> Output {
-    Command::new(AURIGA).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 fn sql(region: usize, statement: &str) -> Result<String, String> {
@@ -244,7 +90,7 @@ fn is_what_was_lost(report: &Value, acknowledged: &BTreeSet<u64>, survived: &BTr
 
 #[test]
 fn a_role_moves_between_regions_and_what_is_lost_is_named() {
-    let mut world = World::start();
+    let mut world = World::start(NETWORKS, Kind::Writers);
     world.run_instance(1);
     sql(
         1,

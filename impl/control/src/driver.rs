@@ -257,5 +257,6 @@ fn said(status: &InstanceStatus) -> Said {
         read_point: status.reader.map_or(0, |reader| reader.read_point.0),
         writer_heard_ms: status.writer_heard_ms,
         stalled_ms: status.stalled_ms,
+        is_of_secondary: status.region.is_some_and(|region| !region.may_write),
     }
 }

@@ -9,10 +9,12 @@
 pub mod any;
 mod checkpointing;
 mod env;
+mod lineage;
 mod opening;
 mod port;
 mod publishing;
 pub mod reader;
+mod region;
 mod roles;
 mod shown;
 pub mod snapshot;
@@ -21,7 +23,7 @@ mod writer;
 
 pub use env::About;
 pub use roles::Turn;
-pub use shown::{FollowerShown, InstanceRole, InstanceStatus, MountStatus, ReaderShown, Transition};
+pub use shown::{FollowerShown, InstanceRole, InstanceStatus, MountStatus, ReaderShown, RegionShown, Transition};
 
 use crate::on_mount::Helper;
 use crate::postgres::find;
@@ -87,6 +89,9 @@ pub struct NodeConfig {
     pub others: Others,
     /// Whether the databases get the functions that clients of Aurora call.
     pub aurora_functions: bool,
+    /// Whether the volume is a region's of a global database: then it is looked whether it may be written before anybody is
+    /// fenced.
+    pub is_regions: bool,
 }
 
 impl NodeConfig {
@@ -181,6 +186,9 @@ pub fn run(config: &NodeConfig, receiver: Receiver<Event>) -> Result<Ended, Node
     let role = (InstanceRole::Writer, false);
     let sql = config.reports();
     let env = Env::start(&config.about, &config.volume, postgres, config.cache_bytes, role, receiver, sql)?;
+    if config.is_regions {
+        region::watch(&env, config.volume.clone(), config.identity);
+    }
     let volume = match opening::open(config, &env, RECOVERY_LIMIT)? {
         Opened::Volume(volume) => volume,
         Opened::Not(Ended::Fenced(by)) => return Ok(end_fenced(&env.shown.health, by)),

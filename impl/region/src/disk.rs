@@ -11,21 +11,27 @@ use crate::page::{
     MalformedState, decode_position, decode_state, is_region_page, position_change, position_page, state_changes,
     state_page, state_pages,
 };
+use crate::publication::{Covered, publication_page};
 use crate::source::{Source, Unread};
 use auriga_net::Mtr;
 use auriga_page::{Delta, PageImage};
 use auriga_protocol::global::{Adopting, KeptSuffix, Position, RegionEntry, RegionState};
 use auriga_protocol::{Change, Lsn, PageId, RegionId};
-use auriga_volume::{RemoteVolume, Volume, VolumeConfig, VolumeError};
+use auriga_volume::{PageRead, ReaderVolume, RemoteVolume, Volume, VolumeConfig, VolumeError};
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 /// How long a mini-transaction may wait for its quorum before the region looks at its volume anew.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A writer tells storage VDL at least so often, with much to spare.
+const TOLD_WITHIN: Duration = Duration::from_millis(500);
 
 /// Bytes that may be written after a lost suffix before it is not kept any more: well below what a segment's log may hold.
 pub const LOST_KEPT_BYTES: u64 = 24 << 20;
@@ -68,6 +74,12 @@ pub struct Disk {
     last: Lsn,
     /// Written since the lost suffix that is kept.
     written: u64,
+    /// What readers may be told, while it is a secondary.
+    covered: Covered,
+    /// The last point that they were told.
+    told: Lsn,
+    /// Whether readers may follow.
+    serves: bool,
 }
 
 impl Disk {
@@ -81,21 +93,34 @@ impl Disk {
         config: &VolumeConfig,
         source: Arc<Source>,
     ) -> Result<Disk, DiskError> {
-        let point = source.newest().await?;
-        let read = |page| source.page(page, &point);
-        let (state, position) = read_pages(read).await?;
-        let (config, is_written) = (config.clone(), state.is_some());
-        let state = Arc::new(Mutex::new(state.unwrap_or_else(|| RegionState::created(region, first))));
-        let (volume, last, written) = (None, point.at, 0);
-        Ok(Disk { region, config, source, state, is_written, position, volume, last, written })
+        let mut disk = Disk::unread(region, first, config, source);
+        let point = disk.source.newest().await?;
+        let (state, position) = read_pages(|page| disk.source.page(page, &point)).await?;
+        disk.is_written = state.is_some();
+        if let Some(state) = state {
+            disk.state = Arc::new(Mutex::new(state));
+        }
+        (disk.position, disk.last) = (position, point.at);
+        Ok(disk)
     }
 
     /// A volume that can't be looked at before somebody has recovered it. [`Disk::take_over`] finds out what it says.
     pub fn unread(region: RegionId, first: RegionId, config: &VolumeConfig, source: Arc<Source>) -> Disk {
         let state = Arc::new(Mutex::new(RegionState::created(region, first)));
-        let (config, is_written, position) = (config.clone(), false, None);
-        let (volume, last, written) = (None, Lsn::ZERO, 0);
-        Disk { region, config, source, state, is_written, position, volume, last, written }
+        Disk {
+            region,
+            config: config.clone(),
+            source,
+            state,
+            is_written: false,
+            position: None,
+            volume: None,
+            last: Lsn::ZERO,
+            written: 0,
+            covered: Covered::default(),
+            told: Lsn::ZERO,
+            serves: false,
+        }
     }
 
     /// What it keeps of its own.
@@ -142,7 +167,7 @@ impl Disk {
             *auriga_driver::lock(&self.state) = state;
         }
         self.position = position;
-        self.volume = Some(volume);
+        (self.volume, self.told, self.serves) = (Some(volume), Lsn::ZERO, false);
         let state = self.state();
         if !self.is_written && state.lineage.tip().primary != self.region {
             if self.last > Lsn::ZERO {
@@ -155,12 +180,57 @@ impl Disk {
             self.finish_adoption(adopting).await?;
         }
         self.renew_hold();
-        Ok(())
+        self.begin_publishing().await
     }
 
-    /// Leaves the volume to instances.
+    /// Leaves the volume to instances. What it wrote last is durable; that storage knows it, too, takes the writer a moment
+    /// more: whoever looks without becoming the writer sees it only then. An instance need not wait for that.
     pub fn give_up(&mut self) {
-        self.volume = None;
+        let volume = self.volume.take();
+        self.serves = false;
+        tokio::spawn(async move {
+            sleep(TOLD_WITHIN).await;
+            drop(volume);
+        });
+    }
+
+    /// Lets readers follow while the volume is its own, unless they may already. The port may be taken for a moment by the
+    /// one before: then it is to be called again.
+    pub async fn serve_readers(&mut self, at: SocketAddr) {
+        let Some(volume) = self.volume.as_ref().filter(|volume| !self.serves && volume.ended().is_none()) else {
+            return;
+        };
+        match TcpListener::bind(at).await {
+            Ok(listener) => {
+                volume.serve_readers(listener, &self.config);
+                self.serves = true;
+            }
+            Err(error) => tracing::debug!(%at, %error, "readers can't follow yet"),
+        }
+    }
+
+    /// Tells the readers the newest point that is durable, and whose WAL is known (R-GLOBAL-14).
+    pub fn publish(&mut self) {
+        let Some(volume) = &self.volume else { return };
+        if let Some((point, wal)) = self.covered.newest(volume.vdl()).filter(|(point, _)| *point > self.told) {
+            volume.publish_at(point, wal);
+            self.told = point;
+        }
+    }
+
+    /// What the volume holds was made by other ways than by shipping: begins with it as it is. While the last branch is this
+    /// region's own, its instance publishes.
+    async fn begin_publishing(&mut self) -> Result<(), DiskError> {
+        self.covered = Covered::default();
+        let state = self.state();
+        if let (Some(volume), Some(position)) = (&self.volume, self.position)
+            && state.lineage.tip().primary != self.region
+            && state.adopting.is_none()
+        {
+            let page = read(volume, publication_page()).await?;
+            self.covered = Covered::begin(position.lsn, self.last, page)?;
+        }
+        Ok(())
     }
 
     /// Makes an entry of the region's log durable; `durable` is called when it is, where that is later.
@@ -201,6 +271,7 @@ impl Disk {
             }
         }
         self.renew_hold();
+        self.begin_publishing().await?;
         durable();
         Ok(())
     }
@@ -215,10 +286,12 @@ impl Disk {
     fn submit_shipped(&mut self, lsn: Lsn, changes: &Mtr) -> Result<(), DiskError> {
         let global_epoch = auriga_driver::lock(&self.state).lineage.tip().global_epoch;
         let position = Position { global_epoch, lsn };
-        let foreign = changes.iter().filter(|change| !is_region_page(change.page)).cloned();
-        let changes: Vec<Change<Delta>> = foreign.chain(position_change(self.position, position)).collect();
-        self.submit(changes)?;
+        let foreign = || changes.iter().filter(|change| !is_region_page(change.page));
+        let submitted: Vec<Change<Delta>> =
+            foreign().cloned().chain(position_change(self.position, position)).collect();
+        self.submit(submitted)?;
         self.position = Some(position);
+        self.covered.shipped(lsn, self.last, foreign())?;
         Ok(())
     }
 
@@ -372,4 +445,29 @@ async fn read(volume: &Arc<RemoteVolume>, page: PageId) -> Result<PageImage, Vol
 /// It can't be read.
 pub async fn state_of(volume: &Arc<RemoteVolume>) -> Result<Option<RegionState>, DiskError> {
     Ok(read_pages(|page| read(volume, page)).await?.0)
+}
+
+/// Reads what a volume says of its region, as of a point that a reader holds. `None`: nothing, it is no region's.
+///
+/// # Errors
+/// It can't be read.
+pub async fn state_at(volume: &dyn ReaderVolume, at: Lsn) -> Result<Option<RegionState>, DiskError> {
+    let read = |page| {
+        let (done, waiting) = oneshot::channel();
+        let tell = move |result: Result<PageRead, VolumeError>| {
+            let _ = done.send(result); // The reader waits, unless this life has ended.
+        };
+        volume.read(page, at, Instant::now() + PATIENCE, Box::new(tell));
+        async { waiting.await.unwrap_or(Err(VolumeError::Closed)).map(|read| read.page) }
+    };
+    Ok(read_pages(read).await?.0)
+}
+
+/// Looks at what a volume says of its region, without becoming its writer. `None`: nothing yet.
+///
+/// # Errors
+/// Too few segments answer.
+pub async fn look(source: &Source) -> Result<Option<RegionState>, DiskError> {
+    let point = source.newest().await?;
+    Ok(read_pages(|page| source.page(page, &point)).await?.0)
 }

@@ -13,7 +13,8 @@
 //! shipping, and it goes on while no instance runs.
 //!
 //! **Where to go next.** `process.rs` (the driver), `disk.rs` (the region's log in its volume, and adoption), `source.rs`
-//! (the durable log, asked of segments) with `merge.rs`, `lost.rs` (what a failover lost), `hold.rs` (what the writer must keep), `link.rs` (between regions).
+//! (the durable log, asked of segments) with `merge.rs`, `lost.rs` (what a failover lost), `hold.rs` (what the writer must keep), `publication.rs` (what a secondary's readers are
+//! told), `link.rs` (between regions).
 
 pub mod controller;
 pub mod disk;
@@ -23,9 +24,10 @@ pub mod lost;
 pub mod merge;
 pub mod page;
 pub mod process;
+pub mod publication;
 pub mod source;
 
-pub use disk::state_of;
+pub use disk::{look, state_at, state_of};
 pub use link::LinkConfig;
 pub use page::REGION_INODE;
 pub use process::{RegionConfig, RegionProcess, RegionStatus};

@@ -23,6 +23,10 @@ const STATE_HEADER: usize = 16;
 #[error("the region's own pages are damaged, or of a later build: {0}")]
 pub struct MalformedState(&'static str);
 
+impl MalformedState {
+    pub(crate) const PUBLICATION: MalformedState = MalformedState("a publication with a wrong checksum");
+}
+
 /// Whether a page is one of the region's own, and not part of the database.
 pub fn is_region_page(page: PageId) -> bool {
     page.inode == REGION_INODE

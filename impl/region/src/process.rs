@@ -17,6 +17,7 @@ use auriga_protocol::global::{
     GlobalMessage, GlobalParty, KeptSuffix, Lineage, Region, RegionAnswer, RegionConfig as Rules, RegionEntry,
     RegionOutcome, RegionRole, RegionState, RegionTask, RegionTimer, ShippedRecord,
 };
+use auriga_protocol::writer::FollowersConfig;
 use auriga_protocol::{AppendId, Change, Input, Lsn, Micros, Note, RegionId, Token};
 use auriga_volume::VolumeConfig;
 use std::collections::BTreeMap;
@@ -37,6 +38,9 @@ const SHIP_WINDOW: usize = 16;
 /// Bytes of changes in one message, unless one mini-transaction has more.
 const SHIP_BYTES: usize = 512 << 10;
 
+/// How often it looks whether there is something to publish. A part of the readers' lag.
+const PUBLISH_EVERY: Duration = Duration::from_millis(5);
+
 /// After a failure, before the volume is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -56,6 +60,8 @@ pub struct RegionConfig {
     pub volume: VolumeConfig,
     /// Where the region's instances listen for readers.
     pub writers: Vec<SocketAddr>,
+    /// Where it listens for readers itself, while it is the volume's writer.
+    pub readers: Option<SocketAddr>,
 }
 
 /// A region's numbers.
@@ -186,6 +192,10 @@ impl RegionProcess {
 
 /// One life after the other.
 async fn lives(config: RegionConfig, link: Arc<Link>, mut inbox: Inbox<Received>, shared: Arc<Shared>) {
+    let mut config = config;
+    if config.readers.is_some() {
+        config.volume.writer.followers = FollowersConfig::some();
+    }
     let source = Arc::new(Source::start(&config.volume));
     let mut unrecovered = None;
     loop {
@@ -259,11 +269,13 @@ async fn live(
     life.driver.release_boot_effects();
     let working = async {
         loop {
-            let error = match work_on(&mut disk, &life, &mut to_do).await {
-                Ok(()) => continue,
-                Err(error) => error,
-            };
-            break error;
+            if let Some(at) = config.readers {
+                disk.serve_readers(at).await;
+                disk.publish();
+            }
+            if let Err(error) = work_on(&mut disk, &life, &mut to_do).await {
+                break error;
+            }
         }
     };
     let listening = async {
@@ -282,7 +294,7 @@ async fn live(
 async fn work_on(disk: &mut Disk, life: &Arc<Life>, to_do: &mut UnboundedReceiver<Work>) -> Result<(), DiskError> {
     let work = tokio::select! {
         work = to_do.recv() => work,
-        () = sleep(Duration::from_micros(SHIP_EVERY.0)) => None,
+        () = sleep(PUBLISH_EVERY) => None,
     };
     let owned = *lock(&life.owns);
     match work {

@@ -96,6 +96,7 @@ impl World {
             link: self.link("region"),
             volume: place.cluster.volume("region"),
             writers: vec![place.readers],
+            readers: None,
         };
         let process = RegionProcess::start(config, listener);
         self.places.get_mut(&region).expect("a region").process = Some(process);

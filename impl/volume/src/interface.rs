@@ -25,6 +25,9 @@ pub enum VolumeError {
     /// What a reader needs is not kept any more: it was silent, or lagged, for too long. It must begin again, as another.
     #[error("the volume keeps nothing for this reader any more: it was silent or lagged for too long")]
     NotKept,
+    /// The volume was taken back to another lineage (R-GLOBAL-5): this reader may have what was lost. It must begin again.
+    #[error("the region lost what this reader may have seen: its volume has taken over another lineage")]
+    OtherLineage,
     /// The volume has been closed by its user.
     #[error("the volume is closed")]
     Closed,

@@ -126,8 +126,9 @@ fn reader_lines(reader: &ReaderShown, lag_ms: Option<u64>) -> String {
         Some(lag_ms) if reader.lets_clients_in => format!("  lag {lag_ms} ms"),
         _ => "  lets no client in yet".to_owned(),
     };
+    let published = reader.published_at_ms.map_or(String::new(), |at_ms| format!("  as of {}", time(at_ms)));
     format!(
-        "  {follows} the writer of volume epoch {}  read point {}  behind {}{clients}\n{:10}{} waiting for replay, overlay {}, \
+        "  {follows} the writer of volume epoch {}  read point {}  behind {}{clients}{published}\n{:10}{} waiting for replay, overlay {}, \
          {} on disk, {} pages read from storage, {} cuts",
         reader.volume_epoch,
         reader.read_point,

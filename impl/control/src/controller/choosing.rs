@@ -28,7 +28,10 @@ pub(super) fn candidates(
             if seen.is_gone(now, limits) {
                 return None;
             }
-            let said = seen.answer_since(since).filter(|said| said.role == RoleSeen::Reader)?;
+            let said = seen.answer_since(since)?;
+            if said.role != RoleSeen::Reader || said.is_of_secondary {
+                return None;
+            }
             let rank = (said.writer_heard_ms.is_none(), said.tier, Reverse(member.size), Reverse(said.read_point));
             Some((rank, Candidate { name: member.name.clone(), az: said.az.clone() }))
         })

@@ -17,7 +17,7 @@ impl Controller {
     pub(super) fn gone(&self, now: Millis) -> Option<Gone> {
         // After a start, one of those that have yet to answer may be the writer.
         let known = |seen: &Seen| seen.said().is_some() || seen.is_gone(now, &self.limits);
-        if !self.seen.values().all(known) {
+        if !self.seen.values().all(known) || self.is_of_secondary(now) {
             return None;
         }
         let writer = self.kept.writer.as_ref().and_then(|name| Some((name, self.seen.get(name)?)));
@@ -77,6 +77,12 @@ impl Controller {
         }
         self.hears(now, "", Millis(0), self.limits.silent_ms)?;
         Some(Gone { reason: "no instance has been seen to write".to_owned(), since: Millis(0) })
+    }
+
+    /// Whether nobody is to write: the region is not the primary of its global database, as an instance says that answers.
+    fn is_of_secondary(&self, now: Millis) -> bool {
+        let answers = || self.seen.values().filter_map(|seen| seen.answer(now, &self.limits));
+        answers().any(|said| said.is_of_secondary) && !answers().any(|said| said.role == RoleSeen::Writer)
     }
 
     fn somebody_is(&self, now: Millis, role: RoleSeen) -> bool {

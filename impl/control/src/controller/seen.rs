@@ -37,6 +37,9 @@ pub struct Said {
     pub writer_heard_ms: Option<u64>,
     /// A writer: how long its oldest write has waited for storage.
     pub stalled_ms: u64,
+    /// Whether its region is not the primary of its global database, so that nobody there may write.
+    #[serde(default)]
+    pub is_of_secondary: bool,
 }
 
 /// What came of a look at an instance.

@@ -38,6 +38,9 @@ pub fn run(config: &NodeConfig, as_reader: &ReaderNodeConfig, receiver: Receiver
     let sql = config.reports();
     let env = Env::start(&config.about, &config.volume, postgres, config.cache_bytes, role, receiver, sql)?;
     let env = Arc::new(env);
+    if config.is_regions {
+        super::region::watch(&env, config.volume.clone(), config.identity);
+    }
     let promoter = {
         let (config, env) = (config.clone(), env.clone());
         std::thread::Builder::new().name("promoting".to_owned()).spawn(move || promote(&config, &env))

@@ -61,6 +61,9 @@ pub(super) fn open(config: &NodeConfig, env: &Env, limit: Duration) -> Result<Op
 async fn find_and_open(config: &NodeConfig, deadline: Instant) -> Result<Arc<RemoteVolume>, NodeError> {
     let volume = find_volume(&config.volume, config.identity, deadline).await?;
     let mut config_of_volume = VolumeConfig { volume, ..config.volume.clone() };
+    if config.is_regions {
+        super::region::look_first(&config_of_volume).await?;
+    }
     if config.readers.is_some() {
         config_of_volume.writer.followers = FollowersConfig::some();
     }

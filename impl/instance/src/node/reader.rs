@@ -9,14 +9,16 @@
 //! A reader has stored nothing, so to begin again costs seconds and loses nothing.
 
 use super::env::{About, Env, Reports};
+use super::lineage::Lineage;
 use super::standby::{self, StandbyConfig};
 use super::{InstanceRole, NodeError, io_error};
 use crate::health::Phase;
 use crate::sql::Others;
 use crate::supervise::{CRASH_WINDOW, CRASHES_MAX, Ended, Event, events};
+use auriga_pagefs::reader::Ahead;
 use auriga_protocol::{ReaderConfig, VolumeId};
 use auriga_volume::{
-    FindError, ReaderVolume, RemoteReader, RemoteReaderConfig, VolumeConfig, VolumeError, find_volume,
+    Changes, FindError, ReaderVolume, RemoteReader, RemoteReaderConfig, VolumeConfig, VolumeError, find_volume,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -40,7 +42,8 @@ const PAUSE_A_FAILURE: Duration = Duration::from_millis(100);
 pub struct Followed {
     /// Where it listens for readers.
     pub readers: SocketAddr,
-    /// How to reach its PostgreSQL, as `primary_conninfo` has it; [`StandbyConfig::writer`] where absent.
+    /// How to reach its PostgreSQL, as `primary_conninfo` has it; [`StandbyConfig::writer`] where absent. Empty: it has none,
+    /// it is a region's process, and the WAL is in the volume.
     pub postgres: Option<String>,
 }
 
@@ -51,8 +54,10 @@ pub struct ReaderNodeConfig {
     pub volume: VolumeConfig,
     /// The volume's identity, where it is known: no other is opened.
     pub identity: Option<VolumeId>,
-    /// The instances that may write: whichever does is followed.
+    /// The instances that may write, and the region's process: whichever does is followed.
     pub writers: Vec<Followed>,
+    /// Whether the volume is a region's of a global database.
+    pub is_regions: bool,
     /// What the instance is, whatever its role.
     pub about: About,
     /// The standby.
@@ -72,6 +77,9 @@ pub fn run(config: &ReaderNodeConfig, receiver: Receiver<Event>) -> Result<Ended
     let (directory, user) = (config.standby.directory.as_path(), config.standby.user.as_deref());
     let sql = Reports { directory, user, others: &config.others };
     let env = Env::start(&config.about, &config.volume, postgres, config.standby.cache_bytes, role, receiver, sql)?;
+    if config.is_regions {
+        super::region::watch(&env, config.volume.clone(), config.identity);
+    }
     live(config, &env)?;
     tracing::info!("the reader has ended");
     Ok(Ended::Stopped)
@@ -177,17 +185,28 @@ fn live_once(config: &ReaderNodeConfig, volume: &Arc<RemoteReader>, env: &Env) -
     let watcher = Watcher::start(volume.clone(), sender.clone()).map_err(io_error("starting a thread"))?;
     env.shown.parts().reader = Some(volume.clone());
     let (writers, followed) = (config.writers.clone(), volume.clone());
+    let lineage = config.is_regions.then(|| Lineage::new(volume.clone(), env.runtime.handle().clone()));
+    env.shown.parts().lineage.clone_from(&lineage);
+    let ahead = lineage.clone().map(|lineage| {
+        let judge = Box::new(move |changes: &Changes, to| lineage.judge(changes, to));
+        Arc::new(Ahead::new(volume.clone(), judge))
+    });
     let surroundings = standby::Surroundings {
         begun: Box::new(|files| env.shown.parts().reader_files = Some(files.clone())),
         conninfo: Box::new(move || {
             let at = followed.heard()?.writer;
             writers.iter().find(|writer| writer.readers == at)?.postgres.clone()
         }),
+        is_judged: Box::new(move || lineage.as_ref().is_none_or(|lineage| lineage.is_judged())),
+        ahead: ahead.clone(),
     };
-    let volume: Arc<dyn ReaderVolume> = volume.clone();
+    let volume: Arc<dyn ReaderVolume> = match ahead {
+        Some(ahead) => ahead,
+        None => volume.clone(),
+    };
     let ended = standby::run_within(&config.standby, volume, &env.shown.health, &sender, receiver, surroundings);
     let mut parts = env.shown.parts();
-    (parts.reader, parts.reader_files) = (None, None);
+    (parts.reader, parts.reader_files, parts.lineage) = (None, None, None);
     drop(parts);
     drop(watcher);
     ended

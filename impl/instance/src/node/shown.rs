@@ -1,6 +1,7 @@
 //! What the admin port shows.
 
 use super::env::About;
+use super::lineage::Lineage;
 use super::roles::{Roles, Turn};
 use crate::health::{Health, HealthReport};
 use auriga_net::traffic::MessageTraffic;
@@ -67,6 +68,9 @@ pub struct InstanceStatus {
     /// that it has not replayed.
     #[serde(default)]
     pub lag_ms: Option<u64>,
+    /// In a global database: what its volume says of its region.
+    #[serde(default)]
+    pub region: Option<RegionShown>,
     /// Its last role changes, the oldest first.
     #[serde(default)]
     pub transitions: Vec<Transition>,
@@ -91,6 +95,17 @@ pub struct InstanceStatus {
     pub load_percent: u32,
     /// Resident memory of the mount process, in bytes (PostgreSQL's not included).
     pub rss_bytes: u64,
+}
+
+/// A region of a global database, as an instance of it sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RegionShown {
+    /// Which.
+    pub region: u16,
+    /// The primary of the last branch that it knows.
+    pub primary: u16,
+    /// Whether its instances may write.
+    pub may_write: bool,
 }
 
 /// A reader that follows, as its writer sees it.
@@ -125,6 +140,10 @@ pub struct ReaderShown {
     pub spilled_bytes: u64,
     /// Pages that came from storage.
     pub pages_read: u64,
+    /// In a global database: when the primary published what is shown, in milliseconds of Unix time by its clock. An idle
+    /// primary publishes nothing.
+    #[serde(default)]
+    pub published_at_ms: Option<u64>,
 }
 
 impl ReaderShown {
@@ -177,12 +196,14 @@ pub(super) struct Shown {
 }
 
 /// What an instance is made of just now.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Parts {
     pub volume: Option<Arc<RemoteVolume>>,
     pub files: Option<Arc<PageFs>>,
     pub reader: Option<Arc<RemoteReader>>,
     pub reader_files: Option<Arc<ReaderFs>>,
+    pub lineage: Option<Arc<Lineage>>,
+    pub region: Option<RegionShown>,
 }
 
 impl Shown {
@@ -204,12 +225,13 @@ impl Shown {
     }
 
     pub fn status(&self) -> InstanceStatus {
-        let Parts { volume, files, reader, reader_files } = {
-            let parts = self.parts();
-            let (volume, files) = (parts.volume.clone(), parts.files.clone());
-            Parts { volume, files, reader: parts.reader.clone(), reader_files: parts.reader_files.clone() }
-        };
-        let reader_shown = reader.as_ref().map(|reader| reader_status(reader, reader_files.as_deref()));
+        let Parts { volume, files, reader, reader_files, lineage, region } = self.parts().clone();
+        let reader_shown = reader.as_ref().map(|reader| ReaderShown {
+            published_at_ms: lineage
+                .as_ref()
+                .and_then(|lineage| lineage.published_at(shown_by(reader_files.as_deref()))),
+            ..reader_status(reader, reader_files.as_deref())
+        });
         let writer = volume.as_ref().map(|volume| volume.status());
         let own_epoch = writer.as_ref().map(|volume| volume.writer.volume_epoch);
         let followed_epoch = reader_shown.map(|reader| reader.volume_epoch).filter(|epoch| *epoch != VolumeEpoch::NONE);
@@ -224,6 +246,7 @@ impl Shown {
             writer_heard_ms: reader.as_ref().and_then(|reader| reader.heard()).map(|heard| millis(heard.at.elapsed())),
             stalled_ms: volume.as_ref().map_or(0, |volume| millis(volume.stalled())),
             lag_ms: reader_files.as_ref().and_then(|files| lag_ms(files)),
+            region,
             transitions: self.roles.transitions(),
             pid: std::process::id(),
             postgres: self.postgres,
@@ -245,13 +268,18 @@ fn lag_ms(files: &ReaderFs) -> Option<u64> {
     vitals.is_ready.then_some(vitals.lag.as_millis() as u64)
 }
 
+/// The point that a reader's file system shows.
+fn shown_by(files: Option<&ReaderFs>) -> Lsn {
+    files.map_or(Lsn::ZERO, ReaderFs::read_point)
+}
+
 fn reader_status(reader: &RemoteReader, files: Option<&ReaderFs>) -> ReaderShown {
     let status = reader.status();
     let vitals = files.map(ReaderFs::vitals).unwrap_or_default();
     ReaderShown {
         volume_epoch: status.reader.volume_epoch,
         follows: status.reader.follows,
-        read_point: status.reader.read_point,
+        read_point: files.map_or(status.reader.read_point, ReaderFs::read_point),
         vdl: status.reader.vdl,
         cuts: status.reader.cuts,
         waiting_bytes: status.reader.waiting_weight,
@@ -259,6 +287,7 @@ fn reader_status(reader: &RemoteReader, files: Option<&ReaderFs>) -> ReaderShown
         overlay_bytes: vitals.overlay_bytes as u64,
         spilled_bytes: vitals.spilled_bytes,
         pages_read: pages_in(&status.traffic),
+        published_at_ms: None,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::postgres::settings;
 use crate::postgres::user::RunAs;
 use crate::sql::replace;
 use crate::supervise::{Ended, Event, supervise_once};
+use auriga_pagefs::reader::{Ahead, Feed, FollowError};
 use auriga_pagefs::{Mount, MountError, MountOptions, ReaderFs, ReaderOptions};
 use auriga_volume::ReaderVolume;
 use std::io;
@@ -79,7 +80,12 @@ pub fn run(
     sender: &SyncSender<Event>,
     receiver: Receiver<Event>,
 ) -> Result<Ended, NodeError> {
-    let surroundings = Surroundings { begun: Box::new(|_| ()), conninfo: Box::new(|| None) };
+    let surroundings = Surroundings {
+        begun: Box::new(|_| ()),
+        conninfo: Box::new(|| None),
+        is_judged: Box::new(|| true),
+        ahead: None,
+    };
     run_within(config, volume, health, sender, receiver, surroundings)
 }
 
@@ -90,8 +96,12 @@ type Begun<'a> = Box<dyn FnOnce(&Arc<ReaderFs>) + 'a>;
 pub(super) struct Surroundings<'a> {
     /// Called with the file system once there is one.
     pub begun: Begun<'a>,
-    /// How to reach the PostgreSQL of the writer that is followed now; `None`: as the configuration says.
+    /// How to reach the PostgreSQL of the writer that is followed now; `None`: as the configuration says. Empty: it has none.
     pub conninfo: Box<dyn Fn() -> Option<String> + Send>,
+    /// Whether what that writer has written may be replayed.
+    pub is_judged: Box<dyn Fn() -> bool + Send>,
+    /// The volume, where its WAL may have to be looked for in it.
+    pub ahead: Option<Arc<Ahead>>,
 }
 
 /// Looks whether what can be known to be missing is there.
@@ -144,13 +154,17 @@ pub(super) fn run_within(
         usual: config.writer.clone(),
         written: None,
         now: surroundings.conninfo,
+        is_judged: surroundings.is_judged,
+        waits: false,
     };
     upstream.follow().map_err(io_error("writing standby.conf"))?;
     let spec = server(config, prepared, (&gate, &upstream), &local)?;
     let lost = Arc::new(Mutex::new(None));
     let follower = {
-        let (lost, sender, mut asking) = (lost.clone(), sender.clone(), Asking::new(&spec, gate, upstream, fs.clone()));
-        fs.follow(
+        let feed = surroundings.ahead.map(|ahead| Feed::new(ahead, fs.clone()));
+        let mut asking = Asking::new(&spec, gate, upstream, fs.clone(), feed);
+        let (lost, sender) = (lost.clone(), sender.clone());
+        fs.follow_fed(
             STEP_EVERY,
             move || asking.replayed(),
             move |error| {
@@ -233,12 +247,16 @@ fn server(
 }
 
 /// Settings that suit a reader; the instance's own win.
-const USUAL: [(&str, &str); 2] = [
+const USUAL: [(&str, &str); 1] = [
     // The writer keeps the rows that queries here still see. It would collect them sooner otherwise, and cancel the queries.
     ("hot_standby_feedback", "on"),
-    // The writer may be a new one at any time.
-    ("wal_retrieve_retry_interval", "500ms"),
 ];
+
+/// How often the standby looks for WAL where its writer has no server, and dials one that it has. The writer may be a new
+/// one at any time.
+const POLL_EVERY: &str = "20ms";
+/// See [`POLL_EVERY`].
+const DIAL_EVERY: &str = "500ms";
 
 /// Whose WAL the standby streams. It is in a file on the local disk, which includes the cluster's own: what is given on the
 /// command line could not be changed while the server runs.
@@ -249,6 +267,9 @@ struct Upstream {
     usual: String,
     written: Option<String>,
     now: Box<dyn Fn() -> Option<String> + Send>,
+    is_judged: Box<dyn Fn() -> bool + Send>,
+    /// Another writer is followed, and it isn't known yet whether its WAL may be replayed.
+    waits: bool,
 }
 
 impl Upstream {
@@ -256,15 +277,26 @@ impl Upstream {
     fn follow(&mut self) -> io::Result<bool> {
         // Where nobody has been heard yet, the last one may come back.
         let now = (self.now)().or_else(|| self.written.clone()).unwrap_or_else(|| self.usual.clone());
-        if self.written.as_ref() == Some(&now) {
+        let (is_same, is_judged) = (self.written.as_ref() == Some(&now), (self.is_judged)());
+        self.waits = !is_same && !is_judged;
+        if is_same || self.waits {
             return Ok(false);
         }
         let data = self.data.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-        let text =
-            format!("include {}\nprimary_conninfo = {}\n", quoted(&format!("{data}/postgresql.conf")), quoted(&now));
+        let text = format!(
+            "include {}\nprimary_conninfo = {}\nwal_retrieve_retry_interval = {}\n",
+            quoted(&format!("{data}/postgresql.conf")),
+            quoted(&now),
+            if now.is_empty() { POLL_EVERY } else { DIAL_EVERY },
+        );
         replace(&self.path, &text, &self.user)?;
         self.written = Some(now);
         Ok(true)
+    }
+
+    /// Whether there is no server to stream from.
+    fn is_none(&self) -> bool {
+        self.written.as_ref().is_some_and(String::is_empty)
     }
 }
 
@@ -307,15 +339,17 @@ struct Asking {
     is_open: bool,
     upstream: Upstream,
     fs: Arc<ReaderFs>,
+    feed: Option<Feed>,
 }
 
 impl Asking {
-    fn new(spec: &ServerSpec, gate: Gate, upstream: Upstream, fs: Arc<ReaderFs>) -> Asking {
-        Asking { spec: spec.clone(), session: None, replayed: None, gate, is_open: false, upstream, fs }
+    fn new(spec: &ServerSpec, gate: Gate, upstream: Upstream, fs: Arc<ReaderFs>, feed: Option<Feed>) -> Asking {
+        Asking { spec: spec.clone(), session: None, replayed: None, gate, is_open: false, upstream, fs, feed }
     }
 
-    /// `pg_last_wal_replay_lsn()`; `None`: the server does not answer.
-    fn replayed(&mut self) -> Option<u64> {
+    /// `pg_last_wal_replay_lsn()`; `None`: the server does not answer. Feeds the server, where it is not connected to the
+    /// writer's.
+    fn replayed(&mut self) -> Result<Option<u64>, FollowError> {
         match self.ask() {
             Ok(replayed) => self.replayed = replayed,
             Err(_) => {
@@ -324,7 +358,14 @@ impl Asking {
                 std::thread::sleep(ASK_AGAIN);
             }
         }
-        self.replayed
+        if let (Some(feed), Some(replayed)) = (&mut self.feed, self.replayed) {
+            match () {
+                () if self.upstream.is_none() => feed.step(replayed)?,
+                () if self.upstream.waits => feed.look()?,
+                () => feed.pause(),
+            }
+        }
+        Ok(self.replayed)
     }
 
     fn ask(&mut self) -> io::Result<Option<u64>> {
@@ -343,7 +384,10 @@ impl Asking {
         }
         if self.upstream.follow()? {
             session.ask("SELECT pg_reload_conf()")?;
-            tracing::info!("another instance writes: its WAL is streamed from now on");
+            match self.upstream.is_none() {
+                true => tracing::info!("the region's process writes: the WAL is looked for in the volume from now on"),
+                false => tracing::info!("another instance writes: its WAL is streamed from now on"),
+            }
         }
         session.ask_position("SELECT pg_last_wal_replay_lsn()")
     }

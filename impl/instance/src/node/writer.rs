@@ -111,7 +111,8 @@ fn serve(
             let after_ms = begun.elapsed().as_millis() as u64;
             tracing::info!(after_ms, created_ms, "the database cluster is prepared");
             let spec = server(config, installation, user.clone(), local)?;
-            let publisher = config.readers.map(|_| Publisher::start(volume.clone(), spec.clone())).transpose();
+            let region = env.runtime.block_on(auriga_region::state_of(volume))?;
+            let publisher = config.readers.map(|_| Publisher::start(volume.clone(), spec.clone(), region)).transpose();
             let _publisher = publisher.map_err(io_error("starting a thread"))?;
             let installer = config.aurora_functions.then(|| Installer::start(spec.clone())).transpose();
             let _installer = installer.map_err(io_error("starting a thread"))?;

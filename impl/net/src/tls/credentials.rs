@@ -42,8 +42,8 @@ pub struct Credentials {
     pub(super) server: Arc<ServerConfig>,
     /// To reach storage.
     pub(super) client: Arc<ClientConfig>,
-    /// To reach an instance: a reader follows its writer.
-    pub(super) to_instance: Arc<ClientConfig>,
+    /// To reach whoever may write a volume: a reader follows it.
+    pub(super) to_writer: Arc<ClientConfig>,
     /// For dialling regions.
     pub(super) to_region: Arc<ClientConfig>,
     /// For HTTP ports.
@@ -154,12 +154,12 @@ impl Credentials {
         server.alpn_protocols = vec![ALPN.to_vec()];
         // A session that is taken up again would outlive its certificate; connections are few and long.
         server.send_tls13_tickets = 0;
-        let client = |role| -> Result<_, CredentialError> {
+        let client = |roles: &'static [CertifiedRole]| -> Result<_, CredentialError> {
             let mut client = ClientConfig::builder_with_provider(provider.clone())
                 .with_protocol_versions(&[&rustls::version::TLS13])
                 .map_err(unusable)?
                 .dangerous() // Only in that the peer's address is not looked at: see the verifier.
-                .with_custom_certificate_verifier(Arc::new(RoleVerifier::new(role, roots.clone(), provider.clone())))
+                .with_custom_certificate_verifier(Arc::new(RoleVerifier::new(roles, roots.clone(), provider.clone())))
                 .with_client_cert_resolver(shown.clone());
             client.alpn_protocols = vec![ALPN.to_vec()];
             client.resumption = Resumption::disabled();
@@ -167,8 +167,10 @@ impl Credentials {
             Ok(Arc::new(client))
         };
         use CertifiedRole::{Control, Instance, Replication, Storage};
-        let [client, to_instance, to_control, to_region] = [Storage, Instance, Control, Replication].map(client);
-        let (client, to_instance, to_control, to_region) = (client?, to_instance?, to_control?, to_region?);
+        let (to_storage, to_instance) = (client(&[Storage])?, client(&[Instance])?);
+        let (to_control, to_region) = (client(&[Control])?, client(&[Replication])?);
+        // Whoever may write a volume has readers: of a secondary region, its region's process.
+        let to_writer = client(&[Instance, Replication])?;
         let over_http = |config: &ClientConfig| {
             let mut config = config.clone();
             config.alpn_protocols = vec![ALPN_HTTP.to_vec()];
@@ -181,7 +183,7 @@ impl Credentials {
             to_instance: over_http(&to_instance),
             to_control: over_http(&to_control),
         };
-        Ok(Credentials { own, ends_soon, server: Arc::new(server), client, to_instance, to_region, http })
+        Ok(Credentials { own, ends_soon, server: Arc::new(server), client: to_storage, to_writer, to_region, http })
     }
 
     /// What this process's certificate says of it.

@@ -37,7 +37,7 @@ pub(crate) async fn dial(
     // The name is neither sent nor looked at: a process is known by its role, see the verifier.
     let nowhere = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
     let config = match own.role {
-        ConnectionRole::Reader => &credentials.to_instance,
+        ConnectionRole::Reader => &credentials.to_writer,
         ConnectionRole::Region => &credentials.to_region,
         ConnectionRole::Storage | ConnectionRole::WriterLog | ConnectionRole::WriterReads | ConnectionRole::Admin => {
             &credentials.client

@@ -12,23 +12,31 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// Believes a process of this role of the same authority, at whatever address: a process may move, and its role is what
+/// Believes a process of these roles of the same authority, at whatever address: a process may move, and its role is what
 /// makes it trustworthy. A certificate of another role is refused, so that the key of an instance is of no use for standing
 /// in for storage.
 #[derive(Debug)]
 pub(super) struct RoleVerifier {
-    role: CertifiedRole,
+    roles: &'static [CertifiedRole],
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("this is the certificate of a process of role {0}, not of {1}")]
-struct OtherRole(CertifiedRole, CertifiedRole);
+#[error("this is the certificate of a process of role {0}, not of {roles}", roles = named(.1))]
+struct OtherRole(CertifiedRole, &'static [CertifiedRole]);
+
+fn named(roles: &[CertifiedRole]) -> String {
+    roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(" or ")
+}
 
 impl RoleVerifier {
-    pub fn new(role: CertifiedRole, roots: Arc<RootCertStore>, provider: Arc<CryptoProvider>) -> RoleVerifier {
-        RoleVerifier { role, roots, provider }
+    pub fn new(
+        roles: &'static [CertifiedRole],
+        roots: Arc<RootCertStore>,
+        provider: Arc<CryptoProvider>,
+    ) -> RoleVerifier {
+        RoleVerifier { roles, roots, provider }
     }
 }
 
@@ -45,8 +53,8 @@ impl ServerCertVerifier for RoleVerifier {
         let algorithms = self.provider.signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
         match certified(cert) {
-            Ok(peer) if peer.role == self.role => Ok(ServerCertVerified::assertion()),
-            Ok(peer) => Err(other(OtherRole(peer.role, self.role))),
+            Ok(peer) if self.roles.contains(&peer.role) => Ok(ServerCertVerified::assertion()),
+            Ok(peer) => Err(other(OtherRole(peer.role, self.roles))),
             Err(error) => Err(other(error)),
         }
     }

@@ -3,6 +3,7 @@
 use super::base::{Base, Difference};
 use super::{Kept, ReaderFs, State};
 use crate::defect::{Defect, Defects};
+use crate::error::FsError;
 use crate::fs::LoadError;
 use crate::layout::Malformed;
 use auriga_page::{Delta, PAGE_SIZE};
@@ -29,6 +30,9 @@ pub enum FollowError {
     /// The tree could not be read again.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The reader's own files.
+    #[error("putting WAL into pg_wal: {0}")]
+    Wal(#[from] FsError),
 }
 
 /// What one step came to.
@@ -118,11 +122,32 @@ impl ReaderFs {
         mut replayed: impl FnMut() -> Option<u64> + Send + 'static,
         on_lost: impl FnOnce(FollowError) + Send + 'static,
     ) -> io::Result<Follower> {
+        self.follow_fed(every, move || Ok(replayed()), on_lost)
+    }
+
+    /// The same, where `replayed` also does what must be done before a step, and may fail.
+    ///
+    /// # Errors
+    /// The operating system has no thread.
+    pub fn follow_fed(
+        self: &Arc<Self>,
+        every: Duration,
+        mut replayed: impl FnMut() -> Result<Option<u64>, FollowError> + Send + 'static,
+        on_lost: impl FnOnce(FollowError) + Send + 'static,
+    ) -> io::Result<Follower> {
         let (fs, ended) = (Arc::clone(self), Arc::new(AtomicBool::new(false)));
         let seen = Arc::clone(&ended);
         let thread = std::thread::Builder::new().name("reader".to_owned()).spawn(move || {
             while !seen.load(Relaxed) {
-                if let Err(error) = fs.step(&mut replayed) {
+                let mut failed = None;
+                let stepped = fs.step(|| match replayed() {
+                    Ok(replayed) => replayed,
+                    Err(error) => {
+                        failed = Some(error);
+                        None
+                    }
+                });
+                if let Some(error) = failed.or(stepped.err()) {
                     return on_lost(error);
                 }
                 std::thread::sleep(every);

@@ -15,11 +15,14 @@
 //!
 //! * `base.rs`: the volume's tree. `node.rs`: the reader's own tree. `names.rs`: names. `data.rs`: content.
 //! * `start.rs`: what a reader begins with, of the WAL by `wal.rs`. `follow.rs`: advancing. `sweep.rs`: what leaves the overlay, by `rules.rs`.
+//! * `ahead.rs` and `feed.rs`: the WAL, where there is no connection to the writer.
 //! * `lag.rs`: how late it is. `class.rs`: what a file is. `store.rs`: where the overlay's pages are.
 
+mod ahead;
 mod base;
 mod class;
 mod data;
+mod feed;
 mod follow;
 mod lag;
 mod names;
@@ -33,6 +36,8 @@ mod sweep;
 mod tests;
 mod wal;
 
+pub use ahead::{Ahead, Judge};
+pub use feed::Feed;
 pub use follow::{FollowError, Follower, Step};
 
 use crate::defect::Defects;
@@ -194,6 +199,11 @@ impl ReaderFs {
     /// The options in effect.
     pub fn options(&self) -> &ReaderOptions {
         &self.options
+    }
+
+    /// The point that is shown.
+    pub fn read_point(&self) -> Lsn {
+        self.lock().point.read_point
     }
 
     /// Whether clients may come, replay being at least here (R-READER-FS-3).

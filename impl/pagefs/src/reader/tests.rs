@@ -1,5 +1,7 @@
 //! The reader's file system over a writer's, without a kernel and without PostgreSQL: each rule, and each planted defect.
 
+mod feed;
+
 use super::*;
 use crate::defect::Defect;
 use crate::fs::{FsOptions, NewInode, PageFs, RenameMode, mkfs};

@@ -34,7 +34,7 @@ impl Replayed {
 
 /// The position at which the segment called `name` begins; `None`: it is no segment. All segments of a cluster are of one
 /// size, so that of the file is that of them all.
-fn segment_begins(name: &[u8], size: u64) -> Option<u64> {
+pub(super) fn segment_begins(name: &[u8], size: u64) -> Option<u64> {
     let name = std::str::from_utf8(name).ok().filter(|name| name.len() == NAME_DIGITS)?;
     if !size.is_power_of_two() || !name.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;

@@ -60,6 +60,7 @@ impl Layout {
             instances: (0..=self.readers)
                 .map(|number| SocketAddr::new(self.instance_host(number), READERS_PORT))
                 .collect(),
+            readers: None,
             trace: self.trace_file(name),
             insecure: false,
             tls: self.tls(name),

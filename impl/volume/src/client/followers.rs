@@ -67,9 +67,19 @@ impl RemoteVolume {
     /// point, unless there was no position.
     pub fn publish(&self, position: impl FnOnce() -> Option<u64>) -> Option<Lsn> {
         let read_point = Lsn(self.client.vdl.load(SeqCst));
-        let wal = position()?;
-        self.client.input(Input::Request { token: Token(0), request: Request::Publish { read_point, wal } });
+        self.publish_at(read_point, position()?);
         Some(read_point)
+    }
+
+    /// Publishes a read point at or below VDL, with a position that was asked after it was chosen. Where a later one was
+    /// published already, nothing happens.
+    pub fn publish_at(&self, read_point: Lsn, wal: u64) {
+        self.client.input(Input::Request { token: Token(0), request: Request::Publish { read_point, wal } });
+    }
+
+    /// Returns the last LSN that was submitted: everything that was submitted so far is at or below it.
+    pub fn allocated(&self) -> Lsn {
+        self.client.driver.inspect(Writer::allocated)
     }
 
     /// Returns the readers that follow, each with the lowest read point that it needs.

@@ -411,5 +411,6 @@ fn said(instance: &Instance, now: u64) -> Said {
         read_point: instance.heard.unwrap_or(0),
         writer_heard_ms: instance.heard.map(|heard| now - heard),
         stalled_ms: instance.stalled_since.map_or(0, |since| now - since),
+        is_of_secondary: false,
     }
 }
