@@ -187,9 +187,9 @@ mod tests {
         assert_eq!((pages.len(), pages[0].len()), (1, PAGE_SIZE));
         assert_eq!(hex(&pages[0][..8]), "4155524753544131");
         // Length, checksum, region 2, one branch (g1.0, r1, after 0), grant, and nothing else.
-        assert_eq!(hex(&pages[0][8..12]), "0d000000");
-        assert_eq!(hex(&pages[0][16..29]), "02010100010000000000000000");
-        assert!(pages[0][29..].iter().all(|byte| *byte == 0));
+        assert_eq!(hex(&pages[0][8..12]), "0e000000");
+        assert_eq!(hex(&pages[0][16..30]), "0201010001000000000000000000");
+        assert!(pages[0][30..].iter().all(|byte| *byte == 0));
     }
 
     #[test]

@@ -346,7 +346,7 @@ impl Life {
     /// Mini-transactions of the region's own branch, as other regions take them.
     async fn read(&self, to: RegionId, above: Lsn, through: Lsn, limit: usize) -> Vec<ShippedRecord<Mtr>> {
         let state = lock(&self.state).clone();
-        // Where it is before this branch, it is asked first how far it has come.
+        // Where it is before this region's own branches, it is asked first how far it has come.
         let Some(from) = state.volume_of(above) else { return Vec::new() };
         let read = match self.source.read(from).await {
             Ok(read) => read,
@@ -365,6 +365,10 @@ impl Life {
             let lsn = state.global_of(one.lsn);
             if lsn > through || (bytes > SHIP_BYTES && !records.is_empty()) {
                 break;
+            }
+            if records.last().map_or(above, |last: &ShippedRecord<Mtr>| last.lsn) >= lsn {
+                // What the region wrote of its own between two branches of its own.
+                continue;
             }
             bytes += one.records.iter().map(auriga_protocol::Record::weight).sum::<usize>();
             let of_database = one.records.into_iter().filter(|record| !is_region_page(record.page));
@@ -387,7 +391,8 @@ async fn hold_what_is_lacking(life: Arc<Life>, config: RegionConfig) {
             continue;
         }
         let state = lock(&life.state).clone();
-        let hold = hold.get_or_insert_with(|| Hold::start(&config.volume, &config.writers, state.grant, REGION_READER));
+        let hold = hold
+            .get_or_insert_with(|| Hold::start(&config.volume, &config.writers, state.first_grant(), REGION_READER));
         let lacking = arrived.values().min().filter(|_| arrived.len() == others);
         if let Some(floor) = lacking.and_then(|least| state.volume_of(*least)) {
             hold.release(floor);

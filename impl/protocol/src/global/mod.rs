@@ -42,4 +42,4 @@ pub use region::{
     Region, RegionAnswer, RegionConfig, RegionEntry, RegionOutcome, RegionRequest, RegionRole, RegionSurvived,
     RegionTask, RegionTimer, Turned,
 };
-pub use state::{Adopting, KeptSuffix, MayNotWrite, Position, RegionState};
+pub use state::{Adopting, KeptSuffix, MayNotWrite, OWN_BRANCHES_MAX, OwnBranch, Position, RegionState};

@@ -13,6 +13,7 @@ use crate::global::message::Handover;
 use crate::global::note::LostSuffix;
 use crate::global::region::{RegionEntry, RegionSurvived, Turned};
 use crate::ids::{GlobalEpoch, Lsn, RegionId};
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// How far a secondary is: everything through `lsn` of the lineage is in its volume.
@@ -46,6 +47,19 @@ pub struct Adopting {
     pub lost: KeptSuffix,
 }
 
+/// Where a branch whose primary this region was began: after a global LSN, and after a volume LSN.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct OwnBranch {
+    /// The branch point.
+    pub after: Lsn,
+    /// The last volume LSN before it.
+    pub grant: Lsn,
+}
+
+/// Most of a region's own branches that are remembered where they follow each other. What a secondary lacks of an older one
+/// can't be shipped.
+pub const OWN_BRANCHES_MAX: usize = 64;
+
 /// What a region keeps of its own, but for its [`Position`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct RegionState {
@@ -65,6 +79,9 @@ pub struct RegionState {
     pub adopting: Option<Adopting>,
     /// The last lost suffix.
     pub lost: Option<KeptSuffix>,
+    /// The region's own branches directly before the last one, where that is its own, too: oldest first. A switchover that
+    /// was undone, or two operations that chose one target, make them. A secondary may lack records of any of them.
+    pub earlier: Vec<OwnBranch>,
 }
 
 /// Why a region's instances may not write.
@@ -90,6 +107,7 @@ impl RegionState {
             turned: None,
             adopting: None,
             lost: None,
+            earlier: Vec::new(),
         }
     }
 
@@ -107,15 +125,35 @@ impl RegionState {
         }
     }
 
-    /// The global LSN of what lies at `lsn` in the volume of the region that is the last branch's primary.
-    pub fn global_of(&self, lsn: Lsn) -> Lsn {
-        Lsn(self.lineage.tip().after.0 + lsn.0.saturating_sub(self.grant.0))
+    /// The region's own branches at the end of its log, the last one first.
+    fn own_branches(&self) -> impl Iterator<Item = OwnBranch> {
+        let last = OwnBranch { after: self.lineage.tip().after, grant: self.grant };
+        core::iter::once(last).chain(self.earlier.iter().rev().copied())
     }
 
-    /// Where in the volume of the last branch's primary a global LSN lies. `None`: before the branch.
+    /// The global LSN of what lies at `lsn` in the volume of the region that is the last branch's primary. What the region wrote
+    /// of its own between two branches of its own lies where the later one begins.
+    pub fn global_of(&self, lsn: Lsn) -> Lsn {
+        let (mut end, mut global) = (u64::MAX, 0);
+        for OwnBranch { after, grant } in self.own_branches() {
+            global = (after.0 + lsn.0.saturating_sub(grant.0)).min(end);
+            if lsn > grant {
+                break;
+            }
+            end = after.0;
+        }
+        Lsn(global)
+    }
+
+    /// Where in the volume of the last branch's primary a global LSN lies. `None`: before the branches that are its own.
     pub fn volume_of(&self, global: Lsn) -> Option<Lsn> {
-        let after = global.0.checked_sub(self.lineage.tip().after.0)?;
-        Some(Lsn(self.grant.0 + after))
+        let branch = self.own_branches().find(|branch| branch.after <= global)?;
+        Some(Lsn(branch.grant.0 + (global.0 - branch.after.0)))
+    }
+
+    /// The volume LSN after which the region's own branches at the end of its log lie.
+    pub fn first_grant(&self) -> Lsn {
+        self.earlier.first().map_or(self.grant, |branch| branch.grant)
     }
 
     /// What a restarting [`Region`](super::Region) is told. A primary's log ends where it can be read to end.
@@ -138,6 +176,12 @@ impl RegionState {
             RegionEntry::Fenced(handover) => self.handover = Some(*handover),
             RegionEntry::Renounced(global_epoch) => self.renounced = *global_epoch,
             RegionEntry::Promoted { lineage, planned } => {
+                let before = self.lineage.tip();
+                if before.primary == self.region && lineage.tip().primary == self.region {
+                    self.earlier.push(OwnBranch { after: before.after, grant: self.grant });
+                    let too_many = self.earlier.len().saturating_sub(OWN_BRANCHES_MAX);
+                    self.earlier.drain(..too_many);
+                }
                 self.lineage = lineage.clone();
                 self.grant = at;
                 self.handover = None;
@@ -148,6 +192,7 @@ impl RegionState {
                 self.renounced = self.renounced.max(self.lineage.tip().global_epoch).max(handed_on);
                 self.lineage = lineage.clone();
                 self.grant = Lsn::ZERO;
+                self.earlier.clear();
                 self.turned = Some(Turned::Adopted { kept: *kept, lost: *named });
                 self.adopting = None;
                 self.lost = lost.or(self.lost);
@@ -189,6 +234,31 @@ mod tests {
         };
         state.adopting = Some(Adopting { lineage: state.lineage.clone(), kept: Lsn(7), lost });
         assert!(matches!(state.grants(), Err(MayNotWrite::Adopting(_))));
+    }
+
+    #[test]
+    fn what_a_secondary_lacks_of_an_earlier_branch_of_its_own_is_found() {
+        let mut state = RegionState::created(FIRST, FIRST);
+        promoted(&mut state, SECOND, 2, 100, 0);
+        let lineage = state.lineage.clone();
+        state.apply(&RegionEntry::<()>::Adopted { lineage, kept: Lsn(100), lost: None }, Lsn(40), None);
+        promoted(&mut state, FIRST, 3, 150, 90);
+        assert_eq!((state.first_grant(), state.earlier.len()), (Lsn(90), 0), "a branch of another region was before");
+        // It was fenced at 160, and goes on: at 101 to 103 of its volume is what it wrote of its own.
+        promoted(&mut state, FIRST, 4, 160, 103);
+        assert_eq!(state.first_grant(), Lsn(90));
+        assert_eq!(
+            [149, 150, 155, 160, 161].map(|global| state.volume_of(Lsn(global)).map(|lsn| lsn.0)),
+            [None, Some(90), Some(95), Some(103), Some(104)]
+        );
+        assert_eq!([90, 95, 100, 101, 103, 104].map(|lsn| state.global_of(Lsn(lsn)).0), [150, 155, 160, 160, 160, 161]);
+        for number in 5..200 {
+            promoted(&mut state, FIRST, number, 160 + number, 103 + number);
+        }
+        assert_eq!(state.earlier.len(), OWN_BRANCHES_MAX);
+        let lineage = state.lineage.clone();
+        state.apply(&RegionEntry::<()>::Adopted { lineage, kept: Lsn(100), lost: None }, Lsn(40), None);
+        assert!(state.earlier.is_empty());
     }
 
     #[test]
