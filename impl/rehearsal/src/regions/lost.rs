@@ -1,11 +1,14 @@
 //! The named loss, compared with what clients remember.
 
 use super::GlobalDemo;
-use crate::bank::ledger::Ledger;
+use crate::bank::ledger::{Ledger, Outcome};
 use crate::bank::verify::missing;
 use crate::demo::region::name;
 use crate::tour::{TourError, postgres};
 use std::collections::BTreeSet;
+
+/// The table that has a row for each transfer, as reports name it.
+const LEDGER: &str = "public.ledger";
 
 /// What a failover has lost, by the clients' ledger.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -14,6 +17,8 @@ pub struct Missing {
     pub commits: usize,
     /// Their transactions' numbers, in the lineage that was left.
     pub xids: BTreeSet<i64>,
+    /// Transactions that clients do not know the outcome of.
+    pub in_doubt: usize,
 }
 
 impl GlobalDemo {
@@ -26,7 +31,8 @@ impl GlobalDemo {
         let before = ledger.outcomes();
         let asked = missing(self.postgres(primary), &before);
         let lost = self.runtime().block_on(asked).map_err(postgres("asking the new primary what it has"))?;
-        Ok(Missing { commits: lost.len(), xids: ledger.lose(&lost) })
+        let in_doubt = before.iter().flatten().filter(|outcome| **outcome == Outcome::InDoubt).count();
+        Ok(Missing { commits: lost.len(), xids: ledger.lose(&lost), in_doubt })
     }
 
     /// Waits until `region` names what it lost, another suffix than `before`, and compares that with what is missing.
@@ -60,6 +66,16 @@ impl GlobalDemo {
                 "transaction {xid} is missing, and is not among what {suffix} lists"
             )));
         }
+        // The other direction: a transfer that is listed is missing, or was on its way when its connection broke.
+        let lost: BTreeSet<u32> = missing.xids.iter().map(|xid| short(*xid)).collect();
+        let unknown: Vec<u32> = transfers(&named).difference(&lost).copied().collect();
+        if unknown.len() > missing.in_doubt {
+            return Err(TourError::Unexpected(format!(
+                "{suffix} lists {} transfers that clients do not miss, and they are in doubt of {}: {unknown:?}",
+                unknown.len(),
+                missing.in_doubt
+            )));
+        }
         Ok(vec![format!(
             "{suffix} is named: {changes} mini-transactions, {} bytes, {} commits, among which the {} are that clients miss",
             named["amount"]["bytes"],
@@ -73,6 +89,16 @@ impl GlobalDemo {
 fn listed(named: &serde_json::Value) -> BTreeSet<u32> {
     let commits = named["commits"].as_array().into_iter().flatten();
     commits.filter_map(|commit| commit["xid"].as_u64()?.try_into().ok()).collect()
+}
+
+/// Those of them that are a transfer.
+fn transfers(named: &serde_json::Value) -> BTreeSet<u32> {
+    let commits = named["commits"].as_array().into_iter().flatten();
+    let is_transfer = |commit: &&serde_json::Value| {
+        let tables = commit["tables"].as_array().into_iter().flatten();
+        tables.into_iter().any(|table| table["name"] == LEDGER)
+    };
+    commits.filter(is_transfer).filter_map(|commit| commit["xid"].as_u64()?.try_into().ok()).collect()
 }
 
 /// A transaction's number as its commit record has it: without the epoch.
