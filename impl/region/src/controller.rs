@@ -9,10 +9,10 @@ use auriga_driver::timers::Timers;
 use auriga_driver::{clock, random};
 use auriga_net::Mtr;
 use auriga_protocol::global::{
-    Branch, ControllerAnswer, ControllerConfig, ControllerTimer, GlobalController, GlobalMessage, GlobalParty,
-    Operation, Outcome, RegionRole,
+    Branch, ControllerAnswer, ControllerConfig, ControllerEntry, ControllerTimer, GlobalController, GlobalMessage,
+    GlobalParty, Operation, Outcome, RegionRole,
 };
-use auriga_protocol::{ControllerId, Effect, Effects, Input, Lsn, Machine, RegionId, Token};
+use auriga_protocol::{ControllerId, Effect, Effects, Input, Lsn, Machine, Micros, RegionId, Token};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 /// How often regions are asked where they stand.
 const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a failover waits for the fence of an old primary that has answered.
+const FENCE_WITHIN: Micros = Micros(1_500_000);
+
+/// The same, of one that has not: it may still hear of it.
+const FENCE_SILENT_WITHIN: Micros = Micros(300_000);
 
 /// Where a region stands, as it says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,7 +101,14 @@ pub async fn run(config: &LinkConfig, operation: Operation, deadline: Instant) -
     }
     let newest = heard.values().max_by_key(|standing| standing.tip.global_epoch).ok_or(NotDone::NobodyAnswers)?;
     let regions = config.regions.keys().copied().collect();
-    let rules = ControllerConfig::new(regions, newest.tip.primary);
+    if let Operation::Switchover { target } | Operation::Failover { target } = operation
+        && heard.get(&target).is_some_and(|it| it.role == RegionRole::Primary && it.tip == newest.tip)
+    {
+        return Ok(Outcome::AlreadyPrimary(newest.tip));
+    }
+    let (known, primary) = (newest.tip.global_epoch, newest.tip.primary);
+    let fence_within = if heard.contains_key(&primary) { FENCE_WITHIN } else { FENCE_SILENT_WITHIN };
+    let rules = ControllerConfig { fence_within, ..ControllerConfig::new(regions, primary) };
     let timers = Arc::new(Timers::default());
     let (fired, mut due) = unbounded_channel();
     let running = timers.clone();
@@ -104,7 +117,11 @@ pub async fn run(config: &LinkConfig, operation: Operation, deadline: Instant) -
     };
     tasks.spawn(async move { running.run(fire).await });
     let mut effects = Effects::default();
-    let mut controller = GlobalController::<Mtr>::boot(&rules, id, Vec::new(), clock::now(), &mut effects);
+    // It begins with what it has heard: an epoch that is too low would be refused, and all of it done once more.
+    // Not where the target may be the primary already, but has not said so: it then says so by refusing.
+    let is_primary = matches!(operation, Operation::Switchover { target } if target == primary);
+    let learnt = if is_primary { Vec::new() } else { vec![ControllerEntry::Done { known, primary }] };
+    let mut controller = GlobalController::<Mtr>::boot(&rules, id, learnt, clock::now(), &mut effects);
     let mut inputs = VecDeque::from([Input::Request { token: Token(1), request: operation }]);
     loop {
         while let Some(input) = inputs.pop_front() {
