@@ -43,11 +43,13 @@ fn the_role_moves_between_the_regions_of_a_demo_and_nothing_is_left_behind() {
     assert!(table.contains("region-1 – region-2  whole, 20 ms there and back"), "{table}");
     assert!(said(&demo, &["status", "--region", "2"]).contains("region-2"));
     sql(networks, 1, "create table t as select n from generate_series(1, 100) n").unwrap();
+    wait_until("the row in the other region", || sql(networks, 2, "select count(*) from t").as_deref() == Ok("100"));
 
     let moved = said(&demo, &["switchover", "--to", "region-2"]);
     assert!(moved.contains("region 2 is the primary") && moved.contains("nothing is lost"), "{moved}");
     wait_until("the new primary's PostgreSQL", || sql(networks, 2, "insert into t values (101)").is_ok());
     assert_eq!(sql(networks, 2, "select count(*) from t").unwrap(), "101");
+    wait_until("the row in the first region", || sql(networks, 1, "select max(n) from t").as_deref() == Ok("101"));
     wait_until("both roles", || roles(&demo) == ["Secondary", "Primary"]);
     let done = said(&demo, &["inject", "kill", "2"]);
     assert!(done.contains("done: region-2"), "{done}");

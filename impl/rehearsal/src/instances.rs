@@ -112,7 +112,11 @@ pub fn verify_readers(demo: &Demo, ledger: &Ledger) -> Result<(Verdict, String, 
     Ok((all, writer, names))
 }
 
-async fn verify_reader(
+/// Compares a reader with what the clients remember, once it shows what the writer has now.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(crate) async fn verify_reader(
     writer: SocketAddr,
     reader: SocketAddr,
     ledger: &Ledger,

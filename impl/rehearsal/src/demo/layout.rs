@@ -161,7 +161,7 @@ impl Layout {
             postgres: String::new(),
             overlay_mib: overlay_mib(),
             spill_mib: spill_mib(),
-            region: None,
+            region: self.region.as_ref().map(|_| self.region_readers()),
             instances: (0..=self.readers).map(|other| self.followed(name, other)).collect(),
         });
         // Its log outlives the instance's directory.

@@ -76,6 +76,7 @@ fn address_problems(layout: &Layout) -> Vec<String> {
     let instances = instances.chain(watchers.filter(|_| layout.watched));
     let region = layout.region.iter().flat_map(|region| layout.region_addresses(region));
     let instances = instances.chain(region.map(|region| region.address));
+    let instances = instances.chain(layout.region.iter().map(|_| layout.region_readers()));
     // The standard library sets SO_REUSEADDR: connections that linger in TIME_WAIT are no obstacle.
     let unusable = |address| TcpListener::bind(address).err().map(|error| (address, error));
     let unusable: Vec<(SocketAddr, io::Error)> = storage.chain(instances).filter_map(unusable).collect();

@@ -1,7 +1,7 @@
 //! A demo as one region of a global database: the region's process, and where it reaches the others.
 
 use super::layout::{Layout, READERS_PORT};
-use auriga_admin::config::{RegionAddress, RegionConfig};
+use auriga_admin::config::{ReadersConfig, RegionAddress, RegionConfig};
 pub use auriga_admin::member::{parse_region as parse, region_name as name};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -32,6 +32,11 @@ impl Layout {
         self.address(REGION_HOST, REGION_PORT)
     }
 
+    /// Where this region's process listens for readers, while its region is a secondary.
+    pub fn region_readers(&self) -> SocketAddr {
+        self.address(REGION_HOST, READERS_PORT)
+    }
+
     /// Where this region reaches another one: its end of the wire.
     pub fn wire_address(&self, to: u16) -> SocketAddr {
         // There are far fewer regions than addresses.
@@ -60,7 +65,7 @@ impl Layout {
             instances: (0..=self.readers)
                 .map(|number| SocketAddr::new(self.instance_host(number), READERS_PORT))
                 .collect(),
-            readers: None,
+            readers: Some(ReadersConfig { listen: self.region_readers() }),
             trace: self.trace_file(name),
             insecure: false,
             tls: self.tls(name),

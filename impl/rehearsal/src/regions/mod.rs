@@ -118,12 +118,14 @@ impl GlobalDemo {
             region.begin_storage(stop)?;
             region.cluster().0.start(&name(number))?;
         }
-        // Each is a reader that looks for its writer, until its region is the primary.
+        // Each is a reader until its region is the primary.
         self.regions.iter().try_for_each(|region| region.launch(WRITER))?;
         let access = self.regions.iter().map(|region| region.access().clone()).collect();
         self.runtime.spawn(following::follow(self.layout.clone(), access, self.watcher.clone()));
         let primary = self.wait_for_regions(stop)?;
-        self.region(primary).wait_for_instance(WRITER, Some(stop))
+        self.region(primary).wait_for_instance(WRITER, Some(stop))?;
+        let others = self.layout.numbers().filter(|number| *number != primary);
+        others.into_iter().try_for_each(|number| self.region(number).wait_for_instance(WRITER, Some(stop)))
     }
 
     /// Waits until every region says where it stands. Returns the primary.

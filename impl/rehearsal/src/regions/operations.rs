@@ -1,9 +1,13 @@
 //! What is done to a global database, as a person does it with the commands, and what is waited for afterwards.
 
 use super::GlobalDemo;
+use crate::bank::ledger::Ledger;
+use crate::bank::verify::Verdict;
 use crate::demo::control::Action;
 use crate::demo::region::name;
-use crate::tour::TourError;
+use crate::instances::verify_reader;
+use crate::tour::{TourError, postgres};
+use auriga_admin::postgres::connect;
 use auriga_instance::node::InstanceRole;
 use auriga_protocol::Lsn;
 use auriga_protocol::global::{Operation, Outcome, RegionRole};
@@ -84,6 +88,20 @@ impl GlobalDemo {
             let status = region.runtime().block_on(asked).ok()?;
             (status.role == InstanceRole::Reader).then_some(())
         })
+    }
+
+    /// Compares the instance of a secondary with what clients remember, once it shows what the primary has now.
+    ///
+    /// # Errors
+    /// PostgreSQL's, or it lets no client in.
+    pub fn verify_secondary(&self, primary: u16, number: u16, ledger: &Ledger) -> Result<Verdict, TourError> {
+        let (writer, reader) = (self.postgres(primary), self.postgres(number));
+        self.wait_for(&format!("instance of {} that reads", name(number)), || {
+            let asked = async { connect(reader).await.ok()?.query_one("select pg_is_in_recovery()", &[]).await.ok() };
+            self.runtime().block_on(asked).filter(|row| row.get(0))
+        })?;
+        let compared = verify_reader(writer, reader, ledger);
+        self.runtime().block_on(compared).map_err(postgres("comparing a secondary with the clients' ledger"))
     }
 
     /// SIGKILL to every process of a region.

@@ -359,7 +359,12 @@ impl Rehearsal<'_> {
 
     fn verify(&self) -> Result<Verdict, TourError> {
         let compared = verify(self.demo.postgres(self.primary), self.bank.ledger());
-        self.demo.runtime().block_on(compared).map_err(postgres("comparing the primary with the clients' ledger"))
+        let compared = self.demo.runtime().block_on(compared);
+        let mut verdict = compared.map_err(postgres("comparing the primary with the clients' ledger"))?;
+        for other in self.demo.layout().numbers().filter(|number| *number != self.primary) {
+            verdict.add(&self.demo.verify_secondary(self.primary, other, self.bank.ledger())?);
+        }
+        Ok(verdict)
     }
 
     fn check(&self) -> Result<(), TourError> {

@@ -24,7 +24,7 @@ pub(super) fn boxed(layout: &GlobalLayout, primary: u16, is_kept: bool, columns:
         String::new(),
     ];
     lines.extend(layout.numbers().zip(&layout.regions).map(|(number, region)| {
-        let what = if number == primary { "the primary" } else { "a secondary: its instance waits for the role" };
+        let what = if number == primary { "the primary" } else { "a secondary, which reads" };
         format!("{:<9} psql -h {} -p {} -U postgres   ({what})", name(number), region.instance_host(0), region.port)
     }));
     let storage = layout.regions.iter().map(|region| {

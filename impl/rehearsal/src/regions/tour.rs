@@ -90,11 +90,15 @@ impl Tour<'_> {
         let begun = Instant::now();
         let acknowledged = self.ledger().acknowledged();
         self.ledger().take_observations();
-        let remarks = act(self)?;
+        let mut remarks = act(self)?;
         let (longest_wait, told) = self.ledger().take_observations();
         let took = begun.elapsed();
         let compared = self.demo.runtime().block_on(verify(self.demo.postgres(self.primary), self.ledger()));
-        let verdict = compared.map_err(postgres("comparing the primary with the clients' ledger"))?;
+        let mut verdict = compared.map_err(postgres("comparing the primary with the clients' ledger"))?;
+        for other in self.demo.layout().numbers().filter(|number| *number != self.primary) {
+            verdict.add(&self.demo.verify_secondary(self.primary, other, self.ledger())?);
+        }
+        remarks.push(format!("compared on {}, which writes, and elsewhere, where it is read", name(self.primary)));
         self.failures += verdict.lost + verdict.unexplained + verdict.wrong_balances;
         let acknowledged = self.ledger().acknowledged() - acknowledged;
         report::row(&Row { number, title, took, acknowledged, longest_wait, verdict, remarks });
@@ -234,8 +238,9 @@ impl Tour<'_> {
             }
             Ok::<_, tokio_postgres::Error>(())
         };
-        self.demo.wait_for("PostgreSQL of the new primary", || {
-            self.demo.runtime().block_on(connect(server)).ok().map(|_| ())
+        self.demo.wait_for("PostgreSQL of the new primary that writes", || {
+            let asked = async { connect(server).await.ok()?.query_one("select pg_is_in_recovery()", &[]).await.ok() };
+            self.demo.runtime().block_on(asked).filter(|row| !row.get::<_, bool>(0)).map(|_| ())
         })?;
         self.demo.runtime().block_on(probe).map_err(postgres("writing in the new primary"))?;
         self.commits_go_on(Duration::from_secs(1))?;

@@ -63,7 +63,7 @@ pub async fn gather(shown: GlobalShown) -> Report {
         };
         let instance = match &asked {
             Some(status) if status.role == InstanceRole::Writer && status.health.phase == Phase::Ready => "writes",
-            Some(status) if status.role == InstanceRole::Reader && status.lag_ms.is_some() => "reads",
+            Some(status) if status.reader.as_ref().is_some_and(|reader| reader.lets_clients_in) => "reads",
             Some(status) if status.role == InstanceRole::Reader && status.turn.is_none() => "waits",
             Some(_) => "is starting",
             None if up(Role::Instance) == 0 => "DOWN",
