@@ -1,5 +1,6 @@
 //! What is fed.
 
+mod backup;
 mod config;
 mod frames;
 mod handshake;
@@ -26,6 +27,7 @@ pub type Make = fn() -> Box<dyn Target>;
 /// All of them, by name.
 pub fn all() -> Vec<(&'static str, Make)> {
     vec![
+        ("backup", || Box::new(backup::Backup)),
         ("config", || Box::new(config::Config)),
         ("frames", || Box::new(frames::Frames)),
         ("handshake", || Box::new(handshake::Handshake::new())),

@@ -4,12 +4,17 @@
 //! power cut.
 
 use crate::format::{Malformed, Object, decode, encode};
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The end of the name of what is being written.
 const UNFINISHED: &str = ".unfinished";
+
+/// Everything of the database is in there: nobody else may read it.
+const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
 
 /// Why an object is not put or got.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +80,7 @@ impl Store {
         let put = || {
             make_durably(folder)?;
             let unfinished = PathBuf::from(format!("{}{UNFINISHED}", path.display()));
-            let mut file = File::create(&unfinished)?;
+            let mut file = File::options().write(true).create(true).truncate(true).mode(FILE_MODE).open(&unfinished)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
             fs::rename(&unfinished, &path)?;
@@ -138,7 +143,7 @@ fn make_durably(folder: &Path) -> io::Result<()> {
     if let Some(above) = folder.parent() {
         make_durably(above)?;
     }
-    match fs::create_dir(folder) {
+    match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
