@@ -14,7 +14,7 @@ use auriga_pagefs::layout::{RESTORING, TABLE};
 use auriga_points::wal::WalError;
 use auriga_points::{Commit, Stamp};
 use auriga_protocol::{Change, Lsn, PageId, Payload, VolumeId};
-use auriga_region::page::is_region_page;
+use auriga_region::page::is_of_database;
 use auriga_volume::{PageRead, Volume, VolumeError};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
@@ -299,7 +299,7 @@ impl Filling<'_> {
     /// Submits changes as one mini-transaction, but for those of the superblock, which are kept back.
     fn change(&mut self, changes: impl Iterator<Item = Change<Delta>>) -> Result<(), RestoreError> {
         let (own, others): (Vec<_>, Vec<_>) =
-            changes.filter(|change| !is_region_page(change.page)).partition(|change| change.page == SUPERBLOCK);
+            changes.filter(|change| is_of_database(change.page)).partition(|change| change.page == SUPERBLOCK);
         own.iter().for_each(|change| change.payload.apply(&mut self.superblock));
         if !others.is_empty() {
             self.last = self.volume.submit(others, Instant::now() + PATIENCE)?;

@@ -12,7 +12,7 @@ use auriga_points::Stamp;
 use auriga_protocol::{Change, Lsn, Payload, VolumeId};
 use auriga_region::hold::{BACKUP_READER, Hold};
 use auriga_region::merge::MiniTransaction;
-use auriga_region::page::is_region_page;
+use auriga_region::page::is_of_database;
 use auriga_region::source::{Source, Unread};
 use auriga_volume::VolumeConfig;
 use std::net::SocketAddr;
@@ -23,6 +23,8 @@ use tokio::time::sleep;
 
 /// Bytes of changes in an object of the log, roughly.
 const OBJECT_BYTES: usize = 4 << 20;
+/// How long mini-transactions that change nothing of the database wait for more.
+const EMPTY_EVERY: Duration = Duration::from_secs(30);
 /// How long to wait where there is nothing new.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// After a failure, before it is tried again.
@@ -159,7 +161,9 @@ impl<'a> Taking<'a> {
             Err(Unread::TooFar { .. }) if self.is_gone().await => return self.begin_anew().await,
             Err(error) => return Err(error.into()),
         };
-        let is_due = self.bytes >= OBJECT_BYTES || self.since.elapsed() >= self.config.put_every;
+        // What a region's writer publishes is not backed up, and is no reason for an object.
+        let wait = if self.bytes == 0 { self.config.put_every.max(EMPTY_EVERY) } else { self.config.put_every };
+        let is_due = self.bytes >= OBJECT_BYTES || self.since.elapsed() >= wait;
         if !self.transactions.is_empty() && is_due {
             self.put()?;
         }
@@ -179,7 +183,7 @@ impl<'a> Taking<'a> {
             self.since = Instant::now();
         }
         for one in read {
-            let of_database = one.records.into_iter().filter(|record| !is_region_page(record.page));
+            let of_database = one.records.into_iter().filter(|record| is_of_database(record.page));
             let changes: Vec<_> =
                 of_database.map(|record| Change { page: record.page, payload: record.payload }).collect();
             self.bytes += changes.iter().map(|change| change.payload.weight()).sum::<usize>();

@@ -1,8 +1,7 @@
 //! What a failover lost, as the region that lost it keeps it.
 
 use crate::disk::{Disk, DiskError};
-use crate::page::is_region_page;
-use crate::publication::publication_page;
+use crate::page::is_of_database;
 use crate::source::{Source, Unread};
 use auriga_protocol::RegionId;
 use auriga_protocol::global::KeptSuffix;
@@ -70,7 +69,6 @@ pub async fn last(
         }
         for one in read.into_iter().take_while(|one| one.lsn <= suffix.through) {
             at = one.lsn;
-            let is_of_database = |page| !is_region_page(page) && page != publication_page();
             let of_database = one.records.iter().filter(|record| is_of_database(record.page));
             let bytes: usize = of_database.clone().map(|record| record.payload.len()).sum();
             amount.mini_transactions += u64::from(bytes > 0);

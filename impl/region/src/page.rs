@@ -3,6 +3,7 @@
 //! They are those of an inode that no file system names. Block 0 holds the [`Position`], so that it moves with each shipped
 //! mini-transaction by a few bytes; the blocks after it hold the [`RegionState`].
 
+use crate::publication::PUBLICATION_INODE;
 use auriga_page::{Delta, PAGE_SIZE};
 use auriga_protocol::global::{Position, RegionState};
 use auriga_protocol::{Change, ControllerId, GlobalEpoch, Lsn, PageId};
@@ -30,6 +31,11 @@ impl MalformedState {
 /// Whether a page is one of the region's own, and not part of the database.
 pub fn is_region_page(page: PageId) -> bool {
     page.inode == REGION_INODE
+}
+
+/// Whether a page is part of the database: neither a region's own, nor what its writer publishes.
+pub fn is_of_database(page: PageId) -> bool {
+    !is_region_page(page) && page.inode != PUBLICATION_INODE
 }
 
 /// The page that holds the position.
