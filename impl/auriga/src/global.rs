@@ -254,7 +254,13 @@ fn line(region: RegionId, standing: Option<&Standing>, all: &BTreeMap<RegionId, 
     let primary = all.values().filter(|other| other.role == RegionRole::Primary);
     let newest = primary.max_by_key(|other| other.tip.global_epoch);
     let is_old = newest.is_some_and(|newest| newest.tip.global_epoch > standing.tip.global_epoch);
-    let other = if is_old { "  of a lineage that has been left" } else { "" };
+    let other = match newest {
+        _ if is_old => "  of a lineage that has been left".to_owned(),
+        Some(newest) if standing.role == RegionRole::Secondary && newest.tip == standing.tip => {
+            format!("  {} behind the primary", newest.durable.0.saturating_sub(standing.durable.0))
+        }
+        _ => String::new(),
+    };
     let (number, epoch, durable) = (region.0, standing.tip.global_epoch, standing.durable);
     format!("region {number}  {role}  global epoch {epoch}  durable through global LSN {durable}{other}")
 }

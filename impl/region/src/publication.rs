@@ -19,7 +19,7 @@
 
 use crate::page::MalformedState;
 use auriga_page::{Delta, PageImage};
-use auriga_protocol::{Change, Lsn, PageId};
+use auriga_protocol::{Change, Lsn, PageId, Payload, Record};
 use std::collections::VecDeque;
 
 /// The inode of the page: greater than any that a file system numbers, and not the regions' own.
@@ -88,6 +88,14 @@ pub fn publication_change(publication: Publication) -> Change<Delta> {
     Change { page: publication_page(), payload }
 }
 
+/// The last publication among these records: each one is written whole, see [`publication_change`].
+pub fn last_publication<'a>(records: impl Iterator<Item = &'a Record<Delta>>) -> Option<Publication> {
+    let mut page = PageImage::default();
+    let of_page = records.filter(|record| record.page == publication_page());
+    of_page.for_each(|record| record.payload.apply(&mut page));
+    decode_publication(page.content()).ok().flatten()
+}
+
 /// Which of the region's own read points is covered by which WAL position.
 #[derive(Default)]
 pub struct Covered {
@@ -135,7 +143,7 @@ impl Covered {
         for change in changes {
             match change.page == publication_page() {
                 true => {
-                    auriga_protocol::Payload::apply(&change.payload, &mut self.page);
+                    change.payload.apply(&mut self.page);
                     is_published = true;
                 }
                 false => is_content = true,
@@ -217,7 +225,7 @@ mod tests {
             assert!(decode_publication(&damaged).is_err(), "byte {at}");
         }
         let mut image = PageImage::copy_from(&[0xaa; PAGE_SIZE]);
-        auriga_protocol::Payload::apply(&publication_change(publication).payload, &mut image);
+        publication_change(publication).payload.apply(&mut image);
         assert_eq!(decode_publication(image.content()), Ok(Some(publication)), "whatever was there");
     }
 
@@ -241,7 +249,7 @@ mod tests {
     #[test]
     fn a_volume_that_was_opened_is_covered_only_where_nothing_follows_what_the_page_covers() {
         let mut image = PageImage::default();
-        auriga_protocol::Payload::apply(&page(44, 600).payload, &mut image);
+        page(44, 600).payload.apply(&mut image);
         let mut idle = Covered::begin(Lsn(45), Lsn(12), image.clone()).expect("sound");
         assert_eq!(idle.newest(Lsn(13)), Some((Lsn(13), 600)));
         let mut busy = Covered::begin(Lsn(46), Lsn(13), image).expect("sound");
@@ -250,6 +258,26 @@ mod tests {
         assert_eq!(busy.newest(Lsn(14)), None, "where 45 lies was not seen");
         ship(&mut busy, &[(48, 15, page(46, 800))]);
         assert_eq!(busy.newest(Lsn(15)), Some((Lsn(15), 800)));
+    }
+
+    #[test]
+    fn the_last_publication_is_found_among_other_records() {
+        let record = |lsn, change: Change<Delta>| {
+            let zero = Lsn::ZERO;
+            let (page, payload) = (change.page, change.payload);
+            Record {
+                lsn: Lsn(lsn),
+                prev_volume: zero,
+                prev_segment: zero,
+                prev_block: zero,
+                is_cpl: true,
+                page,
+                payload,
+            }
+        };
+        let records = [record(1, page(1, 2)), record(2, page(300, 4)), record(3, content())];
+        assert_eq!(last_publication(records.iter()), Some(Publication { covers: Lsn(300), wal: 4, at_ms: 9 }));
+        assert_eq!(last_publication(records[2..].iter()), None);
     }
 
     #[test]

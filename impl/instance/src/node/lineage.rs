@@ -8,16 +8,12 @@
 use auriga_protocol::global::{KeptSuffix, RegionState};
 use auriga_protocol::{Lsn, VolumeEpoch};
 use auriga_region::REGION_INODE;
-use auriga_region::publication::{PUBLICATION_INODE, decode_publication, publication_page};
-use auriga_volume::{Changes, ReaderVolume, RemoteReader, VolumeError};
+use auriga_region::publication::last_publication;
+use auriga_volume::{Changes, RemoteReader, VolumeError};
 use std::collections::VecDeque;
-use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
-/// How long a page may take. Then the reader begins anew.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Publications whose times are remembered.
 const TIMES_MAX: usize = 1024;
 
@@ -52,19 +48,24 @@ impl Lineage {
     /// # Errors
     /// The reader must begin anew.
     pub fn judge(&self, changes: &Changes, to: Lsn) -> Result<(), VolumeError> {
-        let touches = |is_looked_for: fn(u64, u64) -> bool| match changes {
+        // Block 0 is the position, which moves all the time.
+        let is_touched = match changes {
             Changes::Unknown => true,
             Changes::Records(records) => {
-                records.iter().any(|record| is_looked_for(record.page.inode, record.page.block))
+                records.iter().any(|record| record.page.inode == REGION_INODE && record.page.block > 0)
             }
         };
-        let is_first = self.known().began.is_none();
-        // Block 0 is the position, which moves all the time.
-        if is_first || touches(|inode, block| inode == REGION_INODE && block > 0) {
+        if is_touched || self.known().began.is_none() {
             self.look_at_region(to)?;
         }
-        if is_first || touches(|inode, _| inode == PUBLICATION_INODE) {
-            self.look_at_publication(to)?;
+        if let Changes::Records(records) = changes
+            && let Some(publication) = last_publication(records.iter())
+        {
+            let times = &mut self.known().times;
+            times.push_back((to, publication.at_ms));
+            if times.len() > TIMES_MAX {
+                times.pop_front();
+            }
         }
         let mut known = self.known();
         known.judged = known.followed;
@@ -86,21 +87,6 @@ impl Lineage {
     fn began_with(&self, lost: Option<KeptSuffix>) -> Result<(), VolumeError> {
         let mut known = self.known();
         if *known.began.get_or_insert(lost) == lost { Ok(()) } else { Err(VolumeError::OtherLineage) }
-    }
-
-    fn look_at_publication(&self, at: Lsn) -> Result<(), VolumeError> {
-        let (sender, read) = channel();
-        let tell = Box::new(move |read| drop(sender.send(read)));
-        self.volume.read(publication_page(), at, Instant::now() + PATIENCE, tell);
-        let page = read.recv().unwrap_or(Err(VolumeError::Closed)).map_err(|_| VolumeError::NotKept)?;
-        if let Ok(Some(publication)) = decode_publication(page.page.content()) {
-            let times = &mut self.known().times;
-            times.push_back((at, publication.at_ms));
-            if times.len() > TIMES_MAX {
-                times.pop_front();
-            }
-        }
-        Ok(())
     }
 
     /// Whether a point was judged since the writer that is followed now is.

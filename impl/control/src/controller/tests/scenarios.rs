@@ -206,3 +206,20 @@ fn who_was_promoted_by_somebody_else_is_the_writer() {
     world.run(5_000);
     assert_eq!((world.promoted(), world.controller.kept().writer.as_deref()), (vec!["r1"], Some("r1")));
 }
+
+#[test]
+fn nobody_is_promoted_while_the_region_is_a_secondary_and_somebody_once_it_is_the_primary() {
+    let mut world = World::new(&THREE);
+    world.instances.iter_mut().for_each(|instance| instance.is_of_secondary = true);
+    world.run(60_000);
+    assert_eq!((world.promotions.len(), world.ids().len()), (0, 0));
+    world.instances.iter_mut().for_each(|instance| instance.is_of_secondary = false);
+    assert!(world.until_served(5_000).is_some());
+    // The role goes to another region: the writer is fenced, and reads.
+    let promoted = world.promotions.len();
+    world.instances.iter_mut().for_each(|instance| {
+        (instance.is_of_secondary, instance.role) = (true, RoleSeen::Reader);
+    });
+    world.run(60_000);
+    assert_eq!((world.promotions.len(), world.ids().len()), (promoted, 0));
+}

@@ -23,6 +23,8 @@ pub struct Instance {
     pub is_frozen: bool,
     pub is_cut_from_control: bool,
     pub is_cut_from_storage: bool,
+    /// Its region is not the primary of its global database, as it says.
+    pub is_of_secondary: bool,
     /// Its PostgreSQL lets clients in, where the process runs.
     pub serves: bool,
     pub role: RoleSeen,
@@ -90,6 +92,7 @@ impl World {
                 is_frozen: false,
                 is_cut_from_control: false,
                 is_cut_from_storage: false,
+                is_of_secondary: false,
                 serves: true,
                 role: RoleSeen::Reader,
                 epoch: 0,
@@ -411,6 +414,6 @@ fn said(instance: &Instance, now: u64) -> Said {
         read_point: instance.heard.unwrap_or(0),
         writer_heard_ms: instance.heard.map(|heard| now - heard),
         stalled_ms: instance.stalled_since.map_or(0, |since| now - since),
-        is_of_secondary: false,
+        is_of_secondary: instance.is_of_secondary,
     }
 }
