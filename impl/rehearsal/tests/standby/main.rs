@@ -1,4 +1,5 @@
-//! A stock hot standby on a reader's mount, beside a plain streaming one: at equal positions they have the same rows.
+//! A stock hot standby on a reader's mount, beside a plain streaming one: at equal positions they have the same rows. Once
+//! with WAL that is streamed, and once with WAL that is taken from the volume, as in another region.
 //!
 //! `AURIGA_STANDBY_ROUNDS` says how many rounds; a round takes about 20 s on an idle machine. Before every second one the
 //! standby is crashed. `AURIGA_STANDBY_HISTORY` says how many bytes of records the volume remembers: with few, the reader
@@ -10,7 +11,11 @@ mod world;
 use auriga_instance::postgres::find::{self, Installation};
 use auriga_pagefs::enter_private_namespace;
 use auriga_rehearsal::standbys::{compare, workload};
-use world::World;
+use std::sync::Mutex;
+use world::{Wal, World};
+
+/// One at a time: each has three servers.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// PostgreSQL, if this test can mount and there is one; says what is missing. Enters a private mount namespace.
 fn installation() -> Option<Installation> {
@@ -67,9 +72,19 @@ fn reads(world: &World, seconds: u32) {
 
 #[test]
 fn a_standby_on_a_shared_volume_has_what_a_plain_one_has() {
+    has_what_a_plain_one_has(Wal::Streamed);
+}
+
+#[test]
+fn a_standby_that_finds_its_wal_in_the_volume_has_what_a_plain_one_has() {
+    has_what_a_plain_one_has(Wal::Fed);
+}
+
+fn has_what_a_plain_one_has(wal: Wal) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let Some(installation) = installation() else { return };
     let rounds = std::env::var("AURIGA_STANDBY_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
-    let world = World::start(&installation);
+    let world = World::start(&installation, wal);
     for round in 0..rounds {
         if round % 2 == 1 {
             world.reader.crash();

@@ -3,10 +3,10 @@
 use super::session::Session;
 use auriga_instance::postgres::find::Installation;
 use auriga_instance::postgres::user::RunAs;
-use auriga_pagefs::reader::{Follower, ReaderFs, ReaderOptions};
+use auriga_pagefs::reader::{Ahead, Feed, Follower, ReaderFs, ReaderOptions};
 use auriga_pagefs::{FsOptions, Mount, MountOptions, PageFs, mkfs};
 use auriga_rehearsal::standbys::{self, workload};
-use auriga_volume::{MemoryVolume, MemoryVolumeConfig, VolumeError};
+use auriga_volume::{MemoryVolume, MemoryVolumeConfig, ReaderVolume, VolumeError};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -156,9 +156,18 @@ const WRITER: &str = "-c full_page_writes=off -c wal_recycle=off -c wal_init_zer
                       -c max_wal_size=64MB -c checkpoint_timeout=30s -c wal_keep_size=256MB -c autovacuum_naptime=1s \
                       -c allow_in_place_tablespaces=on -c max_prepared_transactions=10 -c fsync=off";
 
+/// From where the standby on the volume has its WAL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wal {
+    /// From the writer's server.
+    Streamed,
+    /// From the volume, as in a region that has nothing but storage in common with the writer's.
+    Fed,
+}
+
 impl World {
     /// Starts a writer, fills it, and starts both standbys.
-    pub fn start(installation: &Installation) -> World {
+    pub fn start(installation: &Installation, wal: Wal) -> World {
         let user = RunAs::resolve(None).expect("a user for PostgreSQL");
         let postgres = (installation, &user);
         let mut directories = Vec::new();
@@ -178,18 +187,25 @@ impl World {
 
         let standby = format!(
             "{WRITER} -c hot_standby=on -c shared_buffers=1MB -c max_standby_streaming_delay=-1 \
-             -c log_min_messages=warning -c primary_conninfo='host={} user=postgres' ",
-            writer.host
+             -c max_standby_archive_delay=-1"
         );
+        let streamed =
+            format!("{standby} -c log_min_messages=warning -c primary_conninfo='host={} user=postgres'", writer.host);
+        // What PostgreSQL says each time that it has reached the end of what there is, is a matter of its log.
+        let fed = format!("{standby} -c log_min_messages=fatal -c wal_retrieve_retry_interval=20ms");
         let plain = directory().join("data");
         user.own(plain.parent().expect("in one")).expect("given away");
         let mut backup = writer.client("pg_basebackup");
         succeed(backup.args(["--checkpoint=fast", "--no-sync", "-D"]).arg(&plain));
         std::fs::write(plain.join("standby.signal"), "").expect("written");
-        let plain = Server::new("plain", postgres, plain, &standby);
+        let plain = Server::new("plain", postgres, plain, &streamed);
         plain.start();
 
-        let reader_volume = Arc::new(volume.reader());
+        let ahead = Arc::new(Ahead::new(Arc::new(volume.reader()), Box::new(|_, _| Ok(()))));
+        let reader_volume: Arc<dyn ReaderVolume> = match wal {
+            Wal::Streamed => Arc::new(volume.reader()),
+            Wal::Fed => ahead.clone(),
+        };
         let publisher = Publisher::start(&volume, &writer);
         let options = ReaderOptions {
             data: "data".to_owned(),
@@ -204,15 +220,22 @@ impl World {
         let at = directory();
         let mount_options = MountOptions { private: false, local: Some(directory()), ..MountOptions::default() };
         let reader_mount = Mount::reader(fs.clone(), &at, &mount_options).expect("mounted");
-        let reader = Server::new("reader", postgres, at.join("data"), &standby);
+        let settings = if wal == Wal::Fed { &fed } else { &streamed };
+        let reader = Server::new("reader", postgres, at.join("data"), settings);
         reader.start();
         eprintln!("a standby on the volume accepts connections after {:?}", began.elapsed());
         let lost = Arc::new(Mutex::new(None));
-        let follower = fs.follow(
+        let follower = fs.follow_fed(
             EVERY,
             {
-                let mut session = reader.session();
-                move || session.lsn("SELECT pg_last_wal_replay_lsn()")
+                let (mut session, mut feed) = (reader.session(), Feed::new(ahead, fs.clone()));
+                move || {
+                    let replayed = session.lsn("SELECT pg_last_wal_replay_lsn()");
+                    if let (Wal::Fed, Some(replayed)) = (wal, replayed) {
+                        feed.step(replayed)?;
+                    }
+                    Ok(replayed)
+                }
             },
             {
                 let lost = lost.clone();
