@@ -4,6 +4,7 @@
 //! Beyond what every model of a volume abstracts (`volume.rs`), these scopes read no pages and collect nothing. Most
 //! begin with the first writer open on an empty volume; `first3` covers how it came to be.
 
+use crate::reductions::Reductions;
 use crate::registry::{Scope, Set};
 use crate::volume::{Focus, Scale, Volume, page};
 use crate::world::Budgets;
@@ -63,6 +64,23 @@ pub fn loss(scale: Scale) -> Scale {
     Scale { budgets: Budgets { losses: 1, gossips: 1, ..scale.budgets }, ..scale }
 }
 
+/// As [`loss`], with every name and every moment of an answer: answers carry incarnations, and a candidate may choose by
+/// name between chains, so reductions 1 and 2 are not sound where a journal is lost.
+pub fn loss_unreduced(scale: Scale) -> Scale {
+    let reductions = Reductions { symmetry: false, answers_at_once: false, ..Reductions::ON };
+    Scale { reductions, ..loss(scale) }
+}
+
+/// With a third writer that competes with the second for the same number of a volume epoch.
+pub fn rivals(scale: Scale) -> Scale {
+    Scale { budgets: Budgets { writers: 3, ..scale.budgets }, ..scale }
+}
+
+/// With this many losses, of any nodes, and as many questions.
+pub fn losses(scale: Scale, losses: u8) -> Scale {
+    Scale { budgets: Budgets { losses, gossips: losses, ..scale.budgets }, ..scale }
+}
+
 /// With one journal that is cleaned, and whose node crashes.
 pub fn cleaned(scale: Scale) -> Scale {
     Scale { budgets: Budgets { crashes: 1, cleans: 1, ..scale.budgets }, synchronous: false, ..scale }
@@ -109,6 +127,18 @@ pub fn scopes() -> Vec<Scope> {
             Some(44_991),
             "2/3, 1 LSN, 1 node whose journal loses its end, and that rejoins",
             || loss(three()),
+        ),
+        scope("log3-loss-rivals", Set::Unfinished, None, "2/3, 1 LSN, rivals of one number, 1 loss", || {
+            loss(rivals(three()))
+        }),
+        scope("log3-loss-crash", Set::Unfinished, None, "2/3, 1 LSN, 1 loss, 1 crash", || loss(node_crash(three()))),
+        scope("log3-losses", Set::Unfinished, None, "2/3, 1 LSN, 2 losses", || losses(three(), 2)),
+        scope(
+            "log3-loss-unreduced",
+            Set::Unfinished,
+            None,
+            "2/3, 1 LSN, 1 loss, unreduced",
+            || loss_unreduced(three()),
         ),
         scope("log3-e3-crash", Nightly, Some(551_956), "2/3, three volume epochs, 1 LSN, 1 node crash", || {
             node_crash(three_epochs(three()))
