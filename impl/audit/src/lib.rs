@@ -6,7 +6,7 @@
 //!
 //! **What it never does.** It never changes what a process does. What it reads from a file is checked, not trusted.
 //!
-//! **Where to go next.** `trace.rs`, `recording.rs`, then `trace_check.rs` and `trace_check/replay.rs`.
+//! **Where to go next.** `trace.rs`, `recording.rs`, then `trace_check/` and `trace_check/replay/`.
 
 pub mod recording;
 pub mod trace;

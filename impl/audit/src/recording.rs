@@ -3,7 +3,7 @@
 //! Notes say what a machine did; only its inputs say whether it should have. A recording holds both ends of each step:
 //! what survived at boot, then each message, timer, durability, outcome and request, in the order in which the machine
 //! took them, and after each step a digest of what came of it. The trace check boots the machine as it is meant from the
-//! first and feeds it the rest (`trace_check/replay.rs`): the same must come of it.
+//! first and feeds it the rest (`trace_check/replay/`): the same must come of it.
 //!
 //! It costs what the redo records of the node cost, once more; so it is asked for separately, and has a limit.
 

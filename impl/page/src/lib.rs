@@ -5,7 +5,7 @@
 //!
 //! **What it never does.** It knows no disk, no network, and no operating system: the crate is `no_std`.
 //!
-//! **Where to go next.** `delta.rs` (the shapes, and which one is chosen), `packed.rs` (the longer ones,
+//! **Where to go next.** `delta/` (the shapes, and which one is chosen), `packed.rs` (the longer ones,
 //! packed), `image.rs` (a page that costs nothing
 //! while it is all zeros), `serial.rs` (bytes are checked when they are read). The bytes are specified in
 //! `specs/formats.md`, "Delta".

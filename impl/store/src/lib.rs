@@ -18,27 +18,15 @@
 
 pub mod disk;
 mod error;
-#[cfg(test)]
-mod faults;
-#[cfg(test)]
-mod full_disk;
 mod identity;
 mod journal;
 mod options;
 mod pages;
-#[cfg(test)]
-mod room;
-#[cfg(test)]
-mod sequences;
 mod space;
 mod store;
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 mod tests;
 mod twin;
-#[cfg(test)]
-mod vectors;
 mod watch;
 
 pub use error::{CreateError, Failure, IoFailure, OpenError};

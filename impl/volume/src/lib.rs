@@ -14,7 +14,7 @@
 //! or doubled. It keeps nothing on disk.
 //!
 //! **Where to go next.** `interface.rs` (the trait), `client/` (the real one; `group_commit/` decides when
-//! commits are sent; `followers.rs` serves readers), `reader/` (another instance), `memory_volume.rs`, `pending_reads.rs`.
+//! commits are sent; `followers.rs` serves readers), `reader/` (another instance), `memory_volume/`, `pending_reads.rs`.
 
 pub mod client;
 mod interface;

@@ -16,8 +16,8 @@
 //!
 //! **What is never here.** Choosing *when* to fail over, and *where*: that is the control plane's, or a person's.
 //!
-//! Where to go next: `lineage.rs` (branches, and where two histories part), `message.rs`, `region.rs` with `turns.rs`
-//! and `stream.rs`, `state.rs` (what of it is in the region's volume), `controller.rs`, `observer.rs` (the rules R-GLOBAL-1 to 9 as code), `log.rs` (a region's disk).
+//! Where to go next: `lineage.rs` (branches, and where two histories part), `message.rs`, `region/` with `turns.rs`
+//! and `stream.rs`, `state.rs` (what of it is in the region's volume), `controller/`, `observer.rs` (the rules R-GLOBAL-1 to 9 as code), `log.rs` (a region's disk).
 
 mod controller;
 mod lineage;

@@ -6,7 +6,7 @@ use crate::disk::{Directory, read_up_to};
 use crate::identity::{self, Identity};
 use crate::journal::{self, Opening};
 use crate::space::Space;
-use crate::testing::*;
+use crate::tests::testing::*;
 use crate::twin::BLOCK;
 use crate::{Delta, PAGE_SIZE, PageImage, StoreOptions};
 use auriga_protocol::Life;

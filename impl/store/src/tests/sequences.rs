@@ -4,7 +4,7 @@
 //! was appended, everything that was confirmed in it, and the pages as of the floor. quickcheck draws the sequences and
 //! makes a failing one short.
 
-use crate::testing::*;
+use crate::tests::testing::*;
 use crate::{Delta, PageImage};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::{Entry, EntryKind, Outcome, PageRange, Survived, Task};

@@ -1,6 +1,6 @@
 //! Power cuts and flipped bits: what the store must survive, or admit.
 
-use crate::testing::*;
+use crate::tests::testing::*;
 use crate::{Delta, PAGE_SIZE, PageImage, StoreOptions};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::{Entry, Outcome, Task};

@@ -15,7 +15,7 @@
 //! said.
 //!
 //! **Replay.** Where the inputs of machines were recorded as well (`recording.rs`), each life of a segment or writer is run
-//! again through its state machine as it is meant, and must say and do the same (`replay.rs`).
+//! again through its state machine as it is meant, and must say and do the same (`replay/`).
 //!
 //! It judges facts, not speed, and knows nothing of the machines' insides. Next: `reading.rs` (files to lines).
 

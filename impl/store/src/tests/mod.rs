@@ -1,6 +1,13 @@
 //! The store as its owner sees it.
 
-use crate::testing::*;
+mod faults;
+mod full_disk;
+mod room;
+mod sequences;
+pub mod testing;
+mod vectors;
+
+use crate::tests::testing::*;
 use crate::{Delta, OpenError, PAGE_SIZE, PageImage, Store, StoreOptions};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::{Entry, Outcome, PageRange, Task};

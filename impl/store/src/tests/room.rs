@@ -1,7 +1,7 @@
 //! Room: what pages that are gone or replaced took is given back, and is there again when it is needed.
 
-use crate::faults::floor;
-use crate::testing::*;
+use crate::tests::faults::floor;
+use crate::tests::testing::*;
 use crate::{Delta, PAGE_SIZE, PageImage, Store, StoreOptions};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::{Outcome, Task};

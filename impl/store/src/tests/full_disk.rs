@@ -1,7 +1,7 @@
 //! Full disks: what the store reports, what waits, and that nothing is lost.
 
-use crate::faults::{coalesce, floor};
-use crate::testing::*;
+use crate::tests::faults::{coalesce, floor};
+use crate::tests::testing::*;
 use crate::{PageImage, StoreOptions};
 use auriga_protocol::message::BasePage;
 use auriga_protocol::segment::{Entry, Outcome, Task};
