@@ -1,4 +1,4 @@
-//! A global database on one machine: several regions, each a [`Demo`](crate::demo::Demo) with a region's process, and a
+//! A global database on one machine: several regions, each a [`Demo`] with a region's process, and a
 //! network between them that is late and can be cut.
 //!
 //! - [`layout`]: who is where.
