@@ -12,9 +12,9 @@
 //! **What it never does.** It decides nothing that safety rests on: `auriga-protocol` does. Compute takes no part in
 //! shipping, and it goes on while no instance runs.
 //!
-//! **Where to go next.** `process.rs` (the driver), `disk.rs` (the region's log in its volume, and adoption), `source.rs`
-//! (the durable log, asked of segments) with `merge.rs`, `lost.rs` (what a failover lost), `hold.rs` (what the writer must keep), `publication.rs` (what a secondary's readers are
-//! told), `link.rs` (between regions).
+//! **Where to go next.** `process/` (the driver), `disk/` (the region's log in its volume, and adoption), `source.rs`
+//! (the durable log, asked of segments) with `merge.rs`, `lost.rs` (what a failover lost), `hold.rs` (what the writer
+//! must keep), `publication.rs` (what a secondary's readers are told), `link.rs` (between regions).
 
 pub mod controller;
 pub mod disk;

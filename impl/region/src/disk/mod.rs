@@ -5,21 +5,22 @@
 //!
 //! A shipped mini-transaction and the position that it leads to are one mini-transaction here (R-GLOBAL-13). A newer
 //! lineage is adopted without cutting anything: pages that the lost suffix changed are written as they were before it, and
-//! the last of these mini-transactions brings the lineage.
+//! the last of these mini-transactions brings the lineage: `adoption.rs`. `pages.rs` reads what a volume says of its region.
 
-use crate::page::{
-    MalformedState, decode_position, decode_state, is_region_page, position_change, position_page, state_changes,
-    state_page, state_pages,
-};
+mod adoption;
+mod pages;
+
+pub use pages::{look, state_at, state_of};
+
+use crate::page::{MalformedState, is_region_page, position_change, state_changes};
 use crate::publication::{Covered, publication_page};
 use crate::source::{Source, Unread};
 use auriga_net::Mtr;
-use auriga_page::{Delta, PageImage};
+use auriga_page::Delta;
 use auriga_protocol::global::{Adopting, KeptSuffix, Position, RegionEntry, RegionState};
-use auriga_protocol::{Change, Lsn, PageId, RegionId};
-use auriga_volume::{PageRead, ReaderVolume, RemoteVolume, Volume, VolumeConfig, VolumeError};
-use std::collections::BTreeSet;
-use std::future::Future;
+use auriga_protocol::{Change, Lsn, RegionId};
+use auriga_volume::{RemoteVolume, Volume, VolumeConfig, VolumeError};
+use pages::{read, read_pages};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -35,9 +36,6 @@ const TOLD_WITHIN: Duration = Duration::from_millis(500);
 
 /// Bytes that may be written after a lost suffix before it is not kept any more: well below what a segment's log may hold.
 pub const LOST_KEPT_BYTES: u64 = 24 << 20;
-
-/// Pages that one mini-transaction of an adoption writes.
-const PAGES_AT_ONCE: usize = 64;
 
 /// Why a region can't go on with its volume as it is. It looks again.
 #[derive(Debug, thiserror::Error)]
@@ -315,58 +313,6 @@ impl Disk {
         Ok(())
     }
 
-    /// R-GLOBAL-5: each page that the lost suffix changed is written as it was before it. To do it again does no harm. The last
-    /// mini-transaction brings the new lineage.
-    async fn finish_adoption(&mut self, adopting: Adopting) -> Result<(), DiskError> {
-        let Adopting { lineage, kept, lost } = adopting;
-        let (pages, end) = self.changed_after(lost.above).await?;
-        let point = self.source.point(lost.above).await?;
-        tracing::info!(
-            suffix = %lost.suffix, pages = pages.len(), above = %lost.above, through = %end,
-            "writing what the lost suffix changed as it was before it"
-        );
-        let pages: Vec<PageId> = pages.into_iter().collect();
-        for some in pages.chunks(PAGES_AT_ONCE) {
-            let mut changes = Vec::new();
-            for page in some {
-                let before = self.source.page(*page, &point).await?;
-                let content = if before.is_zero() { Delta::zero() } else { Delta::full(before.content()) };
-                changes.push(Change { page: *page, payload: content });
-            }
-            self.submit(changes)?;
-        }
-        let position = Position { global_epoch: lineage.tip().global_epoch, lsn: kept };
-        let entry = RegionEntry::Adopted { lineage, kept, lost: Some(lost.suffix) };
-        let state = self.after(&entry, Some(lost));
-        self.write(state, Some(position), Vec::new()).await?;
-        self.written = 0;
-        Ok(())
-    }
-
-    /// The pages of the database that were changed after `above`, and through where.
-    async fn changed_after(&self, above: Lsn) -> Result<(BTreeSet<PageId>, Lsn), DiskError> {
-        let (mut pages, mut at) = (BTreeSet::new(), above);
-        let deadline = Instant::now() + PATIENCE;
-        while at < self.last {
-            let read = match self.source.read(at).await {
-                Ok(read) => read,
-                Err(Unread::Unreachable | Unread::Unrecovered) => Vec::new(),
-                Err(error) => return Err(error.into()),
-            };
-            for one in read {
-                at = one.lsn;
-                pages.extend(one.records.iter().map(|record| record.page).filter(|page| !is_region_page(*page)));
-            }
-            if at < self.last {
-                if Instant::now() >= deadline {
-                    return Err(Unread::Unreachable.into());
-                }
-                sleep(Duration::from_millis(5)).await;
-            }
-        }
-        Ok((pages, at))
-    }
-
     fn submit(&mut self, changes: Vec<Change<Delta>>) -> Result<(), DiskError> {
         let volume = self.volume.clone().ok_or(VolumeError::Closed)?;
         let kept_before = self.written <= LOST_KEPT_BYTES;
@@ -411,63 +357,4 @@ impl Disk {
         let is_own = state.lineage.tip().primary == self.region || state.adopting.is_some();
         volume.hold(if is_own { Some(Lsn::ZERO) } else { state.lost.as_ref().and_then(is_kept) });
     }
-}
-
-/// Reads state and position; `None`: never written.
-async fn read_pages<E, F>(read: impl Fn(PageId) -> F) -> Result<(Option<RegionState>, Option<Position>), DiskError>
-where
-    F: Future<Output = Result<PageImage, E>>,
-    DiskError: From<E>,
-{
-    let position = decode_position(read(position_page()).await?.content())?;
-    let first = read(state_page(0)).await?;
-    let mut pages = Vec::new();
-    for part in 0..state_pages(first.content())? {
-        pages.push(read(state_page(part)).await?.content().to_vec());
-    }
-    let state = if pages.is_empty() { None } else { Some(decode_state(&pages)?) };
-    Ok((state, position))
-}
-
-/// Reads a page of an open volume.
-async fn read(volume: &Arc<RemoteVolume>, page: PageId) -> Result<PageImage, VolumeError> {
-    let (done, waiting) = oneshot::channel();
-    let tell = move |result| {
-        let _ = done.send(result); // The reader waits, unless this life has ended.
-    };
-    volume.read(page, Instant::now() + PATIENCE, Box::new(tell));
-    waiting.await.unwrap_or(Err(VolumeError::Closed)).map(|read| read.page)
-}
-
-/// Reads what a volume says of its region, through the volume that was opened. `None`: nothing, it is no region's.
-///
-/// # Errors
-/// It can't be read.
-pub async fn state_of(volume: &Arc<RemoteVolume>) -> Result<Option<RegionState>, DiskError> {
-    Ok(read_pages(|page| read(volume, page)).await?.0)
-}
-
-/// Reads what a volume says of its region, as of a point that a reader holds. `None`: nothing, it is no region's.
-///
-/// # Errors
-/// It can't be read.
-pub async fn state_at(volume: &dyn ReaderVolume, at: Lsn) -> Result<Option<RegionState>, DiskError> {
-    let read = |page| {
-        let (done, waiting) = oneshot::channel();
-        let tell = move |result: Result<PageRead, VolumeError>| {
-            let _ = done.send(result); // The reader waits, unless this life has ended.
-        };
-        volume.read(page, at, Instant::now() + PATIENCE, Box::new(tell));
-        async { waiting.await.unwrap_or(Err(VolumeError::Closed)).map(|read| read.page) }
-    };
-    Ok(read_pages(read).await?.0)
-}
-
-/// Looks at what a volume says of its region, without becoming its writer. `None`: nothing yet.
-///
-/// # Errors
-/// Too few segments answer.
-pub async fn look(source: &Source) -> Result<Option<RegionState>, DiskError> {
-    let point = source.newest().await?;
-    Ok(read_pages(|page| source.page(page, &point)).await?.0)
 }

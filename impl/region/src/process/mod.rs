@@ -3,22 +3,26 @@
 //! It keeps nothing of its own: what it must know is in the volume. Whenever its volume is taken from it, or anything is
 //! unclear, it drops everything and looks again, like after a crash.
 //!
+//! `life.rs` is what goes on beside the machine: its timers, reads for other regions, and what the writer is to keep.
+//!
 //! It decides nothing: who may write, what is shipped and where histories part is the business of `auriga-protocol`.
 
+mod life;
+
+use life::{Life, hold_what_is_lacking, read_log, run_timers};
+
 use crate::disk::{Disk, DiskError};
-use crate::hold::{Hold, REGION_READER};
 use crate::link::{Link, LinkConfig, Received};
-use crate::page::is_region_page;
 use crate::source::{Source, Unread};
 use auriga_driver::timers::Timers;
 use auriga_driver::{Driver, Ports, lock};
 use auriga_net::Mtr;
 use auriga_protocol::global::{
     GlobalMessage, GlobalParty, KeptSuffix, Lineage, Region, RegionAnswer, RegionConfig as Rules, RegionEntry,
-    RegionOutcome, RegionRole, RegionState, RegionTask, RegionTimer, ShippedRecord,
+    RegionOutcome, RegionRole, RegionTask, RegionTimer,
 };
 use auriga_protocol::writer::FollowersConfig;
-use auriga_protocol::{AppendId, Change, Input, Lsn, Micros, Note, RegionId, Token};
+use auriga_protocol::{AppendId, Input, Lsn, Micros, Note, RegionId, Token};
 use auriga_volume::VolumeConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -35,14 +39,14 @@ const SHIP_EVERY: Micros = Micros(20_000);
 /// Messages with records on their way to one region.
 const SHIP_WINDOW: usize = 16;
 
-/// Bytes of changes in one message, unless one mini-transaction has more.
-const SHIP_BYTES: usize = 512 << 10;
-
 /// How often it looks whether there is something to publish. A part of the readers' lag.
 const PUBLISH_EVERY: Duration = Duration::from_millis(5);
 
 /// After a failure, before the volume is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// The same where a person has to act: each look may recover the volume.
+const LOOK_AGAIN_LATE: Duration = Duration::from_secs(10);
 
 /// A recovery that takes longer is taken for one that was cut short.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(2);
@@ -95,15 +99,6 @@ pub struct RegionProcess {
 struct Shared {
     life: Mutex<Option<Arc<Life>>>,
     trouble: Mutex<Option<String>>,
-}
-
-/// One life of the machine, from a look at the volume to the next one.
-struct Life {
-    driver: Driver<Region<Mtr>, RegionPorts>,
-    state: Arc<Mutex<RegionState>>,
-    source: Arc<Source>,
-    too_far: Mutex<BTreeMap<RegionId, Lsn>>,
-    owns: Mutex<bool>,
 }
 
 enum Work {
@@ -213,7 +208,8 @@ async fn lives(config: RegionConfig, link: Arc<Link>, mut inbox: Inbox<Received>
         if is_news {
             tracing::warn!(region = %config.region, why, "looking at the volume anew");
         }
-        sleep(LOOK_AGAIN).await;
+        let needs_person = matches!(error, DiskError::OwnData | DiskError::PartsEarlier(_));
+        sleep(if needs_person { LOOK_AGAIN_LATE } else { LOOK_AGAIN }).await;
     }
 }
 
@@ -322,80 +318,4 @@ async fn work_on(disk: &mut Disk, life: &Arc<Life>, to_do: &mut UnboundedReceive
     }
     *lock(&life.owns) = disk.is_owner();
     Ok(())
-}
-
-async fn run_timers(life: Arc<Life>) {
-    life.driver.ports().timers.run(|timer| life.driver.input(Input::Timer(timer))).await;
-}
-
-/// Reads what is to be shipped, one read after the other for each region.
-async fn read_log(life: Arc<Life>, mut to_read: UnboundedReceiver<RegionTask>) {
-    let mut reading = JoinSet::new();
-    while let Some(task) = to_read.recv().await {
-        while reading.try_join_next().is_some() {}
-        let RegionTask::ReadLog { to, global_epoch, above, through, limit } = task else { continue };
-        let life = life.clone();
-        reading.spawn(async move {
-            let records = life.read(to, above, through, limit).await;
-            life.driver.input(Input::Done(RegionOutcome::LogRead { to, global_epoch, above, records }));
-        });
-    }
-}
-
-impl Life {
-    /// Mini-transactions of the region's own branch, as other regions take them.
-    async fn read(&self, to: RegionId, above: Lsn, through: Lsn, limit: usize) -> Vec<ShippedRecord<Mtr>> {
-        let state = lock(&self.state).clone();
-        // Where it is before this region's own branches, it is asked first how far it has come.
-        let Some(from) = state.volume_of(above) else { return Vec::new() };
-        let read = match self.source.read(from).await {
-            Ok(read) => read,
-            Err(Unread::TooFar { floor }) if above > Lsn::ZERO => {
-                if lock(&self.too_far).insert(to, above).is_none() {
-                    tracing::error!(%to, %above, %floor, "what this region lacks is not kept any more: it has to be made anew");
-                }
-                return Vec::new();
-            }
-            Err(_) => return Vec::new(),
-        };
-        lock(&self.too_far).remove(&to);
-        let mut bytes = 0;
-        let mut records = Vec::new();
-        for one in read.into_iter().take(limit) {
-            let lsn = state.global_of(one.lsn);
-            if lsn > through || (bytes > SHIP_BYTES && !records.is_empty()) {
-                break;
-            }
-            if records.last().map_or(above, |last: &ShippedRecord<Mtr>| last.lsn) >= lsn {
-                // What the region wrote of its own between two branches of its own.
-                continue;
-            }
-            bytes += one.records.iter().map(auriga_protocol::Record::weight).sum::<usize>();
-            let of_database = one.records.into_iter().filter(|record| !is_region_page(record.page));
-            let record = of_database.map(|record| Change { page: record.page, payload: record.payload }).collect();
-            records.push(ShippedRecord { lsn, record });
-        }
-        records
-    }
-}
-
-/// While an instance writes, has it keep what some secondary lacks.
-async fn hold_what_is_lacking(life: Arc<Life>, config: RegionConfig) {
-    let others = config.link.regions.len() - 1;
-    let mut hold: Option<Hold> = None;
-    loop {
-        sleep(Duration::from_millis(50)).await;
-        let (role, arrived) = life.driver.inspect(|region| (region.role(), region.arrived().clone()));
-        if role != RegionRole::Primary {
-            hold = None;
-            continue;
-        }
-        let state = lock(&life.state).clone();
-        let hold = hold
-            .get_or_insert_with(|| Hold::start(&config.volume, &config.writers, state.first_grant(), REGION_READER));
-        let lacking = arrived.values().min().filter(|_| arrived.len() == others);
-        if let Some(floor) = lacking.and_then(|least| state.volume_of(*least)) {
-            hold.release(floor);
-        }
-    }
 }
