@@ -13,11 +13,11 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 /// How often a region is asked.
-const ASK_EVERY: Duration = Duration::from_millis(50);
+const ASK_EVERY: Duration = Duration::from_millis(10);
 /// A region that has said nothing for so long does not answer.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
-/// Looks at the primary that are remembered, for how late others are.
-const LOOKS_MAX: usize = 8192;
+/// Looks at the primary that are remembered, for how late others are: ten minutes of them.
+const LOOKS_MAX: usize = 1 << 16;
 
 /// Where a region stands.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct StandingShown {
     pub durable: Lsn,
     /// How many LSNs it is behind the newest primary; `None`: there is none, or it follows another lineage.
     pub behind: Option<u64>,
-    /// For how many milliseconds it has lacked something that the primary has, to the twentieth of a second.
+    /// For how many milliseconds it has lacked something that the primary has: at most, as regions are asked every ten.
     pub behind_ms: Option<u64>,
 }
 
@@ -95,7 +95,9 @@ impl Seen {
     fn hear(&mut self, at: Instant, region: RegionId, (tip, role, durable): (Branch, RegionRole, Lsn)) {
         self.standings.insert(region, (at, tip, role, durable));
         if self.primary(at).is_some_and(|(primary, ..)| primary == region) {
-            self.looks.retain(|(_, epoch, _)| *epoch == tip.global_epoch);
+            if self.looks.back().is_some_and(|(_, epoch, _)| *epoch != tip.global_epoch) {
+                self.looks.clear();
+            }
             if self.looks.len() == LOOKS_MAX {
                 self.looks.pop_front();
             }
@@ -125,10 +127,11 @@ impl Seen {
         self.answering(now).map(shown).collect()
     }
 
-    /// Since when the newest primary has had more than `durable`.
+    /// Returns when the newest primary was last seen without more than `durable`; `None`: it has no more now.
     fn lacks_since(&self, durable: Lsn) -> Option<Instant> {
         let lacking = self.looks.partition_point(|(_, _, had)| *had <= durable);
-        self.looks.get(lacking).map(|(at, ..)| *at)
+        let lacks = lacking < self.looks.len();
+        self.looks.get(lacking.saturating_sub(1)).filter(|_| lacks).map(|(at, ..)| *at)
     }
 }
 
@@ -152,7 +155,11 @@ mod tests {
         seen.hear(at(110), RegionId(2), (tip(1, 1), RegionRole::Secondary, Lsn(20)));
         let shown = seen.shown(at(120));
         assert_eq!((shown[&1].behind, shown[&1].behind_ms), (Some(0), Some(0)));
-        assert_eq!((shown[&2].behind, shown[&2].behind_ms), (Some(10), Some(20)));
+        assert_eq!(
+            (shown[&2].behind, shown[&2].behind_ms),
+            (Some(10), Some(70)),
+            "it had 20 at 50 ms, and has lacked 30 since then or less"
+        );
         // A newer primary: the one before is of another lineage.
         seen.hear(at(130), RegionId(2), (tip(2, 2), RegionRole::Primary, Lsn(20)));
         assert_eq!(seen.primary(at(130)).map(|(region, ..)| region), Some(RegionId(2)));
