@@ -128,7 +128,10 @@ impl Tour<'_> {
         });
         let shown: Vec<String> = shown.collect::<Result<_, _>>()?;
         let round_trip = self.demo.layout().wan.round_trip_ms;
-        Ok(vec![format!("late under this load, over {round_trip} ms there and back: {}", shown.join("; "))])
+        Ok(vec![format!(
+            "behind what the primary's process knows to be durable, over {round_trip} ms there and back: {}",
+            shown.join("; ")
+        )])
     }
 
     fn cut(&mut self) -> Seen {

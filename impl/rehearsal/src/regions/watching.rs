@@ -30,7 +30,9 @@ pub struct StandingShown {
     pub durable: Lsn,
     /// How many LSNs it is behind the newest primary; `None`: there is none, or it follows another lineage.
     pub behind: Option<u64>,
-    /// For how many milliseconds it has lacked something that the primary has: at most, as regions are asked every ten.
+    /// For how many milliseconds it has lacked something that the primary's process knew to be durable: at most, as both are
+    /// asked every ten. That process learns of a commit some milliseconds after the writer: what is read in a secondary is
+    /// older by so much (`bench/global.sh`).
     pub behind_ms: Option<u64>,
 }
 
