@@ -86,16 +86,7 @@ pub fn run(
     };
     let mount = Mount::start(volume, &local.mount, &options, |error| tracing::error!(%error, "the snapshot has ended"));
     let mount = mount.map_err(|error| ended_because().unwrap_or(error.into()))?;
-    let job = Prepare {
-        root: local.mount.clone(),
-        installations,
-        user: user.clone(),
-        listen: config.listen,
-        password_file: None,
-        locale: None,
-        // No cluster is made where there is none, and what it needs is asked for.
-        standby: true,
-    };
+    let job = Prepare::existing(local.mount.clone(), installations, user.clone(), config.listen);
     let prepared = prepare(&config.helper, job, &health, &receiver, || None);
     let ended = match prepared.map_err(|error| match ended_because() {
         Some(why) => why,

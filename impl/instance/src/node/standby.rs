@@ -126,21 +126,8 @@ pub(super) fn run_within(
     let local = Local::make(&config.directory, &user)?;
     let (fs, mount) = begin(config, volume, &local)?;
     (surroundings.begun)(&fs);
-    let prepared = prepare(
-        &config.helper,
-        Prepare {
-            root: local.mount.clone(),
-            installations,
-            user: user.clone(),
-            listen: config.listen,
-            password_file: None,
-            locale: None,
-            standby: true,
-        },
-        health,
-        &receiver,
-        || None,
-    );
+    let job = Prepare::existing(local.mount.clone(), installations, user.clone(), config.listen);
+    let prepared = prepare(&config.helper, job, health, &receiver, || None);
     let prepared = match prepared.map_err(io_error("looking at the database cluster"))? {
         Ok(prepared) => prepared,
         Err(ended) => return Ok(ended),

@@ -68,6 +68,11 @@ pub(super) fn run(job: &Prepare) -> ExitCode {
 }
 
 impl Prepare {
+    /// Of a cluster that is there: none is made, and what a server on it must have is asked for.
+    pub fn existing(root: PathBuf, installations: Vec<Installation>, user: RunAs, listen: IpAddr) -> Prepare {
+        Prepare { root, installations, user, listen, password_file: None, locale: None, standby: true }
+    }
+
     fn run(&self) -> Result<Prepared, String> {
         let cluster = Cluster::in_root(&self.root);
         let major = cluster.major().map_err(|error| error.to_string())?;

@@ -10,7 +10,7 @@ use crate::bank::ledger::Ledger;
 use crate::bank::verify::verify;
 use crate::demo::region::name;
 use crate::process::memory_below;
-use crate::tour::report::{self, Row};
+use crate::tour::report::{self, Step, Tally};
 use crate::tour::{TourError, postgres};
 use auriga_admin::postgres::connect;
 use auriga_protocol::RegionId;
@@ -32,8 +32,7 @@ struct Tour<'a> {
     /// The region that clients are with, and one of the others.
     primary: u16,
     other: u16,
-    failures: u64,
-    told: BTreeMap<String, u64>,
+    tally: Tally,
 }
 
 type Seen = Result<Vec<String>, TourError>;
@@ -51,7 +50,7 @@ pub fn run(demo: &GlobalDemo, started: Duration, seed: u64) -> Result<bool, Tour
     let server = demo.postgres(primary);
     demo.runtime().block_on(Bank::create(server)).map_err(postgres("creating the bank"))?;
     let bank = demo.runtime().block_on(async { Bank::open(vec![server], CLIENTS, seed) });
-    let mut tour = Tour { demo, bank, primary, other, failures: 0, told: BTreeMap::new() };
+    let mut tour = Tour { demo, bank, primary, other, tally: Tally::default() };
     tour.step("0", "everything up: how late the others are", |tour| {
         tour.wait_for_commits(1)?;
         let memory = memory_below() / 1_000_000;
@@ -71,8 +70,7 @@ pub fn run(demo: &GlobalDemo, started: Duration, seed: u64) -> Result<bool, Tour
         tour.demo.wait_until_followed(tour.primary)?;
         Ok(Vec::new())
     })?;
-    report::end(&tour.told, tour.bank.ledger().acknowledged(), tour.failures, started + begun.elapsed());
-    Ok(tour.failures == 0)
+    Ok(tour.tally.end(tour.bank.ledger(), started + begun.elapsed()))
 }
 
 impl Tour<'_> {
@@ -87,24 +85,16 @@ impl Tour<'_> {
         title: &'static str,
         act: impl FnOnce(&mut Self) -> Seen,
     ) -> Result<(), TourError> {
-        let begun = Instant::now();
-        let acknowledged = self.ledger().acknowledged();
-        self.ledger().take_observations();
+        let step = Step::begin(number, title, self.ledger());
         let mut remarks = act(self)?;
-        let (longest_wait, told) = self.ledger().take_observations();
-        let took = begun.elapsed();
+        let acted = step.acted(self.ledger());
         let compared = self.demo.runtime().block_on(verify(self.demo.postgres(self.primary), self.ledger()));
         let mut verdict = compared.map_err(postgres("comparing the primary with the clients' ledger"))?;
         for other in self.demo.layout().numbers().filter(|number| *number != self.primary) {
             verdict.add(&self.demo.verify_secondary(self.primary, other, self.ledger())?);
         }
         remarks.push(format!("compared on {}, which writes, and elsewhere, where it is read", name(self.primary)));
-        self.failures += verdict.lost + verdict.unexplained + verdict.wrong_balances;
-        let acknowledged = self.ledger().acknowledged() - acknowledged;
-        report::row(&Row { number, title, took, acknowledged, longest_wait, verdict, remarks });
-        for (text, times) in told {
-            *self.told.entry(text).or_default() += times;
-        }
+        self.tally.judged(acted, self.bank.ledger(), &verdict, &remarks);
         Ok(())
     }
 

@@ -13,8 +13,7 @@ use crate::bank::{Bank, ledger::Ledger};
 use crate::demo::{Demo, DemoError};
 use crate::instances;
 use auriga_admin::postgres::{connect, told};
-use report::Row;
-use std::collections::BTreeMap;
+use report::{Step, Tally};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -62,9 +61,7 @@ struct Tour<'a> {
     bank: Bank,
     /// The writer endpoint.
     server: SocketAddr,
-    failures: u64,
-    /// What clients were told, over the whole tour.
-    told: BTreeMap<String, u64>,
+    tally: Tally,
 }
 
 /// Walks through all steps. Returns whether everything was as it should be.
@@ -78,7 +75,7 @@ pub fn run(demo: &Demo, started: Duration, seed: u64) -> Result<bool, TourError>
     let server = demo.layout().writer_endpoint();
     let archive_bytes = demo.runtime().block_on(steps::prepare(server))?;
     let bank = demo.runtime().block_on(async { Bank::open(vec![server], CLIENTS, seed) });
-    let mut tour = Tour { demo, bank, server, failures: 0, told: BTreeMap::new() };
+    let mut tour = Tour { demo, bank, server, tally: Tally::default() };
     tour.step("0", "everything up", Shown::Readers, |tour| {
         tour.wait_for_commits(1)?;
         let mut seen = vec![format!(
@@ -102,8 +99,7 @@ pub fn run(demo: &Demo, started: Duration, seed: u64) -> Result<bool, TourError>
         tour.demo.runtime().block_on(tour.bank.close());
         Ok(Vec::new())
     })?;
-    report::end(&tour.told, tour.bank.ledger().acknowledged(), tour.failures, started + begun.elapsed());
-    Ok(tour.failures == 0)
+    Ok(tour.tally.end(tour.bank.ledger(), started + begun.elapsed()))
 }
 
 /// What is compared with what the clients remember.
@@ -131,12 +127,9 @@ impl<'a> Tour<'a> {
         shown: Shown,
         act: impl FnOnce(&mut Tour<'a>) -> Result<Vec<String>, TourError>,
     ) -> Result<(), TourError> {
-        let begun = Instant::now();
-        let acknowledged = self.ledger().acknowledged();
-        self.ledger().take_observations();
+        let step = Step::begin(number, title, self.ledger());
         let mut remarks = act(self)?;
-        let (longest_wait, told) = self.ledger().take_observations();
-        let took = begun.elapsed();
+        let acted = step.acted(self.ledger());
         let mut verdict = Verdict::default();
         if shown != Shown::ReadersAlone {
             let compared = self.demo.runtime().block_on(verify(self.server, self.ledger()));
@@ -153,12 +146,7 @@ impl<'a> Tour<'a> {
                 }
             });
         }
-        self.failures += verdict.lost + verdict.unexplained + verdict.wrong_balances;
-        let acknowledged = self.ledger().acknowledged() - acknowledged;
-        report::row(&Row { number, title, took, acknowledged, longest_wait, verdict, remarks });
-        for (text, times) in told {
-            *self.told.entry(text).or_default() += times;
-        }
+        self.tally.judged(acted, self.bank.ledger(), &verdict, &remarks);
         Ok(())
     }
 
