@@ -16,10 +16,15 @@ trap 'rm -f "$log" "$log.code"' EXIT
 # Cargo lists the targets that failed, one a line, in backquotes; a build that failed lists none.
 failed=$(sed -n 's/^ *`\(-p [a-z0-9-]* --[a-z]*.*\)`$/\1/p' "$log" | sort -u)
 [ -n "$failed" ] || exit 1
+names=$(sed -n 's/^---- \(.*\) stdout ----$/\1/p' "$log" | sort -u)
 echo "$failed" | while read -r target; do
-    printf '\n== once more: cargo test %s\n' "$target"
+    # Those of its tests that failed; all of them where it named none (it died).
     # shellcheck disable=SC2086 # options
-    cargo test $target "$@" </dev/null
+    again=$(cargo test --quiet $target -- --list 2>/dev/null </dev/null | sed -n 's/: test$//p' | grep -v ' ' |
+        grep -Fx "$names" || true)
+    printf '\n== once more: cargo test %s %s\n' "$target" "$again"
+    # shellcheck disable=SC2086 # options and names
+    cargo test $target "$@" -- --exact $again </dev/null
 done
 printf '\nunsteady, passed the second time, to be mended:\n%s\n' "$failed"
-sed -n 's/^---- \(.*\) stdout ----$/  \1/p' "$log" | sort -u
+echo "$names" | sed 's/^/  /'

@@ -1,9 +1,7 @@
 //! The global database with PostgreSQL on the primary: the role moves, and what is lost is named, and opened.
 
-mod common;
-
-use common::regions::{Kind, Process, World, auriga, text};
-use common::wait_until;
+use crate::common::regions::{Kind, Process, World, auriga, text};
+use crate::common::wait_until;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};

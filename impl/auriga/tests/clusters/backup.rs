@@ -1,8 +1,6 @@
 //! A backup under load, and new volumes from it as of some instants, driven by the commands that a person types.
 
-mod common;
-
-use common::{AURIGA, wait_until};
+use crate::common::{AURIGA, wait_until};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs::{File, Permissions};
@@ -15,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
-const NETWORK: &str = "127.0.143";
+const NETWORK: &str = "127.0.139";
 const MEMBERS: [&str; 6] = ["a1", "a2", "b1", "b2", "c1", "c2"];
 const CLIENTS: u64 = 3;
 

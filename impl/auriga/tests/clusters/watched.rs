@@ -1,8 +1,6 @@
 //! A demo with a controller and a gateway: clients that know one address go on, whoever writes.
 
-mod common;
-
-use common::{Running, wait_until, wait_until_gone};
+use crate::common::{Running, wait_until, wait_until_gone};
 use nix::sys::signal::Signal;
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};

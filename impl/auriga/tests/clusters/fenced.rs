@@ -1,8 +1,6 @@
 //! Instances that are overtaken: each ends with the exit code that says so, whatever it was doing.
 
-mod common;
-
-use common::{AURIGA, Running};
+use crate::common::{AURIGA, Running};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;

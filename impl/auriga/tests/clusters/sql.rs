@@ -1,12 +1,10 @@
 //! What clients of Aurora ask in SQL, on the writer and on a reader, and right after a failover.
 
-mod common;
-
-use common::{Running, ask, ask_as, wait_until, wait_until_gone};
+use crate::common::{Running, ask, ask_as, wait_until, wait_until_gone};
 use nix::sys::signal::Signal;
 use std::process::Command;
 
-const NETWORK: &str = "127.0.102";
+const NETWORK: &str = "127.0.124";
 const WRITER: u8 = 11;
 const READER: u8 = 12;
 
@@ -105,7 +103,7 @@ fn clients_of_aurora_find_what_they_ask_for() {
 /// psycopg makes a named prepared statement of what it is asked again and again.
 #[test]
 fn probes_can_be_prepared() {
-    let mut demo = Running::start("127.0.103", &[]);
+    let mut demo = Running::start("127.0.125", &[]);
     wait_until("the functions", || ask(&demo, WRITER, IS_AURORA).as_deref() == Ok("t"));
     let asked = format!(
         "prepare probe as {IS_AURORA}; execute probe; prepare who as {TOPOLOGY}; execute who; execute probe; execute who"

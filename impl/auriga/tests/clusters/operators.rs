@@ -1,8 +1,6 @@
 //! What operators do with directories, on whole demos. They need root, /dev/fuse and PostgreSQL.
 
-mod common;
-
-use common::{AURIGA, Running, processes};
+use crate::common::{AURIGA, Running, processes};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;

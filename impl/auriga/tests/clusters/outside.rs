@@ -1,8 +1,6 @@
 //! What leaves the volume, and what must not: tablespaces, base backups, PostgreSQL's log.
 
-mod common;
-
-use common::{Running, wait_until};
+use crate::common::{Running, wait_until};
 use nix::sys::signal::Signal;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;

@@ -1,8 +1,6 @@
 //! What a newcomer stumbles over, as a newcomer would type it.
 
-mod common;
-
-use common::{AURIGA, Running, pids, wait_until};
+use crate::common::{AURIGA, Running, pids, wait_until};
 use nix::sys::signal::Signal;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -17,10 +15,10 @@ fn told(output: &Output) -> String {
 
 #[test]
 fn what_can_not_be_is_said_before_anything_is_started() {
-    let output = auriga(&["demo", "--network", "127.0.111", "--port", "0"]);
+    let output = auriga(&["demo", "--network", "127.0.126", "--port", "0"]);
     assert!(!output.status.success() && told(&output).contains("0 is not in 1..=65535"), "{}", told(&output));
 
-    let output = auriga(&["demo", "--network", "127.0.111", "--shared-buffers", "lots"]);
+    let output = auriga(&["demo", "--network", "127.0.126", "--shared-buffers", "lots"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(told(&output).contains("invalid value for parameter \"shared_buffers\": \"lots\""), "{}", told(&output));
 }
@@ -47,7 +45,7 @@ impl Drop for Small {
 fn too_little_room_is_said_at_once() {
     let small = Small::mount();
     let dir = small.0.path().join("demo");
-    let output = auriga(&["demo", "--network", "127.0.112", "--dir", dir.to_str().unwrap()]);
+    let output = auriga(&["demo", "--network", "127.0.127", "--dir", dir.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(told(&output).contains("MB free, and ") && told(&output).contains("MB are needed"), "{}", told(&output));
     assert!(!dir.exists(), "nothing was begun");
@@ -55,7 +53,7 @@ fn too_little_room_is_said_at_once() {
 
 #[test]
 fn the_logs_of_a_start_that_failed_are_kept_and_named() {
-    let mut demo = Running::launch("127.0.113", &["--shared-buffers", "4TB"]);
+    let mut demo = Running::launch("127.0.128", &["--shared-buffers", "4TB"]);
     assert_eq!(demo.end().code(), Some(1), "{}", demo.output());
     let output = demo.output();
     let logs = output.lines().find_map(|line| line.split_once("all logs of this attempt are kept in ")).unwrap().1;
@@ -81,11 +79,11 @@ fn an_instance_before_its_volume_says_so_and_a_status_without_answers_is_no_succ
     const NAMES: [&str; 6] = ["a1", "a2", "b1", "b2", "c1", "c2"];
     let at = tempfile::tempdir().unwrap();
     let at = at.path();
-    let address = |index: usize| format!("127.0.114.{}:7400", index + 1);
+    let address = |index: usize| format!("127.0.129.{}:7400", index + 1);
     let members: Vec<String> = (0..6).map(|index| format!("{:?}", address(index))).collect();
     let mut instance = format!(
-        "cluster = \"stumbles\"\nname = \"writer\"\nvolume = 1\ndirectory = {:?}\nlisten = \"127.0.114.11\"\n\
-         admin = \"127.0.114.11:7401\"\n",
+        "cluster = \"stumbles\"\nname = \"writer\"\nvolume = 1\ndirectory = {:?}\nlisten = \"127.0.129.11\"\n\
+         admin = \"127.0.129.11:7401\"\n",
         at.join("writer")
     );
     for (index, name) in NAMES.iter().enumerate() {

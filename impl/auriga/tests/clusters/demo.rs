@@ -1,8 +1,6 @@
 //! Whole demos, as a person would start them. They need root, /dev/fuse and PostgreSQL, and say so where one is missing.
 
-mod common;
-
-use common::{AURIGA, Running, processes, wait_until_gone};
+use crate::common::{AURIGA, Running, processes, wait_until_gone};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::process::Command;

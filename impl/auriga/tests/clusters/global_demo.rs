@@ -1,8 +1,6 @@
 //! Demos of several regions, as a person would start them and move the role.
 
-mod common;
-
-use common::{Running, processes, wait_until, wait_until_gone};
+use crate::common::{Running, processes, wait_until, wait_until_gone};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::{Command, Stdio};

@@ -1,8 +1,6 @@
 //! A reader in a whole demo: a hot standby on the writer's volume, over real storage processes.
 
-mod common;
-
-use common::{Running, ask, children, pids, wait_until, wait_until_gone};
+use crate::common::{Running, ask, children, pids, wait_until, wait_until_gone};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -28,9 +26,9 @@ fn status(demo: &Running) -> (serde_json::Value, usize) {
 
 #[test]
 fn a_reader_shows_what_the_writer_commits_whichever_of_them_is_killed() {
-    let mut demo = Running::start("127.0.119", &["--readers", "1"]);
+    let mut demo = Running::start("127.0.122", &["--readers", "1"]);
     let dir = demo.dir();
-    assert!(demo.output().contains("psql -h 127.0.119.12 "), "{}", demo.output());
+    assert!(demo.output().contains("psql -h 127.0.122.12 "), "{}", demo.output());
     demo.sql("create table t as select generate_series(1, 1000) as x").unwrap();
     wait_for_rows(&demo, "1000");
     let refused = ask(&demo, READER, "insert into t values (0)").unwrap_err();
@@ -40,7 +38,7 @@ fn a_reader_shows_what_the_writer_commits_whichever_of_them_is_killed() {
     assert!(followers > 0 && reader["status"]["role"] == "reader", "{followers}, {reader}");
     assert!(reader["status"]["reader"]["lets_clients_in"].as_bool().unwrap(), "{reader}");
     let shown = String::from_utf8_lossy(&demo.auriga(&["status"]).stdout).into_owned();
-    assert!(shown.contains("127.0.119.12:5432  ready  follows the writer of volume epoch"), "{shown}");
+    assert!(shown.contains("127.0.122.12:5432  ready  follows the writer of volume epoch"), "{shown}");
     assert!(shown.contains("is kept)"), "{shown}");
 
     // A crash of the reader: the demo starts it again.
@@ -74,7 +72,7 @@ fn begun_again(dir: &str) -> usize {
 
 #[test]
 fn a_reader_that_was_silent_too_long_is_dropped_and_begins_again_by_itself() {
-    let mut demo = Running::start("127.0.101", &["--readers", "1"]);
+    let mut demo = Running::start("127.0.123", &["--readers", "1"]);
     let dir = demo.dir();
     demo.sql("create table t as select generate_series(1, 1000) as x").unwrap();
     wait_for_rows(&demo, "1000");

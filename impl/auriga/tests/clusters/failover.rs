@@ -2,13 +2,11 @@
 //!
 //! The demo's processes write traces, which are judged at its end.
 
-mod common;
-
+use crate::common::{Running, wait_until, wait_until_gone};
 use auriga_admin::config::TlsConfig;
 use auriga_admin::instance::{self, HttpError};
 use auriga_admin::trust;
 use auriga_instance::node::{InstanceRole, InstanceStatus};
-use common::{Running, wait_until, wait_until_gone};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};

@@ -1,8 +1,6 @@
 //! A zone and one more lose their directories, on a whole demo. It needs root, /dev/fuse and PostgreSQL.
 
-mod common;
-
-use common::{AURIGA, Running, wait_until};
+use crate::common::{AURIGA, Running, wait_until};
 use nix::sys::signal::Signal;
 use std::process::Command;
 

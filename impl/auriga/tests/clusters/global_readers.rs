@@ -1,9 +1,7 @@
 //! Readers in every region: PostgreSQL standbys on the region's own volume, with nothing but storage between the regions.
 
-mod common;
-
-use common::regions::{Kind, World};
-use common::wait_until;
+use crate::common::regions::{Kind, World};
+use crate::common::wait_until;
 
 const NETWORKS: [&str; 2] = ["127.0.131", "127.0.132"];
 

@@ -1,8 +1,6 @@
 //! Storage that stands still while an instance begins: everything can still be ended.
 
-mod common;
-
-use common::{Running, pids, wait_until, wait_until_gone};
+use crate::common::{Running, pids, wait_until, wait_until_gone};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::Path;

@@ -1,8 +1,5 @@
 //! What the tests of whole demos share.
 
-// Each test program uses a part of it.
-#![allow(dead_code)]
-
 pub mod regions;
 
 use nix::sys::signal::{Signal, kill};
