@@ -7,6 +7,7 @@
 //!   writer sends again, segments gossip), so nothing here retries, and one slow peer never makes another one slow.
 //! - [`connection`]: one connection's life: read many frames per system call, write many frames per system call.
 //! - [`dialler`] and [`listener`]: how connections come about.
+//! - [`peers`]: which connections there are, as memberships say.
 //! - [`places`]: how many connections there may be, and how much memory they may take.
 //! - [`traffic`]: bytes by kind of message.
 //! - [`admin`]: what a storage process can be asked as a process, in the same frames.
@@ -21,6 +22,7 @@ pub mod frame;
 pub mod handshake;
 pub mod listener;
 pub mod outbox;
+pub mod peers;
 pub mod places;
 pub mod session;
 pub mod tls;
@@ -29,6 +31,7 @@ pub mod traffic;
 pub use frame::{Encoded, Frame, FrameError, Mtr};
 pub use handshake::{ClusterId, ConnectionRole, Hello};
 pub use outbox::Outbox;
+pub use peers::{Homes, Peers};
 pub use session::Session;
 pub use tls::Credentials;
 pub use traffic::Traffic;

@@ -15,7 +15,7 @@ use auriga_page::Delta;
 use auriga_protocol::message::Envelope;
 use auriga_protocol::{Party, Token, VolumeId};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Writers that may speak through one connection; an instance needs one.
 const WRITERS_MAX: usize = 64;
@@ -115,13 +115,16 @@ impl InboundReceiver {
 
     /// From the first time that a writer speaks here, replies to it take this way.
     fn learn_sender(&mut self, from: Party) -> Result<(), ConnectionError> {
-        let (Party::Writer(..) | Party::Reader(..)) = from else { return Ok(()) };
+        if !self.node.routes.is_to_be_learnt(from) {
+            return Ok(());
+        }
         let pages = self.peer.role == ConnectionRole::WriterReads;
         let learn = || self.node.routes.learn(from, pages, &self.outbox);
         let is_full = self.writers.len() >= WRITERS_MAX;
         match self.writers.iter_mut().find(|(known, _)| *known == from) {
             Some((_, known)) if known.is_known() => {}
             Some((_, known)) => *known = learn(),
+            None if is_full && matches!(from, Party::Segment(_)) => {}
             None if is_full => {
                 return Err(ConnectionError::OutOfPlace("too many writers on one connection"));
             }
@@ -157,12 +160,20 @@ impl Drop for InboundReceiver {
     }
 }
 
-/// Refuses every frame: on a connection that this node dialled the other side is silent, because each side dials its
-/// own.
-pub(super) struct Silent;
+/// Receives what comes back on a connection that this node dialled. Each side dials its own, and says there what it has to
+/// say; but a peer that knows no way to a segment here answers it on the connection that it came by.
+pub(super) struct Dialled(pub Weak<Node>);
 
-impl Receiver for Silent {
-    async fn receive(&mut self, _: Frame, _: usize) -> Result<(), ConnectionError> {
-        Err(ConnectionError::OutOfPlace("a frame on a connection for the other direction"))
+impl Receiver for Dialled {
+    async fn receive(&mut self, frame: Frame, size: usize) -> Result<(), ConnectionError> {
+        let Some(node) = self.0.upgrade() else { return Ok(()) };
+        node.traffic.count_received(frame.name(), size);
+        match frame {
+            Frame::Protocol(envelope) if allowed::answer(envelope.from, &envelope.message) => {
+                node.deliver(envelope);
+                Ok(())
+            }
+            _ => Err(ConnectionError::OutOfPlace("a frame on a connection for the other direction")),
+        }
     }
 }

@@ -17,6 +17,7 @@
 mod adoption;
 mod allowed;
 mod config;
+mod connections;
 pub mod disk;
 mod faults;
 mod inbound;
@@ -34,15 +35,12 @@ pub use refused::{Refusal, RefusedNode};
 pub use store_disk::open_store;
 
 use auriga_net::admin::{Fault, NodeStatus};
-use auriga_net::dialler::keep_connected;
 use auriga_net::listener::listen;
-use auriga_net::outbox::{OUTBOX_BYTES_MAX, Outbox};
-use auriga_net::{ConnectionRole, Hello, Traffic};
+use auriga_net::{ConnectionRole, Hello, Peers, Traffic};
 use disk::Opened;
-use inbound::{Inbound, Silent};
+use inbound::Inbound;
 use node::{Node, NodeEvents};
 use routes::Routes;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -110,9 +108,8 @@ impl StorageNode {
         let address = listener.local_addr();
         let address = address.map_err(|error| StartError::Listen { address: config.listen, error })?;
         let traffic = Arc::new(Traffic::default());
-        let outbox = || Outbox::new(traffic.clone(), OUTBOX_BYTES_MAX);
-        let outboxes: BTreeMap<_, _> = config.members.keys().map(|member| (*member, outbox())).collect();
-        let node = Node::new(config, Routes::new(outboxes.clone()), traffic.clone());
+        let peers = Peers::new(config.members.clone(), traffic.clone());
+        let node = Node::new(config, Routes::new(peers), traffic.clone());
         let opened = open().map_err(StartError::Disk)?;
         assert!(node.disk.set(opened.disk).is_ok(), "a node opens one disk");
         opened.survived.into_iter().for_each(|(id, survived)| node.host(id, survived));
@@ -121,17 +118,7 @@ impl StorageNode {
         let own = Hello { cluster: node.config.cluster, role: ConnectionRole::Storage, name: node.config.name.clone() };
         let credentials = node.config.credentials.clone();
         let mut tasks = JoinSet::new();
-        for (member, outbox) in outboxes {
-            if node.config.members[&member] != address {
-                tasks.spawn(keep_connected(
-                    node.config.members[&member],
-                    own.clone(),
-                    credentials.clone(),
-                    outbox,
-                    Silent,
-                ));
-            }
-        }
+        tasks.spawn(connections::follow_memberships(node.clone(), address));
         if let Some((me, _)) = node.config.members.iter().find(|(_, listens)| **listens == address) {
             tasks.spawn(adoption::adopt(node.clone(), *me));
         }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Instant;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
@@ -38,6 +38,8 @@ pub(super) struct Node {
     pub started: Instant,
     pub stopped: watch::Sender<Option<Stopped>>,
     pub runtime: Handle,
+    /// Told when a membership of a segment here may have changed.
+    pub memberships: Notify,
     /// What the peers hold.
     pub neighbours: Neighbours,
     /// Held while a segment is created, so that two requests for the same don't race.
@@ -60,6 +62,7 @@ impl Node {
             started: Instant::now(),
             stopped: watch::Sender::new(None),
             runtime: Handle::current(),
+            memberships: Notify::new(),
             neighbours: Neighbours::default(),
             creating: Mutex::default(),
             delayed: Arc::new(Semaphore::new(DELAYED_MAX)),
@@ -112,6 +115,7 @@ impl Node {
         if self.faults.disk_full() {
             segment.input(Input::Done(Outcome::DiskFull(true)));
         }
+        self.memberships.notify_one();
         tracing::info!(segment = %id, "hosting");
     }
 
@@ -231,6 +235,7 @@ impl Node {
 
     /// Stops timers and lets go of the segments.
     pub fn dismantle(&self) {
+        self.routes.close();
         lock(&self.timers).drain(..).for_each(|task| task.abort());
         self.segments.write().expect("no holder panics").clear();
     }

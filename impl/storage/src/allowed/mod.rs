@@ -71,6 +71,11 @@ pub(super) fn send<P: Payload>(
     Err(format!("{name} (role {role}) may not send {} {why}", message.name()))
 }
 
+/// Whether a storage process may say this on a connection that another one dialled.
+pub(super) fn answer<P: Payload>(from: Party, message: &Message<P>) -> bool {
+    matches!(from, Party::Segment(_)) && !is_said_by_writers(message)
+}
+
 fn volume_of(party: Party) -> Option<VolumeId> {
     match party {
         Party::Segment(id) => Some(id.volume),

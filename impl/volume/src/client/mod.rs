@@ -7,11 +7,13 @@
 //!
 //! It decides nothing else: what is durable, where pages are read, who is fenced is the writer's business
 //! (`auriga-protocol`). `create.rs` makes a volume, `find.rs` finds one; `followers.rs` listens for
-//! readers on other instances; `ports.rs` is where the writer's effects go;
+//! readers on other instances; `ports.rs` is where the writer's effects go, over connections that follow the membership
+//! (`connections.rs`);
 //! `group_commit/` and `waiting.rs` are what the paragraph above says.
 
 pub(crate) mod asking;
 mod config;
+mod connections;
 mod create;
 mod find;
 mod followers;
@@ -27,14 +29,11 @@ pub use find::{FindError, find_volume};
 use crate::{Callback, PageRead, Volume, VolumeError};
 use auriga_audit::recording::Happened;
 use auriga_driver::{Driver, clock, lock, random};
-use auriga_net::dialler::keep_connected;
 use auriga_net::traffic::MessageTraffic;
-use auriga_net::{ConnectionRole, Hello};
 use auriga_page::Delta;
 use auriga_protocol::writer::{Request, SubmitRefused, WriterIdentity, WriterRole, WriterStatus};
 use auriga_protocol::{Change, Effects, Input, Lsn, Micros, PageId, Token, VolumeEpoch, Writer, WriterId};
 use group_commit::Flushing;
-use inbound::WriterReceiver;
 use ports::WriterPorts;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -133,14 +132,8 @@ impl RemoteVolume {
             stalled: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
-        for (member, ways) in &client.driver.ports().members {
-            for (outbox, role) in [(&ways.log, ConnectionRole::WriterLog), (&ways.pages, ConnectionRole::WriterReads)] {
-                let own = Hello { cluster: config.cluster, role, name: config.name.clone() };
-                let receiver = WriterReceiver(client.clone());
-                let (address, credentials) = (config.members[member], config.credentials.clone());
-                tasks.spawn(keep_connected(address, own, credentials, outbox.clone(), receiver));
-            }
-        }
+        connections::follow(&client, &config);
+        tasks.spawn(connections::follow_memberships(client.clone(), config));
         tasks.spawn(run_timers(client.clone()));
         tasks.spawn(group_commit::flush_lazily(client.clone()));
         tasks.spawn(sweep(client.clone()));
@@ -150,8 +143,7 @@ impl RemoteVolume {
     /// Waits until every node is connected, but not long: some may be down.
     async fn connected(&self) {
         let until = Instant::now() + CONNECT_GRACE;
-        let all = |client: &Client| client.driver.ports().members.values().all(|ways| ways.log.is_connected());
-        while !all(&self.client) && Instant::now() < until {
+        while !self.client.driver.ports().ways.log.are_connected() && Instant::now() < until {
             sleep(Duration::from_millis(2)).await;
         }
     }
@@ -209,6 +201,7 @@ impl RemoteVolume {
 
     fn end(&self) {
         lock(&self.tasks).abort_all();
+        self.client.driver.ports().ways.close();
         self.client.waiting.end(VolumeError::Closed).call();
         self.client.driver.ports().reads.end(VolumeError::Closed);
         self.client.driver.ports().trace.flush();

@@ -8,27 +8,26 @@ use auriga_audit::recording::{Happened, outputs};
 use auriga_audit::trace::Trace;
 use auriga_driver::timers::Timers;
 use auriga_driver::{Ports, lock};
-use auriga_net::outbox::{OUTBOX_BYTES_MAX, Outbox};
-use auriga_net::{Encoded, Traffic, is_page_traffic};
+use auriga_net::{Encoded, Outbox, Peers, Traffic, is_page_traffic};
 use auriga_page::Delta;
 use auriga_protocol::writer::{Answer, SubmitRefused, Timer, WriterIdentity};
-use auriga_protocol::{
-    AppendId, Effect, Input, MemberId, Message, Micros, Note, PageId, Party, Token, VolumeEpoch, Writer,
-};
-use std::collections::BTreeMap;
+use auriga_protocol::{AppendId, Effect, Input, Message, Micros, Note, PageId, Party, Token, VolumeEpoch, Writer};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 
-/// The ways to one node: two, so that pages never stand in an acknowledgement's way.
+/// The ways to the nodes: two to each, so that pages never stand in an acknowledgement's way.
 pub(super) struct Ways {
-    pub log: Arc<Outbox>,
-    pub pages: Arc<Outbox>,
+    pub log: Peers,
+    pub pages: Peers,
 }
 
 /// A writer's ports.
 pub(super) struct WriterPorts {
     pub identity: WriterIdentity,
-    pub members: BTreeMap<MemberId, Ways>,
+    pub ways: Ways,
+    /// Told when a group's membership may have changed.
+    pub memberships: Notify,
     pub traffic: Arc<Traffic>,
     pub timers: Timers<Timer>,
     pub trace: Trace,
@@ -42,11 +41,11 @@ pub(super) struct WriterPorts {
 impl WriterPorts {
     pub fn new(identity: WriterIdentity, config: &VolumeConfig) -> WriterPorts {
         let traffic = Arc::new(Traffic::default());
-        let outbox = || Outbox::new(traffic.clone(), OUTBOX_BYTES_MAX);
-        let ways = |member: &MemberId| (*member, Ways { log: outbox(), pages: outbox() });
+        let peers = || Peers::new(config.members.clone(), traffic.clone());
         WriterPorts {
             identity,
-            members: config.members.keys().map(ways).collect(),
+            ways: Ways { log: peers(), pages: peers() },
+            memberships: Notify::new(),
             timers: Timers::default(),
             trace: config.trace.clone(),
             touched: Mutex::default(),
@@ -87,8 +86,11 @@ impl Ports<Writer<Delta>> for WriterPorts {
         for to in to {
             let outbox = match to {
                 Party::Segment(segment) => {
-                    let ways = self.members.get(&segment.member);
-                    ways.map(|ways| if pages { &ways.pages } else { &ways.log }).cloned()
+                    if pages {
+                        self.ways.pages.find(segment)
+                    } else {
+                        self.ways.log.find(segment)
+                    }
                 }
                 Party::Reader(_, reader) => self.readers.find(reader),
                 Party::Writer(..) => None,
@@ -122,6 +124,9 @@ impl Ports<Writer<Delta>> for WriterPorts {
     fn observe(&self, at: Micros, note: &Note) {
         if let Note::Fenced { by, .. } = note {
             *lock(&self.fenced_by) = *by;
+        }
+        if let Note::Membership(_) = note {
+            self.memberships.notify_one();
         }
         self.trace.note(at, note);
     }

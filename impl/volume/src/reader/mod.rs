@@ -4,8 +4,9 @@
 //! needs nothing from it: it goes on with the next writer by itself, and the writer waits for it (R-READER-5).
 //!
 //! It decides nothing: what may be shown is the reader's business (`auriga-protocol`). `ports.rs`: where its effects
-//! go.
+//! go, over connections that follow the membership (`connections.rs`).
 
+mod connections;
 mod ports;
 
 use crate::{Callback, Changes, PageRead, Published, ReaderVolume, VolumeError};
@@ -117,21 +118,13 @@ impl RemoteReader {
             heard: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
-        let ports = client.driver.ports();
-        let to_members =
-            ports.members.iter().map(|(member, outbox)| (config.members[member], outbox, ConnectionRole::WriterReads));
-        let to_writers = config
-            .writers
-            .iter()
-            .zip(&ports.writers)
-            .map(|(address, outbox)| (*address, outbox, ConnectionRole::Reader));
-        for (address, outbox, role) in to_members.chain(to_writers) {
-            let own = Hello { cluster: config.cluster, role, name: config.name.clone() };
-            let writer = (role == ConnectionRole::Reader).then_some(address);
-            let (credentials, receiver) =
-                (config.credentials.clone(), ReaderReceiver { client: client.clone(), writer });
-            tasks.spawn(keep_connected(address, own, credentials, outbox.clone(), receiver));
+        for (address, outbox) in config.writers.iter().zip(&client.driver.ports().writers) {
+            let own = Hello { cluster: config.cluster, role: ConnectionRole::Reader, name: config.name.clone() };
+            let receiver = ReaderReceiver { client: client.clone(), writer: Some(*address) };
+            tasks.spawn(keep_connected(*address, own, config.credentials.clone(), outbox.clone(), receiver));
         }
+        connections::follow(&client, &config);
+        tasks.spawn(connections::follow_memberships(client.clone(), config));
         tasks.spawn(run_timers(client.clone()));
         tasks.spawn(sweep(client.clone()));
         client.driver.release_boot_effects();
@@ -158,6 +151,7 @@ impl RemoteReader {
     pub fn close(&self) {
         self.client.closed.store(true, SeqCst);
         lock(&self.tasks).abort_all();
+        self.client.driver.ports().members.close();
         self.client.driver.ports().reads.end(VolumeError::Closed);
         self.client.driver.ports().trace.flush();
     }

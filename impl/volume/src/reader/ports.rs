@@ -7,18 +7,20 @@ use auriga_audit::trace::Trace;
 use auriga_driver::timers::Timers;
 use auriga_driver::{Ports, lock};
 use auriga_net::outbox::{OUTBOX_BYTES_MAX, Outbox};
-use auriga_net::{Encoded, Traffic};
+use auriga_net::{Encoded, Peers, Traffic};
 use auriga_page::Delta;
 use auriga_protocol::reader::{Answer, ReaderIdentity, ReaderRefused, Timer};
-use auriga_protocol::{AppendId, Lsn, MemberId, Message, Micros, Note, PageId, Party, Reader, Token};
-use std::collections::BTreeMap;
+use auriga_protocol::{AppendId, Lsn, Message, Micros, Note, PageId, Party, Reader, Token};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 
 /// A reader's ports.
 pub(super) struct ReaderPorts {
     pub identity: ReaderIdentity,
-    pub members: BTreeMap<MemberId, Arc<Outbox>>,
+    pub members: Peers,
+    /// Told when a group's membership may have changed.
+    pub memberships: Notify,
     /// In the order of the configured addresses.
     pub writers: Vec<Arc<Outbox>>,
     pub traffic: Arc<Traffic>,
@@ -37,7 +39,8 @@ impl ReaderPorts {
         let outbox = || Outbox::new(traffic.clone(), OUTBOX_BYTES_MAX);
         ReaderPorts {
             identity,
-            members: config.members.keys().map(|member| (*member, outbox())).collect(),
+            members: Peers::new(config.members.clone(), traffic.clone()),
+            memberships: Notify::new(),
             writers: config.writers.iter().map(|_| outbox()).collect(),
             timers: Timers::default(),
             trace: config.trace.clone(),
@@ -58,14 +61,14 @@ impl Ports<Reader<Delta>> for ReaderPorts {
                 return;
             }
         };
-        let ways: Vec<&Arc<Outbox>> = match to {
-            Party::Segment(segment) => self.members.get(&segment.member).into_iter().collect(),
+        let ways: Vec<Arc<Outbox>> = match to {
+            Party::Segment(segment) => self.members.find(segment).into_iter().collect(),
             // To every possible writer: the message says in which volume epoch it is meant.
-            Party::Writer(..) => self.writers.iter().filter(|outbox| outbox.is_connected()).collect(),
+            Party::Writer(..) => self.writers.iter().filter(|outbox| outbox.is_connected()).cloned().collect(),
             Party::Reader(..) => Vec::new(),
         };
         let mut touched = lock(&self.touched);
-        touched.extend(ways.into_iter().filter(|outbox| outbox.push(&encoded, Some(to))).cloned());
+        touched.extend(ways.into_iter().filter(|outbox| outbox.push(&encoded, Some(to))));
     }
 
     fn multicast(&self, to: Vec<Party>, message: Message<Delta>) {
@@ -85,6 +88,9 @@ impl Ports<Reader<Delta>> for ReaderPorts {
     }
 
     fn observe(&self, at: Micros, note: &Note) {
+        if let Note::Membership(_) = note {
+            self.memberships.notify_one();
+        }
         self.trace.note(at, note);
     }
 
