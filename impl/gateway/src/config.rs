@@ -1,5 +1,6 @@
 //! The TOML file of `auriga gateway`.
 
+use crate::forward::settings::ForwardConfig;
 use crate::names::Names;
 use auriga_admin::config::{TlsConfig, is_false};
 use auriga_admin::looking::InstanceAddress;
@@ -36,6 +37,9 @@ pub struct GatewayConfig {
     /// The names of the endpoints, where clients are to find them by DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsConfig>,
+    /// An endpoint before the readers that forwards writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward: Option<ForwardConfig>,
     /// The instances of the cluster.
     pub instances: Vec<InstanceAddress>,
 }
@@ -74,7 +78,9 @@ impl GatewayConfig {
     /// # Errors
     /// It can't be used, is another process's, or is missing where it must be there.
     pub fn credentials(&self) -> Result<Option<Credentials>, String> {
-        let reaches = self.instances.iter().map(|instance| instance.admin);
+        let regions = self.forward.iter().flat_map(|forward| &forward.regions);
+        let others = regions.flat_map(|region| &region.instances);
+        let reaches = self.instances.iter().chain(others).map(|instance| instance.admin);
         trust::of_watcher(&self.name, self.tls.as_ref(), None, reaches, self.insecure)
     }
 }

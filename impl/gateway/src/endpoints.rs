@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// Clients at one time that are told that there are too many; further ones are closed at once.
-const TURNED_AWAY_MAX: usize = 64;
+pub(crate) const TURNED_AWAY_MAX: usize = 64;
 
 /// What a client has connected to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,9 +3,14 @@
 use crate::config::GatewayConfig;
 use crate::dns;
 use crate::endpoints::{self, Endpoint};
+use crate::forward;
+use crate::forward::settings::ForwardConfig;
+use crate::forward::shared::Shared;
+use crate::forward::writers::{Place, Writers};
 use crate::names::Names;
 use crate::topology::Topology;
 use crate::watching;
+use auriga_admin::storage::cluster_id;
 use auriga_net::admin::Access;
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 /// Serves until the future is dropped.
 ///
@@ -25,9 +31,14 @@ pub async fn run(config: &GatewayConfig, access: Access) -> io::Result<()> {
     let free = Arc::new(Semaphore::new(config.connections_max));
     let wait = Duration::from_secs(config.wait_s);
     let names = listen_for_names(config).await?;
+    let forwarding = match &config.forward {
+        None => None,
+        Some(forward) => Some((listen(forward.listen).await?, forward)),
+    };
     tokio::join!(
         answer(names, topology.clone()),
-        watching::watch(config.instances.clone(), access, sender),
+        forward(forwarding, &access, topology.clone(), free.clone(), wait),
+        watching::watch(config.instances.clone(), access.clone(), sender),
         endpoints::serve(writer, Endpoint::Writer, topology.clone(), free.clone(), wait),
         endpoints::serve(reader, Endpoint::Reader, topology, free, wait),
     );
@@ -49,6 +60,28 @@ async fn listen_for_names(config: &GatewayConfig) -> io::Result<Option<Named>> {
     let names = config.names(dns);
     tracing::info!(at = %dns.listen, writer = names.writer(), reader = names.reader(), "answering for these names");
     Ok(Some(Named { udp, tcp, names }))
+}
+
+/// Forwards writes, where that is wanted.
+async fn forward(
+    wanted: Option<(TcpListener, &ForwardConfig)>,
+    access: &Access,
+    topology: watch::Receiver<Topology>,
+    free: Arc<Semaphore>,
+    wait: Duration,
+) {
+    let Some((listener, config)) = wanted else { return };
+    let mut places = vec![Place { topology: topology.clone(), postgres: None }];
+    let mut watching = JoinSet::new();
+    for region in &config.regions {
+        let (sender, there) = watch::channel(Topology::default());
+        let access = Access { cluster: cluster_id(&region.cluster), credentials: access.credentials.clone() };
+        watching.spawn(watching::watch(region.instances.clone(), access, sender));
+        places.push(Place { topology: there, postgres: region.postgres });
+    }
+    tracing::info!(at = %config.listen, regions = config.regions.len() + 1, "forwarding writes");
+    let shared = Arc::new(Shared::new(config.clone(), Writers::new(places)));
+    forward::serve(listener, shared, topology, free, wait).await;
 }
 
 /// Answers for names, where that is wanted. Connections are served whatever becomes of it.

@@ -57,7 +57,7 @@ pub async fn serve(
 }
 
 /// Connects to an instance; `None`: none could be reached in time.
-async fn reach(
+pub(crate) async fn reach(
     endpoint: Endpoint,
     places: &Places,
     topology: &mut watch::Receiver<Topology>,
@@ -190,7 +190,7 @@ async fn one_way(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, note: impl Fn(
     }
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)

@@ -6,7 +6,7 @@
 /// What a client that sends one of these before its start-up message asks for: encryption (SSL, GSSAPI).
 const ENCRYPTION: [u32; 2] = [80_877_103, 80_877_104];
 /// A request to cancel a statement: no answer is expected.
-const CANCEL: u32 = 80_877_102;
+pub(crate) const CANCEL: u32 = 80_877_102;
 /// Longest start-up message that PostgreSQL takes.
 pub const STARTUP_BYTES_MAX: usize = 10_000;
 /// `sqlstate` of a server that goes away.

@@ -72,6 +72,7 @@ pub fn boxed(layout: &Layout, is_kept: bool, columns: Option<usize>) -> String {
             [
                 endpoint("connect", layout.writer_endpoint(), "to whoever writes"),
                 endpoint("read", layout.reader_endpoint(), "to one of the readers"),
+                endpoint("forward", layout.forwarding_endpoint(), "reads there, writes at the writer"),
             ],
         );
     }

@@ -5,6 +5,7 @@ use auriga_admin::looking::InstanceAddress;
 use auriga_control::config::ControlConfig;
 use auriga_control::controller::Limits;
 use auriga_gateway::config::{DnsConfig, GatewayConfig, connections_max, wait_s};
+use auriga_gateway::forward::settings::ForwardConfig;
 use std::net::SocketAddr;
 
 /// The name of the controller.
@@ -21,6 +22,8 @@ const CONTROL_HOST: u8 = 31;
 const WRITER_ENDPOINT: u8 = 32;
 /// The host part of the reader endpoint.
 const READER_ENDPOINT: u8 = 33;
+/// The host part of the endpoint that forwards writes.
+const FORWARDING_ENDPOINT: u8 = 34;
 
 impl Layout {
     /// Where the controller answers.
@@ -36,6 +39,16 @@ impl Layout {
     /// Where the gateway takes connections to readers.
     pub fn reader_endpoint(&self) -> SocketAddr {
         self.address(READER_ENDPOINT, self.port)
+    }
+
+    /// Where the gateway takes connections to readers whose writes it forwards.
+    pub fn forwarding_endpoint(&self) -> SocketAddr {
+        self.address(FORWARDING_ENDPOINT, self.port)
+    }
+
+    /// Forwarding by the gateway.
+    fn forward_config(&self) -> ForwardConfig {
+        ForwardConfig::usual(self.forwarding_endpoint())
     }
 
     /// The gateway's name server.
@@ -75,6 +88,7 @@ impl Layout {
             insecure: false,
             tls: self.tls(GATEWAY),
             dns: Some(self.dns_config()),
+            forward: Some(self.forward_config()),
             instances: self.watched_instances(),
         }
     }
