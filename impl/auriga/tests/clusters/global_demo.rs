@@ -7,9 +7,16 @@ use std::process::{Command, Stdio};
 
 /// Asks PostgreSQL of a region of a demo whose regions have these networks.
 fn sql(networks: [&str; 2], region: usize, statement: &str) -> Result<String, String> {
-    let host = format!("{}.11", networks[region - 1]);
+    ask(&format!("{}.11", networks[region - 1]), &[statement])
+}
+
+/// Runs statements in one session.
+fn ask(host: &str, statements: &[&str]) -> Result<String, String> {
     let mut command = Command::new("psql");
-    command.args(["-XqAt", "-U", "postgres", "-h", &host, "-c", statement]).env("PGCONNECT_TIMEOUT", "5");
+    command.args(["-XqAt", "-U", "postgres", "-h", host]).env("PGCONNECT_TIMEOUT", "5");
+    for statement in statements {
+        command.args(["-c", statement]);
+    }
     let output = command.stdin(Stdio::null()).output().unwrap();
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
@@ -42,6 +49,11 @@ fn the_role_moves_between_the_regions_of_a_demo_and_nothing_is_left_behind() {
     assert!(said(&demo, &["status", "--region", "2"]).contains("region-2"));
     sql(networks, 1, "create table t as select n from generate_series(1, 100) n").unwrap();
     wait_until("the row in the other region", || sql(networks, 2, "select count(*) from t").as_deref() == Ok("100"));
+    // Written in the secondary: done in the primary, and seen there and here.
+    let written =
+        ["insert into t values (0)", "select count(*), pg_is_in_recovery() from t", "delete from t where n = 0"];
+    wait_until("a forwarded write", || ask(&format!("{}.34", networks[1]), &written).as_deref() == Ok("101|t"));
+    assert_eq!(sql(networks, 1, "select count(*) from t").unwrap(), "100");
 
     let moved = said(&demo, &["switchover", "--to", "region-2"]);
     assert!(moved.contains("region 2 is the primary") && moved.contains("nothing is lost"), "{moved}");

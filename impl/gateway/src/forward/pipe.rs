@@ -168,6 +168,11 @@ impl Pipe {
         !self.from.cutter.input.is_empty()
     }
 
+    /// Whether a long row was passed on in part.
+    pub fn is_within_row(&self) -> bool {
+        self.from.cutter.passing > 0
+    }
+
     /// Reads exactly so many bytes that are no message: of the start of a session.
     ///
     /// # Errors

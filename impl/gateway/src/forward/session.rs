@@ -298,7 +298,8 @@ impl Session {
         if self.status() == b'T' {
             match (self.at, &mut self.writer) {
                 (At::Writer, Some((writer, _))) => {
-                    if writer.ask(&[FAIL]).await.is_err() {
+                    let _ = writer;
+                    if self.ask_writer(&[FAIL]).await.is_err() {
                         self.lose_writer().await?;
                         self.lost = None;
                     }

@@ -62,10 +62,8 @@ impl Session {
         if let Err(told) = self.reach_writer().await {
             return Ok(Err(told));
         }
-        let Some((writer, _)) = &mut self.writer else { return Ok(Ok(())) };
-        let Some(origin) = writer.origin else { return Ok(Ok(())) };
-        let asked = writer.ask(&[BARRIER]).await;
-        self.writer_used = Instant::now();
+        let Some(origin) = self.writer.as_ref().and_then(|(writer, _)| writer.origin) else { return Ok(Ok(())) };
+        let asked = self.ask_writer(&[BARRIER]).await;
         let told = match asked.map(|answers| answers.into_iter().next()) {
             Ok(Some(Ok(Some(lsn)))) => messages::lsn(&lsn).ok_or_else(|| "something else".to_owned()),
             Ok(Some(Err(error))) => Err(super::server::described(&error)),
@@ -159,9 +157,8 @@ impl Session {
             ));
         }
         self.reach_writer().await?;
-        let Some((writer, _)) = &mut self.writer else { return Ok(point) };
-        let origin = writer.origin.unwrap_or(now);
-        match writer.ask(&[BARRIER]).await.map(|answers| answers.into_iter().next()) {
+        let origin = self.writer.as_ref().and_then(|(writer, _)| writer.origin).unwrap_or(now);
+        match self.ask_writer(&[BARRIER]).await.map(|answers| answers.into_iter().next()) {
             Ok(Some(Ok(Some(lsn)))) => {
                 let lsn = messages::lsn(&lsn).map_or(point.lsn, end_of_record);
                 let point = Point { lsn, origin };

@@ -2,7 +2,9 @@
 
 use crate::topology::{Epoch, Topology};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 /// A writer, as one that can be told from any other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,12 +37,14 @@ pub enum NoWriter {
 #[derive(Clone, Debug)]
 pub struct Writers {
     places: Vec<Place>,
+    /// Since when a writer that is used has not been seen to write.
+    unseen_since: Option<Instant>,
 }
 
 impl Writers {
     /// Looks for the writer in these regions.
     pub fn new(places: Vec<Place>) -> Writers {
-        Writers { places }
+        Writers { places, unseen_since: None }
     }
 
     /// The one that writes.
@@ -66,6 +70,26 @@ impl Writers {
             || self.places.get(origin.region).is_some_and(|place| place.topology.borrow().volume_epoch > origin.epoch)
     }
 
+    /// Waits until a writer is gone: it was replaced, or has not been seen to write for so long.
+    pub async fn gone(&mut self, origin: Origin, patience: Duration) {
+        loop {
+            if self.has_replaced(origin) {
+                return;
+            }
+            let place = self.places.get(origin.region);
+            let is_seen = place.is_some_and(|place| place.topology.borrow().writer.is_some());
+            let unseen_until = self.unseen_since.get_or_insert_with(Instant::now).checked_add(patience);
+            if is_seen {
+                self.unseen_since = None;
+                self.changed().await;
+            } else if let Some(until) = unseen_until
+                && timeout_at(until, self.changed()).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
     /// Waits until something may have changed.
     pub async fn changed(&mut self) {
         let all = self.places.iter_mut().map(|place| Box::pin(place.topology.changed()));
@@ -82,6 +106,31 @@ impl Writers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_that_is_not_seen_for_long_is_gone() {
+        let at = SocketAddr::from(([127, 0, 0, 1], 5432));
+        let writes = || Topology { writer: Some(at), volume_epoch: (5, 1), ..Topology::default() };
+        let (own, topology) = watch::channel(writes());
+        let mut writers = Writers::new(vec![Place { topology, postgres: None }]);
+        let origin = Origin { region: 0, epoch: (5, 1) };
+        let patience = Duration::from_secs(30);
+        assert!(
+            timeout_at(Instant::now() + patience * 4, writers.gone(origin, patience)).await.is_err(),
+            "it is there"
+        );
+        own.send_replace(Topology { volume_epoch: (5, 1), ..Topology::default() });
+        assert!(
+            timeout_at(Instant::now() + patience / 2, writers.gone(origin, patience)).await.is_err(),
+            "not for long"
+        );
+        own.send_replace(writes());
+        assert!(timeout_at(Instant::now() + patience * 2, writers.gone(origin, patience)).await.is_err(), "it is back");
+        own.send_replace(Topology { volume_epoch: (5, 1), ..Topology::default() });
+        writers.gone(origin, patience).await;
+        own.send_replace(Topology { volume_epoch: (6, 1), ..Topology::default() });
+        writers.gone(origin, patience).await;
+    }
 
     #[test]
     fn a_writer_is_the_only_one_that_says_so() {

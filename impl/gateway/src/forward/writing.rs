@@ -2,12 +2,12 @@
 
 use super::messages::{self, Told};
 use super::relay::{Broken, Relayed, ToClient, relay};
-use super::server::{Server, described};
+use super::server::{Answers, Server, described};
 use super::session::{At, Ended, Point, Session};
 use super::shared::Open;
 use super::unit::{End, Unit};
 use super::words::{self, Kind};
-use super::writers::NoWriter;
+use super::writers::{NoWriter, Origin, Writers};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -83,8 +83,21 @@ impl Session {
         }
         self.key.cancelled.runs_at(writer.address, &writer.key);
         let client = ToClient { half: &mut self.client.to, out: &mut self.out };
-        let relayed = relay(writer, bytes, unit, false, client).await;
+        let patience = Duration::from_secs(self.shared.config.connect_timeout_s.max(1));
+        let relayed = match writer.origin {
+            None => return Err(lost_before().into()),
+            Some(origin) => tokio::select! {
+                relayed = relay(writer, bytes, unit, false, client) => relayed,
+                () = self.writers.gone(origin, patience) => {
+                    Err(Broken::Server(std::io::Error::other("another instance writes, or it does not answer")))
+                }
+            },
+        };
         self.key.cancelled.rests();
+        if matches!(relayed, Err(Broken::Server(_))) && (writer.pipe.is_within_row() || !self.out.is_empty()) {
+            // Nothing can be said within a message.
+            return Err(Ended::Client(std::io::ErrorKind::ConnectionAborted.into()).into());
+        }
         self.writer_used = Instant::now();
         let relayed = match relayed {
             Ok(relayed) => relayed,
@@ -98,12 +111,16 @@ impl Session {
         };
         if unit.end == End::Ready {
             let is_over = writer.status == b'I';
-            let answers = match (asks, is_over) {
-                (true, _) => writer.answers(1).await,
-                (false, true) => writer.ask(&[POSITION]).await,
-                (false, false) => Ok(Vec::new()),
-            };
             let origin = writer.origin;
+            let position = [POSITION];
+            let asking = async {
+                match (asks, is_over) {
+                    (true, _) => writer.answers(1).await,
+                    (false, true) => writer.ask(&position).await,
+                    (false, false) => Ok(Vec::new()),
+                }
+            };
+            let answers = while_there(&mut self.writers, (origin, patience), asking).await;
             match answers {
                 Ok(answers) => {
                     let lsn = answers.into_iter().next().and_then(Result::ok).flatten();
@@ -141,8 +158,7 @@ impl Session {
         let has_read = self.transaction.has_read;
         let mut texts: Vec<Bytes> = self.transaction.items().to_vec();
         texts.push(ISOLATION);
-        let Some((writer, _)) = &mut self.writer else { return Err(lost_before().into()) };
-        let answers = match writer.ask(&texts).await {
+        let answers = match self.ask_writer(&texts).await {
             Ok(answers) => answers,
             Err(error) => {
                 self.lose_writer().await?;
@@ -176,9 +192,10 @@ impl Session {
 
     /// Sees to it that there is a connection to the writer, which has set what this session has.
     pub(super) async fn reach_writer(&mut self) -> Result<(), Told> {
-        if let Some((writer, _)) = &self.writer
-            && writer.origin.is_some_and(|origin| self.writers.has_replaced(origin))
-        {
+        let is_old =
+            |(writer, _): &(Server, Open)| writer.origin.is_none_or(|origin| self.writers.has_replaced(origin));
+        // Of two that say that they write, the one that is connected to may be the old one.
+        if self.writer.as_ref().is_some_and(is_old) || self.writers.now() == Err(NoWriter::Several) {
             self.writer = None;
         }
         if self.writer.is_none() {
@@ -190,7 +207,7 @@ impl Session {
         };
         if !items.is_empty() {
             let texts: Vec<Bytes> = items.into_iter().map(|(_, text)| text).collect();
-            let told = writer.ask(&texts).await;
+            let told = self.ask_writer(&texts).await;
             let refused = match told {
                 Ok(answers) => answers.into_iter().find_map(Result::err).map(|error| described(&error)),
                 Err(error) => Some(error.to_string()),
@@ -203,9 +220,19 @@ impl Session {
                     "",
                 ));
             }
-            writer.journal = self.journal.last();
+            if let Some((writer, _)) = &mut self.writer {
+                writer.journal = self.journal.last();
+            }
         }
         Ok(())
+    }
+
+    /// Asks the writer something of the gateway's own.
+    pub(super) async fn ask_writer(&mut self, texts: &[Bytes]) -> std::io::Result<Answers> {
+        let patience = Duration::from_secs(self.shared.config.connect_timeout_s.max(1));
+        let Some((writer, _)) = &mut self.writer else { return Err(std::io::ErrorKind::NotConnected.into()) };
+        self.writer_used = Instant::now();
+        while_there(&mut self.writers, (writer.origin, patience), writer.ask(texts)).await
     }
 
     async fn connect(&mut self) -> Result<(), Told> {
@@ -280,6 +307,20 @@ impl Session {
             }
         };
         let _ = timeout(Duration::from_secs(1), leaving).await;
+    }
+}
+
+/// Waits for a writer's answer for as long as it is there.
+async fn while_there<T>(
+    writers: &mut Writers,
+    (origin, patience): (Option<Origin>, Duration),
+    answer: impl Future<Output = std::io::Result<T>>,
+) -> std::io::Result<T> {
+    let Some(origin) = origin else { return answer.await };
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = writers.gone(origin, patience) => Err(std::io::Error::other("another instance writes, or it does not answer")),
     }
 }
 

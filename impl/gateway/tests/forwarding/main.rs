@@ -1,6 +1,7 @@
 //! A forwarding endpoint before real servers: a writer, and a standby that follows it.
 
 mod consistency;
+mod history;
 mod servers;
 mod transactions;
 

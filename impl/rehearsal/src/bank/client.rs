@@ -43,7 +43,8 @@ async fn connect_any(shared: &Shared) -> Option<Client> {
 
 async fn transfer_until_broken(shared: &Shared, number: usize, client: &Client, random: &mut fastrand::Rng) {
     let Ok(statement) = client.prepare(TRANSFER).await else { return };
-    while !shared.stop.load(Ordering::SeqCst) {
+    let moves = shared.moves.load(Ordering::SeqCst);
+    while !shared.stop.load(Ordering::SeqCst) && shared.moves.load(Ordering::SeqCst) == moves {
         let debit = random.i32(1..=ACCOUNTS);
         let credit = debit % ACCOUNTS + 1;
         let amount = random.i64(1..=10);
@@ -69,7 +70,8 @@ async fn transfer_until_broken(shared: &Shared, number: usize, client: &Client, 
 }
 
 /// Whether the server said that the transaction was rolled back and the session goes on. After a FATAL or a PANIC
-/// it is not known whether the commit record was durable.
+/// it is not known whether the commit record was durable; nor where the server says that it does not know.
 fn is_rolled_back(error: &tokio_postgres::Error) -> bool {
-    error.as_db_error().is_some_and(|e| e.parsed_severity() == Some(Severity::Error))
+    let is_known = error.code() != Some(&SqlState::TRANSACTION_RESOLUTION_UNKNOWN);
+    is_known && error.as_db_error().is_some_and(|e| e.parsed_severity() == Some(Severity::Error))
 }

@@ -19,7 +19,7 @@ pub mod verify;
 use ledger::Ledger;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tokio::task::JoinHandle;
 
@@ -37,6 +37,8 @@ pub struct Bank {
 /// What the clients share.
 pub(crate) struct Shared {
     pub(crate) servers: Mutex<Vec<SocketAddr>>,
+    /// How often clients were told to connect anew.
+    pub(crate) moves: AtomicU64,
     pub(crate) stop: AtomicBool,
     pub(crate) ledger: Ledger,
 }
@@ -62,6 +64,7 @@ impl Bank {
     pub fn open(servers: Vec<SocketAddr>, clients: usize, seed: u64) -> Bank {
         let shared = Arc::new(Shared {
             servers: Mutex::new(servers),
+            moves: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             ledger: Ledger::new(clients),
         });
@@ -82,6 +85,12 @@ impl Bank {
     /// Where clients connect from now on, in order of preference.
     pub fn set_servers(&self, servers: Vec<SocketAddr>) {
         *self.shared.servers.lock().unwrap_or_else(PoisonError::into_inner) = servers;
+    }
+
+    /// The same, and has clients leave where they are, each after its current transaction.
+    pub fn move_to(&self, servers: Vec<SocketAddr>) {
+        self.set_servers(servers);
+        self.shared.moves.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Stops the clients, each after its current transaction. One that gets no answer is not waited for: its last

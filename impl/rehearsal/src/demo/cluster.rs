@@ -176,15 +176,11 @@ impl Cluster {
         }
     }
 
-    /// Adds the process of a region of a global database, not started.
+    /// Adds the process of a region of a global database, and its gateway, not started.
     pub fn add_region(&mut self, name: &str) {
-        self.members.push(Member {
-            name: name.to_owned(),
-            role: Role::Region,
-            number: 0,
-            directory: None,
-            process: None,
-        });
+        for (name, role) in [(name, Role::Region), (GATEWAY, Role::Gateway)] {
+            self.members.push(Member { name: name.to_owned(), role, number: 0, directory: None, process: None });
+        }
     }
 
     /// The number of an instance; `None`: no instance is called that.

@@ -71,9 +71,10 @@ fn address_problems(layout: &Layout) -> Vec<String> {
         let readers = (number == 0 && (layout.readers > 0 || layout.region.is_some())).then_some(READERS_PORT);
         [layout.port, ADMIN_PORT].into_iter().chain(readers).map(move |port| SocketAddr::new(host, port))
     });
-    let endpoints = [layout.writer_endpoint(), layout.reader_endpoint()];
+    let endpoints = [layout.writer_endpoint(), layout.reader_endpoint(), layout.forwarding_endpoint()];
+    let in_region = endpoints.into_iter().filter(|_| layout.region.is_some());
     let watchers = endpoints.into_iter().chain([layout.control_address(), layout.dns_config().listen]);
-    let instances = instances.chain(watchers.filter(|_| layout.watched));
+    let instances = instances.chain(watchers.filter(|_| layout.watched)).chain(in_region);
     let region = layout.region.iter().flat_map(|region| layout.region_addresses(region));
     let instances = instances.chain(region.map(|region| region.address));
     let instances = instances.chain(layout.region.iter().map(|_| layout.region_readers()));

@@ -1,8 +1,10 @@
 //! A demo as one region of a global database: the region's process, and where it reaches the others.
 
-use super::layout::{Layout, READERS_PORT};
+use super::layout::{ADMIN_PORT, Layout, READERS_PORT};
 use auriga_admin::config::{ReadersConfig, RegionAddress, RegionConfig};
+use auriga_admin::looking::InstanceAddress;
 pub use auriga_admin::member::{parse_region as parse, region_name as name};
+use auriga_gateway::forward::settings::ForwardRegion;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -41,6 +43,28 @@ impl Layout {
     pub fn wire_address(&self, to: u16) -> SocketAddr {
         // There are far fewer regions than addresses.
         self.address(FIRST_WIRE.saturating_add(to as u8 - 1), REGION_PORT)
+    }
+
+    /// Where this region reaches the admin port of another one's instance.
+    pub fn wire_to_admin(&self, to: u16) -> SocketAddr {
+        SocketAddr::new(self.wire_address(to).ip(), ADMIN_PORT)
+    }
+
+    /// Where this region reaches PostgreSQL of another one's instance.
+    pub fn wire_to_postgres(&self, to: u16) -> SocketAddr {
+        SocketAddr::new(self.wire_address(to).ip(), self.port)
+    }
+
+    /// The other regions, as this one's gateway finds the one that writes.
+    pub(super) fn forward_regions(&self) -> Vec<ForwardRegion> {
+        let region = |to: u16| ForwardRegion {
+            region: to,
+            cluster: name(to),
+            postgres: Some(self.wire_to_postgres(to)),
+            instances: vec![InstanceAddress { name: Layout::instance_name(0), admin: self.wire_to_admin(to), size: 0 }],
+        };
+        let own = self.region.iter();
+        own.flat_map(|own| (1..=own.regions).filter(|to| *to != own.number).map(region)).collect()
     }
 
     /// Where each region is, as seen from this one.

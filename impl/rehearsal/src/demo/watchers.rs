@@ -48,7 +48,7 @@ impl Layout {
 
     /// Forwarding by the gateway.
     fn forward_config(&self) -> ForwardConfig {
-        ForwardConfig::usual(self.forwarding_endpoint())
+        ForwardConfig { regions: self.forward_regions(), ..ForwardConfig::usual(self.forwarding_endpoint()) }
     }
 
     /// The gateway's name server.

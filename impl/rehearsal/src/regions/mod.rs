@@ -6,12 +6,14 @@
 //! - [`watching`]: where each region stands, and how late it is.
 //! - [`following`](self): instances follow the role.
 //! - [`faults`](self): what `auriga inject` does to regions.
+//! - [`forwarding`](self): writes in a secondary, in each mode.
 //! - [`operations`], [`lost`]: what a person does with the commands, and the named loss.
 //! - [`tour`]: a fixed walk through failures.
 //! - [`summary`]: what a person sees.
 
 mod faults;
 mod following;
+mod forwarding;
 pub mod layout;
 pub mod lost;
 pub mod operations;
@@ -24,6 +26,7 @@ pub mod watching;
 use crate::demo::control::{self, Ask, Reply};
 use crate::demo::layout::Layout;
 use crate::demo::region::name;
+use crate::demo::watchers::GATEWAY;
 use crate::demo::{Demo, DemoError, Members, Options, Place, WRITER, io_error, place};
 use auriga_admin::member::Described;
 use auriga_admin::terminal;
@@ -88,14 +91,14 @@ impl GlobalDemo {
         let regions: Vec<Demo> = layout.regions.iter().map(assemble).collect::<Result<_, _>>()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(io_error(&layout.dir))?;
-        let (wires, processes) = (&layout.regions, &layout.regions);
-        let wan = Wan::lay(
-            runtime.handle(),
-            layout.regions.len() as u16,
-            layout.wan,
-            |from, to| wires[usize::from(from) - 1].wire_address(to),
-            |to| processes[usize::from(to) - 1].region_address(),
-        );
+        let wires = |from: u16, to: u16| {
+            let (from, there) = (&layout.regions[usize::from(from) - 1], &layout.regions[usize::from(to) - 1]);
+            let process = (from.wire_address(to), there.region_address());
+            let admin = (from.wire_to_admin(to), there.admin_address(0));
+            let postgres = (from.wire_to_postgres(to), SocketAddr::new(there.instance_host(0), there.port));
+            vec![process, admin, postgres]
+        };
+        let wan = Wan::lay(runtime.handle(), layout.regions.len() as u16, layout.wan, wires);
         let wan = Arc::new(wan.map_err(io_error(&layout.dir))?);
         let watcher = Arc::new(Watcher::start(runtime.handle(), &layout.beside()?));
         let demo = GlobalDemo { regions, layout, wan, watcher, runtime, is_kept, place: Some(place) };
@@ -125,7 +128,8 @@ impl GlobalDemo {
         let primary = self.wait_for_regions(stop)?;
         self.region(primary).wait_for_instance(WRITER, Some(stop))?;
         let others = self.layout.numbers().filter(|number| *number != primary);
-        others.into_iter().try_for_each(|number| self.region(number).wait_for_instance(WRITER, Some(stop)))
+        others.into_iter().try_for_each(|number| self.region(number).wait_for_instance(WRITER, Some(stop)))?;
+        self.regions.iter().try_for_each(|region| Ok(region.cluster().0.start(GATEWAY)?))
     }
 
     /// Waits until every region says where it stands. Returns the primary.
@@ -208,6 +212,11 @@ impl GlobalDemo {
     /// Where PostgreSQL of a region listens.
     pub fn postgres(&self, number: u16) -> SocketAddr {
         self.region(number).postgres(0)
+    }
+
+    /// Where a region's gateway takes connections whose writes it forwards.
+    pub fn forwarding(&self, number: u16) -> SocketAddr {
+        self.region(number).layout().forwarding_endpoint()
     }
 
     /// Stops every process, then judges the traces of each region: whether they hold.

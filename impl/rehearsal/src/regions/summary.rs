@@ -27,6 +27,17 @@ pub(super) fn boxed(layout: &GlobalLayout, primary: u16, is_kept: bool, columns:
         let what = if number == primary { "the primary" } else { "a secondary, which reads" };
         format!("{:<9} psql -h {} -p {} -U postgres   ({what})", name(number), region.instance_host(0), region.port)
     }));
+    lines.extend(layout.numbers().zip(&layout.regions).filter(|(number, _)| *number != primary).map(
+        |(number, region)| {
+            let to = region.forwarding_endpoint();
+            format!(
+                "forward-{number} psql -h {} -p {} -U postgres   (reads in {}, writes in the primary)",
+                to.ip(),
+                to.port(),
+                name(number)
+            )
+        },
+    ));
     let storage = layout.regions.iter().map(|region| {
         let [a, b, c] = region.network;
         format!("{a}.{b}.{c}.1 to .6")

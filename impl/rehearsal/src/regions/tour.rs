@@ -65,7 +65,8 @@ pub fn run(demo: &GlobalDemo, started: Duration, seed: u64) -> Result<bool, Tour
     tour.step("4", "the primary's region killed: a failover", Tour::kill_primary)?;
     tour.step("5", "a primary that can't be reached, and goes on", Tour::leave_primary)?;
     tour.step("6", "once more a switchover, after all of it", Tour::switch_over)?;
-    tour.step("7", "clients stopped: the final database", |tour| {
+    tour.step("7", "writes in a secondary, forwarded, in each mode", Tour::forward)?;
+    tour.step("8", "clients stopped: the final database", |tour| {
         tour.demo.runtime().block_on(tour.bank.close());
         tour.demo.wait_until_followed(tour.primary)?;
         Ok(Vec::new())
@@ -142,6 +143,22 @@ impl Tour<'_> {
     fn clients_follow(&mut self) {
         std::mem::swap(&mut self.primary, &mut self.other);
         self.bank.set_servers(vec![self.demo.postgres(self.primary)]);
+    }
+
+    /// Clients go to a secondary, and back; then each mode is tried there by hand.
+    fn forward(&mut self) -> Seen {
+        let at = self.demo.forwarding(self.other);
+        let before = self.ledger().acknowledged();
+        self.bank.move_to(vec![at]);
+        // Those that are under way end where they are.
+        self.wait_for_commits(CLIENTS as u64)?;
+        self.commits_go_on(Duration::from_secs(3))?;
+        let forwarded = self.ledger().acknowledged() - before;
+        self.bank.move_to(vec![self.demo.postgres(self.primary)]);
+        self.wait_for_commits(CLIENTS as u64)?;
+        let mut seen = vec![format!("{forwarded} transfers of the clients were written through {}", name(self.other))];
+        seen.extend(self.demo.try_modes(self.primary, self.other)?);
+        Ok(seen)
     }
 
     fn switch_over(&mut self) -> Seen {

@@ -74,8 +74,8 @@ struct Way {
 }
 
 impl Wan {
-    /// Lays lines between `regions`, and wires to them: `wire` says where a region reaches another one, and `process` where
-    /// a region's process listens.
+    /// Lays lines between `regions`, and wires to them: `wires` says where a region reaches what of another one, and where that
+    /// listens.
     ///
     /// # Errors
     /// An address can't be listened on.
@@ -83,18 +83,19 @@ impl Wan {
         handle: &Handle,
         regions: u16,
         options: WanOptions,
-        wire: impl Fn(u16, u16) -> SocketAddr,
-        process: impl Fn(u16) -> SocketAddr,
+        wires: impl Fn(u16, u16) -> Vec<(SocketAddr, SocketAddr)>,
     ) -> io::Result<Wan> {
         let mut lines = Vec::new();
         for first in 1..=regions {
             for second in first + 1..=regions {
                 let line = Arc::new(Line::new((first, second), options));
                 for (from, to, way) in [(first, second, 0), (second, first, 1)] {
-                    let listener = handle.block_on(TcpListener::bind(wire(from, to)));
-                    let listener = listener
-                        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", wire(from, to))))?;
-                    handle.spawn(accept(listener, process(to), line.clone(), way));
+                    for (wire, process) in wires(from, to) {
+                        let listener = handle.block_on(TcpListener::bind(wire));
+                        let listener =
+                            listener.map_err(|error| io::Error::new(error.kind(), format!("{wire}: {error}")))?;
+                        handle.spawn(accept(listener, process, line.clone(), way));
+                    }
                 }
                 lines.push(line);
             }
@@ -245,7 +246,8 @@ mod tests {
         let options = WanOptions { round_trip_ms: 100, megabits: 1000 };
         let wire = |from: u16, _| address(WIRES[usize::from(from) - 1]);
         let process = |to: u16| address(REGIONS[usize::from(to) - 1]);
-        let wan = Wan::lay(runtime.handle(), 2, options, wire, process).expect("lines");
+        let wires = |from, to| vec![(wire(from, to), process(to))];
+        let wan = Wan::lay(runtime.handle(), 2, options, wires).expect("lines");
         runtime.block_on(async {
             let echo = TcpListener::bind(process(2)).await.expect("a listener");
             tokio::spawn(async move {
