@@ -42,10 +42,21 @@ impl<P: Payload> Disk<P> {
         Disk::holding(Survived::created(membership))
     }
 
+    /// The disk of a segment that was just made in a group that holds data: it forgot everything (R-REJOIN-6).
+    pub fn joining(membership: Membership) -> Self {
+        Disk { journal_damaged: true, ..Disk::created(membership) }
+    }
+
     /// The disk is lost, and the segment is made again on an empty one.
     pub fn remake(&mut self, membership: Membership) {
         let boots = self.boots + 1;
         *self = Disk { boots, ..Disk::created(membership) };
+    }
+
+    /// The same, of a member that joined: its process learns from the others that it should have it.
+    pub fn remake_joining(&mut self, membership: Membership) {
+        let boots = self.boots + 1;
+        *self = Disk { boots, ..Disk::joining(membership) };
     }
 
     /// A copy of the disk as it would be found after a crash now.
@@ -161,6 +172,7 @@ impl<P: Payload> Disk<P> {
                 Outcome::BasesPut { token }
             }
             Task::Scrub { limit } => self.scrub(limit),
+            Task::Retire => return None,
         })
     }
 

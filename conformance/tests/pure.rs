@@ -29,7 +29,7 @@ fn subsets(members: MemberSet) -> impl Iterator<Item = MemberSet> {
 }
 
 fn threshold() -> impl Strategy<Value = Threshold> {
-    (1u8..=6, 1u16..128).prop_map(|(needed, members)| Threshold { needed, members: MemberSet(members) })
+    (1u8..=6, 1u64..128).prop_map(|(needed, members)| Threshold { needed, members: MemberSet(members) })
 }
 
 fn quorum_set() -> impl Strategy<Value = QuorumSet> {
@@ -73,7 +73,7 @@ proptest! {
 
     /// The members that were not asked can't form a read quorum with the one that forgot.
     #[test]
-    fn rejoin_needs_enough_peers(asked in 0u16..64, forgetful in 0u8..6) {
+    fn rejoin_needs_enough_peers(asked in 0u64..64, forgetful in 0u8..6) {
         let (quorum, forgetful) = (QuorumSet::aurora(), MemberId(forgetful));
         let asked = MemberSet(asked).without(forgetful);
         prop_assert_eq!(quorum.rejoin_met(forgetful, asked), asked.len() >= 4);

@@ -5,10 +5,12 @@ use auriga_net::frame::take_frame;
 use auriga_net::{Encoded, Frame};
 use auriga_page::{Delta, PAGE_SIZE, PageImage};
 use auriga_protocol::ids::{Birth, Incarnation};
+use auriga_protocol::membership::Step;
 use auriga_protocol::message::{BasePage, Footing, Question, Standing};
 use auriga_protocol::{
-    Install, Life, Lsn, MemberId, Membership, MembershipEpoch, Message, PageId, Party, PgId, QuorumSet, ReaderId,
-    Record, Refusal, SealReport, SegmentId, Token, TruncationList, VolumeEpoch, VolumeId, WriterConfig, WriterId,
+    Defects, Install, Life, Lsn, MemberId, Membership, MembershipEpoch, Message, PageId, Party, PgId, QuorumSet,
+    ReaderId, Record, Refusal, SealReport, SegmentId, Token, TruncationList, VolumeEpoch, VolumeId, WriterConfig,
+    WriterId,
 };
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -43,13 +45,16 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
     let install = Install { volume_epoch: epoch, truncations, vdl: Lsn(30) };
     let standing = Standing { incarnation: Incarnation(1), losses: BTreeMap::from([(MemberId(4), Incarnation(2))]) };
     let life = Life { incarnation: Incarnation(1), number: 300, nonce: 1 << 63 };
-    let membership = Membership::initial(QuorumSet::aurora());
+    let membership = Step::first(Membership::initial(QuorumSet::aurora()));
+    let home = std::net::SocketAddr::from(([127, 0, 0, 9], 5433));
+    let replacing = membership.next.replacing(MemberId(5), home, Defects::NONE).expect("F→G makes sense").0;
+    let step = Step { volume_epoch: epoch, before: membership.next.clone(), next: replacing };
     let report = SealReport {
         install: install.clone(),
         scl: Lsn(40),
         vdl: Lsn(30),
         floor: Lsn(20),
-        membership,
+        membership: membership.clone(),
         standing: standing.clone(),
     };
     let image = PageImage::copy_from(&content);
@@ -59,7 +64,7 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
     let refusals = [
         Refusal::StaleVolumeEpoch { current: VolumeEpoch::new(4, WriterId(12)) },
         Refusal::NotInstalled { installed: VolumeEpoch::new(2, WriterId(10)) },
-        Refusal::StaleMembership { current: Membership::initial(QuorumSet::aurora()) },
+        Refusal::StaleMembership { current: step.clone().into() },
         Refusal::AboveScl { scl: Lsn(40) },
         Refusal::BelowFloor { floor: Lsn(29) },
         Refusal::Busy,
@@ -72,7 +77,7 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
     let to_segment = [
         Message::Seal { volume_epoch: epoch, shape: WriterConfig::default().shape() },
         Message::TailPull { volume_epoch: epoch, above: Lsn(30), truncations },
-        Message::Install(install.clone()),
+        Message::Install { install: install.clone(), membership: membership.clone() },
         Message::Write {
             volume_epoch: epoch,
             membership_epoch: MembershipEpoch(1),
@@ -81,6 +86,7 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
             pgmrpl: Lsn(29),
         },
         Message::ReadPage { read: Token(9), volume_epoch: epoch, page, read_point: Lsn(40), group_point: Lsn(40) },
+        Message::Membership { pg: PgId(0), volume_epoch: epoch, membership: step.clone() },
     ];
     let to_writer = [
         Message::Sealed { volume_epoch: epoch, report: report.clone() },
@@ -88,11 +94,17 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
         Message::Acknowledge { volume_epoch: epoch, scl: Lsn(40), standing: standing.clone() },
         Message::Page { read: Token(9), version: Lsn(40), page: image },
         Message::ReadRefused { read: Token(9), refusal: Refusal::AboveScl { scl: Lsn(39) } },
+        Message::MembershipInstalled {
+            volume_epoch: epoch,
+            epochs: step.epochs(),
+            counts: true,
+            standing: standing.clone(),
+        },
     ];
     let between = [
-        Message::GossipPull { installed: epoch, scl: Lsn(36) },
+        Message::GossipPull { installed: epoch, scl: Lsn(36), membership: membership.clone() },
         Message::GossipPush { installed: epoch, records: records.clone() },
-        Message::GossipInstall(install),
+        Message::GossipInstall { install, membership: membership.clone() },
         Message::GossipTooFar { floor: Lsn(29) },
         Message::HydratePull { installed: epoch, after: Some(page), newer_than: Lsn(16), at_least: Lsn(20) },
         Message::HydratePush {
@@ -108,10 +120,10 @@ fn samples() -> Vec<(Party, Party, Message<Delta>)> {
         Message::HealPush { page, base: Some(base), through: Lsn(29) },
         Message::FoundPull { question },
         Message::FoundPush { question, footing: Footing::Founder { birth: Birth(300), yours: Some(Birth(2)) } },
-        Message::RejoinPull { question, incarnation: Incarnation(1) },
+        Message::RejoinPull { question, incarnation: Incarnation(1), membership: membership.clone() },
         Message::RejoinKnown { question, known: Incarnation(1) },
         Message::RejoinPush { question, promised: epoch, report, lives: BTreeMap::from([(MemberId(2), life)]) },
-        Message::LifeAsk { question, life },
+        Message::LifeAsk { question, life, membership },
         Message::LifeKnown { question, later: true, sure: false, standing: standing.clone() },
     ];
     let of_readers = [

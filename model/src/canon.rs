@@ -127,7 +127,7 @@ impl<'a, 'b> ser::Serializer for &'b mut Canon<'a> {
             }
             "MemberSet" => {
                 let set = self.captured(value)?;
-                let members = (0..16).filter(|member| set >> member & 1 == 1);
+                let members = (0..64).filter(|member| set >> member & 1 == 1);
                 let mut labels: Vec<u64> = members.map(|member| self.labels.label(member)).collect();
                 labels.sort_unstable();
                 self.number(labels.len() as u64);

@@ -267,7 +267,7 @@ impl Pages {
                 Outcome::BasesPut { token }
             }
             // The models' configuration never scrubs.
-            Task::Scrub { .. } => return None,
+            Task::Scrub { .. } | Task::Retire => return None,
         })
     }
 

@@ -124,7 +124,7 @@ pub fn spent(world: &World, envelope: &Envelope<Mark>) -> bool {
                 }
                 // Taken only while the promise is the install, and both are the sender's.
                 Message::GossipPush { installed, .. } => *installed < kept.promised,
-                Message::GossipInstall(install) => {
+                Message::GossipInstall { install, .. } => {
                     install.volume_epoch < kept.promised || install.volume_epoch <= kept.installed
                 }
                 _ => false,
@@ -149,7 +149,7 @@ fn spent_to_segment(world: &World, writer: WriterId, promised: VolumeEpoch, mess
             !asks || writer.volume_epoch() > *volume_epoch
         }
         Message::TailPull { volume_epoch, .. } => *volume_epoch < promised || writer.role() != WriterRole::Collecting,
-        Message::Install(install) => install.volume_epoch < promised,
+        Message::Install { install, .. } => install.volume_epoch < promised,
         Message::Write { volume_epoch, .. } | Message::ReadPage { volume_epoch, .. } => *volume_epoch < promised,
         _ => false,
     }
@@ -222,7 +222,7 @@ fn install_in_flight(world: &World, index: usize, segment: auriga_protocol::Segm
         let envelope = &flying.envelope;
         envelope.from == writer
             && envelope.to == Party::Segment(segment)
-            && matches!(envelope.message, Message::Install(_))
+            && matches!(envelope.message, Message::Install { .. })
     };
     world.network.iter().any(is_it)
 }

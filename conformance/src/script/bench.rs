@@ -6,13 +6,17 @@ use super::word::Word;
 use crate::disk::Disk;
 use crate::notation::{self, Names};
 use crate::sim::judge::Judge;
+use auriga_protocol::identity::{Missing, joining};
+use auriga_protocol::membership::MembershipNote;
 use auriga_protocol::segment::{Outcome, Request as SegmentRequest, Segment, Timer as SegmentTimer};
 use auriga_protocol::writer::{Request, Timer as WriterTimer, Writer, WriterIdentity};
 use auriga_protocol::{
-    Change, Defects, Effect, Effects, Geometry, Input, Lsn, Machine, MemberId, MemberSet, Membership, Message, Micros,
-    PageId, Party, PgId, QuorumSet, SegmentConfig, SegmentId, Token, VolumeId, WriterConfig, WriterId,
+    Change, Charter, Defects, Effect, Effects, Geometry, Held, Input, Lsn, Machine, MemberId, MemberSet, Membership,
+    Message, Micros, Note, PageId, Party, PgId, QuorumSet, SegmentConfig, SegmentId, Token, VolumeId, WriterConfig,
+    WriterId,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 
 pub(super) const VOLUME: VolumeId = VolumeId(1);
 
@@ -115,8 +119,15 @@ impl Bench {
             }
             Command::Remake(node) => {
                 self.disks_lost = true;
-                let membership = Membership::initial(self.quorum());
-                self.node(node)?.1.remake(membership);
+                let (id, membership) = (self.segment(node)?, Membership::initial(self.quorum()));
+                let joined = !membership.members().contains(id.member);
+                let up = self.segments.values().filter_map(|(machine, _)| machine.as_ref());
+                let newest = up.map(|machine| machine.membership()).max_by_key(|known| known.membership_epoch).cloned();
+                let disk = &mut self.node(node)?.1;
+                disk.remake(membership);
+                if let Some(membership) = newest.filter(|_| joined) {
+                    disk.remake_joining(membership);
+                }
             }
             Command::Copy(node) => {
                 let copy = self.node(node)?.1.copied();
@@ -166,6 +177,16 @@ impl Bench {
                 self.asked.insert(Token(self.tokens), Asked { writer: *id, page: *page, durable });
                 self.request(*id, Request::Read(*page));
             }
+            Command::Replace(id, old, home) => {
+                self.tokens += 1;
+                self.request(*id, Request::Replace { pg: PgId(0), old: *old, home: *home });
+            }
+            Command::Undo(id, new) => {
+                self.tokens += 1;
+                self.request(*id, Request::UndoReplace { pg: PgId(0), new: *new });
+            }
+            Command::Adopt(home) => self.adopt(*home),
+            Command::Members => self.show_members(),
             Command::Show => self.show_all(),
         }
         self.inspect();
@@ -240,6 +261,25 @@ impl Bench {
         self.segment_effects(id, None, effects);
         if pages_lost {
             self.step_segment(id, Input::Done(Outcome::PagesLost));
+        }
+    }
+
+    /// Makes what the process at `home` should hold, as the others say (R-MEMBER-9).
+    fn adopt(&mut self, home: SocketAddr) {
+        let charter = Charter { label: 1, shape: WriterConfig::default().shape() };
+        let held = |machine: &Segment<Word>| {
+            let (id, membership) = (machine.id(), machine.membership_step().clone());
+            Held { id, charter, membership, written: true }
+        };
+        let up = self.segments.values().filter_map(|(machine, _)| machine.as_ref());
+        let answers = up.map(|machine| (machine.id().member, Some(vec![held(machine)]))).collect();
+        let lacking = joining(home, &[], &answers, self.defects());
+        let lacking = lacking.into_iter().filter(|each| !self.segments.contains_key(&each.id)).collect::<Vec<_>>();
+        self.show(|_| if lacking.is_empty() { "nothing to make".into() } else { format!("makes {}", lacking.len()) });
+        for Missing { id, membership, .. } in lacking {
+            self.note(Party::Segment(id), &Note::Membership(MembershipNote::Made { segment: id, home }));
+            self.segments.insert(id, (None, Disk::joining(membership)));
+            self.boot(id);
         }
     }
 
@@ -432,7 +472,7 @@ impl Bench {
         self.flight.extend(sent.into_iter().map(|to| (from, to, message.clone())));
     }
 
-    fn note(&mut self, from: Party, note: &auriga_protocol::Note) {
+    fn note(&mut self, from: Party, note: &Note) {
         self.shown.push(format!("{} note {}", self.names.party(from), notation::note(note)));
         self.judge_note(note);
     }

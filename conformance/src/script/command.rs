@@ -3,6 +3,7 @@
 use auriga_protocol::segment::AcceptedLoss;
 use auriga_protocol::{Defect, MemberId, MemberSet, PageId, VolumeEpoch, WriterId};
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 /// One command. Nodes are `A` to `F` (`pg1/A` where the volume has several groups) and `w1`, `w2`, …; `*` is anyone.
@@ -64,6 +65,14 @@ pub enum Command {
     Read(WriterId, PageId),
     /// `accept D ABC 100`: an operator tells D that the journals of A, B and C are lost; the fence has this number.
     Accept(String, AcceptedLoss),
+    /// `replace w1 F 127.0.0.1:7`: a writer is asked to replace a member by a new one with this home.
+    Replace(WriterId, MemberId, SocketAddr),
+    /// `undo w1 G`: and to take the replacement by G back.
+    Undo(WriterId, MemberId),
+    /// `adopt 127.0.0.1:7`: the process with this home asks all others what it should hold, and makes it.
+    Adopt(SocketAddr),
+    /// `members`: whom every segment knows, and every writer.
+    Members,
     /// `show`: where every node stands.
     Show,
 }
@@ -207,6 +216,10 @@ impl fmt::Display for Command {
             }
             Command::Read(writer, page) => write!(f, "read {writer} {page:?}"),
             Command::Accept(node, loss) => write!(f, "accept {node} {:?} {}", loss.lost, loss.fence.number),
+            Command::Replace(writer, old, home) => write!(f, "replace {writer} {old} {home}"),
+            Command::Undo(writer, new) => write!(f, "undo {writer} {new}"),
+            Command::Adopt(home) => write!(f, "adopt {home}"),
+            Command::Members => write!(f, "members"),
             Command::Show => write!(f, "show"),
         }
     }
@@ -267,11 +280,18 @@ impl FromStr for Command {
             }
             ["read", who, what] => Command::Read(writer(who)?, page(what)?),
             ["accept", node, lost, fence] => {
-                let member = |name: char| (0..16).map(MemberId).find(|member| member.to_string() == name.to_string());
+                let member = |name: char| MemberId::of_name(&name.to_string());
                 let lost: Option<MemberSet> = lost.chars().map(member).collect();
                 let fence = VolumeEpoch::new(number(fence)? as u64, WriterId(0));
                 Command::Accept((*node).into(), AcceptedLoss { lost: lost.ok_or_else(bad)?, fence })
             }
+            ["replace", who, old, home] => {
+                let old = MemberId::of_name(old).ok_or_else(bad)?;
+                Command::Replace(writer(who)?, old, home.parse().map_err(|_| bad())?)
+            }
+            ["undo", who, new] => Command::Undo(writer(who)?, MemberId::of_name(new).ok_or_else(bad)?),
+            ["adopt", home] => Command::Adopt(home.parse().map_err(|_| bad())?),
+            ["members"] => Command::Members,
             ["show"] => Command::Show,
             _ => return Err(bad()),
         })

@@ -1,14 +1,14 @@
 //! How a bench is judged: its notes and answers as those of a simulated run are, and after each command what only a look
 //! into machines and disks can show. The model checks more of the latter (`model/src/invariants.rs`).
 
-use super::bench::Bench;
+use super::bench::{Bench, VOLUME};
 use super::word::Word;
 use crate::disk::Disk;
 use auriga_protocol::segment::Segment;
 use auriga_protocol::writer::WriterRole;
 use auriga_protocol::{
-    Effects, Lsn, Machine, MemberId, MemberSet, Message, Micros, Note, PageId, PgId, Refusal, SegmentId, VolumeEpoch,
-    WriterId,
+    Effects, Lsn, Machine, MemberId, MemberSet, Message, Micros, Note, PageId, PgId, QuorumSet, Refusal, SegmentId,
+    VolumeEpoch, WriterId,
 };
 
 /// A read that a user waits for.
@@ -56,7 +56,8 @@ impl Bench {
     fn judge_installs(&mut self, volume_epoch: VolumeEpoch) {
         let has = |segment: &Segment<Word>| segment.install().volume_epoch >= volume_epoch;
         let installed = |pg: u16| self.kept_by(PgId(pg), has);
-        let short = (0..self.shape.groups).find(|pg| !self.quorum().write_met(installed(*pg)));
+        let by = |pg: u16| self.judge.quorum_of(VOLUME, PgId(pg), volume_epoch);
+        let short = (0..self.shape.groups).find(|pg| !by(*pg).write_met(installed(*pg)));
         if let Some(pg) = short {
             let what = format!("{volume_epoch} opened with its install on {:?} of {}", installed(pg), PgId(pg));
             self.breaks("R-RECOVER-3", what);
@@ -112,7 +113,10 @@ impl Bench {
             let holders = self
                 .kept_by(pg, |kept| lsn <= kept.log().floor() || kept.log().records().any(|record| record.lsn == lsn));
             let what = || format!("{lsn} is durable, and on disk in {pg} only at {holders:?}");
-            (!self.quorum().write_met(holders)).then(|| ("I-COPIES", what()))
+            // The base members: one that joins has no copy yet.
+            let quorum = self.judge.quorum_of(VOLUME, pg, VolumeEpoch::new(u64::MAX, WriterId(0)));
+            let base = QuorumSet { write: quorum.write.iter().take(1).copied().collect(), ..quorum.clone() };
+            (!base.write_met(holders)).then(|| ("I-COPIES", what()))
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::bench::Bench;
 use super::word::Word;
-use crate::notation::Names;
+use crate::notation::{self, Names};
 use auriga_protocol::segment::Segment;
 use auriga_protocol::writer::Answer;
 use auriga_protocol::{Token, WriterId};
@@ -21,6 +21,9 @@ impl Bench {
                 format!("{id} page {page}at={read_point} version={version} {content:?}")
             }
             Answer::Published => format!("{id} published"),
+            Answer::Replacing { new } => format!("{id} replacing by {new}"),
+            Answer::Undoing => format!("{id} undoing"),
+            Answer::NotReplaced(why) => format!("{id} not replaced: {why:?}"),
             Answer::NotRead(why) => format!("{id} not read: {why:?}"),
         });
     }
@@ -28,6 +31,17 @@ impl Bench {
     pub(super) fn show(&mut self, line: impl FnOnce(Names) -> String) {
         if !self.brief {
             self.shown.push(line(self.names));
+        }
+    }
+
+    pub(super) fn show_members(&mut self) {
+        for (id, (machine, _)) in &self.segments {
+            let known = machine.as_ref().map(|machine| notation::step(machine.membership_step()));
+            self.shown.push(format!("{} {}", self.names.segment(*id), known.unwrap_or("down".into())));
+        }
+        for (id, writer) in &self.writers {
+            let known: Vec<_> = writer.memberships().map(|(_, step)| notation::step(step)).collect();
+            self.shown.push(format!("{id} {}", known.join(", ")));
         }
     }
 
@@ -42,6 +56,7 @@ impl Bench {
                         (it.rejoining, " rejoining"),
                         (it.unregistered, " unregistered"),
                         (it.disk_full, " full"),
+                        (it.retired, " retired"),
                     ];
                     let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect();
                     let (promised, installed, scl, vdl, floor) = (it.promised, it.installed, it.scl, it.vdl, it.floor);

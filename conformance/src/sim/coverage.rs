@@ -187,7 +187,7 @@ impl Coverage {
         self.count(Counted::Delivered);
         let kind = match message {
             Message::GossipPush { .. } => Counted::GossipPush,
-            Message::GossipInstall(_) => Counted::GossipInstall,
+            Message::GossipInstall { .. } => Counted::GossipInstall,
             Message::GossipTooFar { .. } => Counted::GossipTooFar,
             Message::Tail { records, .. } if !records.is_empty() => Counted::Tail,
             Message::HydratePush { .. } => Counted::HydratePush,

@@ -5,7 +5,7 @@
 
 use auriga_protocol::observer::Observer;
 use auriga_protocol::observer::hindsight::Hindsight;
-use auriga_protocol::{Lsn, Note, PageId, Payload, QuorumSet, SegmentId, TruncationList, VolumeEpoch};
+use auriga_protocol::{Lsn, Note, PageId, Payload, PgId, QuorumSet, SegmentId, TruncationList, VolumeEpoch, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -61,6 +61,11 @@ impl<P: Payload> Judge<P> {
             submitted: BTreeMap::new(),
             highest: BTreeMap::new(),
         }
+    }
+
+    /// What a writer of this volume epoch counts by in a group.
+    pub fn quorum_of(&self, volume: VolumeId, pg: PgId, volume_epoch: VolumeEpoch) -> &QuorumSet {
+        self.observer.quorum_of(volume, pg, volume_epoch)
     }
 
     /// Takes one fact.

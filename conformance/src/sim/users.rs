@@ -84,6 +84,7 @@ impl World<'_> {
             Answer::NotSubmitted(SubmitRefused::BackPressure) => self.coverage.count(Counted::BackPressure),
             Answer::NotSubmitted(SubmitRefused::NotOpen) => self.coverage.count(Counted::NotOpen),
             Answer::NotSubmitted(SubmitRefused::Fenced { .. }) | Answer::Published => {}
+            Answer::Replacing { .. } | Answer::Undoing | Answer::NotReplaced(_) => {}
             Answer::Page { read_point, version, page } => {
                 if let Some(asked) = self.writers[writer].reads.remove(&token) {
                     self.check_page(writer, asked, read_point, (version, page));

@@ -108,7 +108,9 @@ async fn take_over(link: &mut Link, volume_epoch: VolumeEpoch, vdl: u64) -> Foun
     let mut truncations: TruncationList = report.install.truncations;
     truncations.annul_above(volume_epoch, Lsn(vdl), 10);
     let install = Install { volume_epoch, truncations, vdl: Lsn(vdl) };
-    link.ask(&Message::Install(install), "Acknowledge", |answer| acknowledged(answer, volume_epoch)).await
+    let membership = report.membership;
+    link.ask(&Message::Install { install, membership }, "Acknowledge", |answer| acknowledged(answer, volume_epoch))
+        .await
 }
 
 fn acknowledged(answer: &Message<Delta>, of: VolumeEpoch) -> Option<Lsn> {

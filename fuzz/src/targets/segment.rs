@@ -70,7 +70,7 @@ fn done(task: Task<Delta>) -> Outcome<Delta> {
         Task::ReadBase { token, page } => Outcome::Base { token, page, base: None },
         Task::ReadBases { token, .. } => Outcome::Bases { token, pages: vec![], unchanged: vec![], complete: true },
         Task::PutBases { token, .. } => Outcome::BasesPut { token },
-        Task::Scrub { .. } => Outcome::Scrubbed { damaged: vec![] },
+        Task::Scrub { .. } | Task::Retire => Outcome::Scrubbed { damaged: vec![] },
     }
 }
 

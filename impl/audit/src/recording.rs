@@ -11,14 +11,15 @@ use auriga_page::Delta;
 use auriga_protocol::segment::{self, AcceptedLoss, Outcome, Survived, Task};
 use auriga_protocol::writer;
 use auriga_protocol::{
-    AppendId, Change, Effect, Input, Lsn, Machine, Message, Micros, PageId, Party, Segment, SegmentConfig, Token,
-    Writer, WriterConfig,
+    AppendId, Change, Effect, Input, Lsn, Machine, MemberId, Message, Micros, PageId, Party, PgId, Segment,
+    SegmentConfig, Token, Writer, WriterConfig,
 };
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io::{self, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// Longest frame that is read: a boot holds a segment's whole log.
@@ -50,6 +51,7 @@ pub struct Recorded {
 /// A boot, an input, or what came of the inputs since the last such.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "most variants are the machines' own inputs")]
+#[expect(clippy::large_enum_variant, reason = "one at a time is written or read, and none is kept")]
 pub enum Happened {
     /// With this configuration (planted defects left out), on what survived.
     SegmentBooted(SegmentConfig, Survived<Delta>),
@@ -68,6 +70,8 @@ pub enum Happened {
     Publish(Lsn, u64),
     Gave(Vec<Output>),
     AcceptLoss(AcceptedLoss),
+    Replace(Token, PgId, MemberId, SocketAddr),
+    UndoReplace(Token, PgId, MemberId),
 }
 
 /// What a machine wanted done, other than a note: notes are in the trace.
@@ -105,6 +109,8 @@ impl Happened {
                 writer::Request::Read(page) => Happened::Read(*token, *page),
                 writer::Request::Cancel => Happened::Cancel(*token),
                 writer::Request::Publish { read_point, wal } => Happened::Publish(*read_point, *wal),
+                writer::Request::Replace { pg, old, home } => Happened::Replace(*token, *pg, *old, *home),
+                writer::Request::UndoReplace { pg, new } => Happened::UndoReplace(*token, *pg, *new),
             },
         }
     }
@@ -123,6 +129,7 @@ impl Named for Task<Delta> {
             Task::ReadBase { .. } => "ReadBase",
             Task::ReadBases { .. } => "ReadBases",
             Task::PutBases { .. } => "PutBases",
+            Task::Retire => "Retire",
             Task::Scrub { .. } => "Scrub",
         }
     }

@@ -8,6 +8,7 @@ use auriga_admin::storage::{self, identity_text, volume_config};
 use auriga_admin::trust;
 use auriga_net::admin::{Access, AdminRequest, holdings};
 use auriga_protocol::identity::{Answers, Found, find};
+use auriga_protocol::membership::Step;
 use auriga_protocol::segment::{AcceptedLoss, Seen, SegmentStatus, propose};
 use auriga_protocol::{Held, MemberId, MemberSet, Membership, PgId, SegmentId, VolumeId};
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ pub fn run(config: &InstanceConfig, lost: &[String], identity: Option<&str>) -> 
         let mut losses = BTreeMap::new();
         for (pg, group) in &volume.groups {
             place.print(*pg, group);
-            let loss = propose(&group.membership.quorum, lost, &group.seen);
+            let loss = propose(&group.membership, lost, &group.seen);
             losses.insert(*pg, loss.map_err(|why| format!("nothing was done: {pg}: {why}"))?);
         }
         explain(&volume, lost);
@@ -71,7 +72,7 @@ struct Volume {
 }
 
 struct Group {
-    membership: Membership,
+    membership: Step,
     seen: Seen,
 }
 
@@ -108,10 +109,10 @@ impl Place {
         let groups = held.iter().map(|held| held.id.pg).collect::<std::collections::BTreeSet<PgId>>();
         let group = |pg: PgId| {
             let of_group = held.iter().filter(|held| held.id.pg == pg);
-            let newest = of_group.map(|held| &held.membership).max_by_key(|membership| membership.membership_epoch);
-            let membership = newest.cloned().unwrap_or_else(|| self.membership.clone());
+            let newest = of_group.map(|held| &held.membership).max_by_key(|step| (step.volume_epoch, step.epochs()));
+            let membership = newest.cloned().unwrap_or_else(|| Step::first(self.membership.clone()));
             let status = |member| statuses.get(&(member, SegmentId { volume: id, pg, member })).cloned();
-            let seen = membership.quorum.members().iter().map(|member| (member, status(member))).collect();
+            let seen = membership.members().iter().map(|member| (member, status(member))).collect();
             (pg, Group { membership, seen })
         };
         Ok(Volume { id, groups: groups.into_iter().map(group).collect() })

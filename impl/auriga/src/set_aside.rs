@@ -91,11 +91,10 @@ fn judge(me: MemberId, own: &[Held], peers: &Answers) -> Result<String, String> 
 /// What a segment would say that it holds.
 fn held<P: auriga_protocol::Payload>(id: SegmentId, survived: &Survived<P>) -> Option<Held> {
     let newest = |wanted: fn(&Entry<P>) -> bool| survived.entries.iter().rev().find(|entry| wanted(entry));
-    let Some(Entry::Membership(membership)) = newest(|entry| matches!(entry, Entry::Membership(_))) else {
-        return None;
-    };
+    let of_members = newest(|entry| matches!(entry, Entry::Membership(_) | Entry::Step(_)));
+    let membership = of_members.and_then(Entry::step)?;
     let Some(Entry::Charter(charter)) = newest(|entry| matches!(entry, Entry::Charter(_))) else { return None };
-    Some(Held { id, charter: *charter, membership: membership.clone(), written: true })
+    Some(Held { id, charter: *charter, membership, written: true })
 }
 
 /// Where to: beside it, under a name that is free.
@@ -115,7 +114,12 @@ mod tests {
     fn held_by(volume: u64, member: u8) -> Held {
         let id = SegmentId { volume: VolumeId(volume), pg: PgId(0), member: MemberId(member) };
         let charter = Charter { label: 1, shape: WriterConfig::default().shape() };
-        Held { id, charter, membership: Membership::initial(QuorumSet::aurora()), written: true }
+        Held {
+            id,
+            charter,
+            membership: auriga_protocol::membership::Step::first(Membership::initial(QuorumSet::aurora())),
+            written: true,
+        }
     }
 
     #[test]

@@ -22,10 +22,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 pub const MAGIC: [u8; 6] = *b"AURIGA";
 
 /// The highest version that this build speaks. Raised whenever a frame of one side could be misunderstood by the other.
-pub const PROTOCOL_VERSION: u16 = 8;
+pub const PROTOCOL_VERSION: u16 = 9;
 
 /// The lowest version that this build speaks.
-pub const PROTOCOL_LOWEST: u16 = 8;
+pub const PROTOCOL_LOWEST: u16 = 9;
 
 /// The first version whose hello names a range. Those before name one, where this one has its lowest.
 const FIRST_WITH_RANGE: u16 = 6;

@@ -7,7 +7,8 @@
 
 use crate::outbox::{OUTBOX_BYTES_MAX, Outbox};
 use crate::traffic::Traffic;
-use auriga_protocol::{MemberId, Membership, PgId, SegmentId, VolumeId};
+use auriga_protocol::membership::Step;
+use auriga_protocol::{MemberId, PgId, SegmentId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -20,11 +21,10 @@ pub const PEERS_MAX: usize = 256;
 /// Where segments are, of those that are not where configuration says.
 pub type Homes = BTreeMap<SegmentId, SocketAddr>;
 
-/// Tells where the members of a group are, as far as its membership says it.
-pub fn homes_of(volume: VolumeId, pg: PgId, membership: &Membership) -> Homes {
-    let home = |_: MemberId| None::<SocketAddr>;
-    let at = |member| Some((SegmentId { volume, pg, member }, home(member)?));
-    membership.quorum.members().iter().filter_map(at).collect()
+/// Tells where the members of a group are, those of both sides of a step, as far as it says it.
+pub fn homes_of(volume: VolumeId, pg: PgId, step: &Step) -> Homes {
+    let at = |member| Some((SegmentId { volume, pg, member }, step.home(member)?));
+    step.members().iter().filter_map(at).collect()
 }
 
 /// See the [module](self).

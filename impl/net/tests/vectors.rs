@@ -5,11 +5,13 @@ use auriga_net::frame::take_frame;
 use auriga_net::handshake::{ClusterId, ConnectionRole, Hello, accept, dial};
 use auriga_net::{Encoded, Frame};
 use auriga_page::{Delta, PAGE_SIZE};
+use auriga_protocol::membership::{Membership, Step};
 use auriga_protocol::{
-    Lsn, MemberId, MembershipEpoch, Message, PageId, Party, PgId, ReaderId, Record, Refusal, SegmentId, Token,
-    VolumeEpoch, VolumeId, WriterConfig, WriterId,
+    Defects, Lsn, MemberId, MembershipEpoch, Message, PageId, Party, PgId, QuorumSet, ReaderId, Record, Refusal,
+    SegmentId, Token, VolumeEpoch, VolumeId, WriterConfig, WriterId,
 };
 use bytes::BytesMut;
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 fn hex(bytes: &[u8]) -> String {
@@ -69,6 +71,18 @@ fn messages() {
     );
     let refused = Message::Refused(Refusal::StaleVolumeEpoch { current: VolumeEpoch::new(3, WriterId(5)) });
     check_message(segment(), writer(), &refused, "0e00000003fe3ea6000700030500ac02010201ac0205");
+    let first = Membership::initial(QuorumSet::aurora());
+    let home = SocketAddr::from(([127, 0, 0, 9], 5433));
+    let next = first.replacing(MemberId(5), home, Defects::NONE).expect("F→G makes sense").0;
+    let volume_epoch = VolumeEpoch::new(2, WriterId(5));
+    let told =
+        Message::Membership { pg: PgId(1), volume_epoch, membership: Step { volume_epoch, before: first, next } };
+    check_message(
+        writer(),
+        segment(),
+        &told,
+        "30000000662317d8002101020502050101043f01033f0000060202043f045f01033f0105060106007f000009b92a0701ac020500ac020102",
+    );
     let reader = Party::Reader(VolumeId(300), ReaderId(5));
     let anyone = Party::Writer(VolumeId(300), WriterId(0));
     let follow = Message::Follow { number: 300, floor: Some(Lsn(999)), quiet: true };
@@ -93,14 +107,14 @@ async fn handshake() {
     });
     let mut said = [0; 32];
     there.read_exact(&mut said).await.expect("said");
-    assert_eq!(hex(&said), "4155524947410800080014000201000000000000000000000000000001026931");
+    assert_eq!(hex(&said), "4155524947410900090014000201000000000000000000000000000001026931");
     let (mut acceptor, mut relay) = duplex(256);
     acceptor.write_all(&said).await.expect("fits");
     let theirs = accept(&mut relay, &hello(ConnectionRole::Storage, "s1")).await.expect("welcome");
     assert_eq!(theirs, hello(ConnectionRole::WriterLog, "i1"));
     let mut answer = [0; 33];
     acceptor.read_exact(&mut answer).await.expect("answered");
-    assert_eq!(hex(&answer), "004155524947410800080014000201000000000000000000000000000000027331");
+    assert_eq!(hex(&answer), "004155524947410900090014000201000000000000000000000000000000027331");
     there.write_all(&answer).await.expect("fits");
     let (result, _) = dialled.await.expect("ran");
     assert_eq!(result.expect("welcome"), hello(ConnectionRole::Storage, "s1"));

@@ -165,6 +165,14 @@ defects! {
     StepCountedBeforeInForce = "step-counted-before-in-force", "R-MEMBER-5";
     /// A replacement is completed without waiting for the new member.
     MemberCountedBeforeHydration = "member-counted-before-hydration", "R-MEMBER-3";
+    /// A segment orders steps by their membership epochs alone.
+    StepIgnoresVolumeEpoch = "step-ignores-volume-epoch", "R-MEMBER-7";
+    /// A new member's number is one that was given before.
+    MemberIdUsedAgain = "member-id-used-again", "R-MEMBER-8";
+    /// A new member's segment is made when one other has installed the step.
+    SegmentMadeBeforeInForce = "segment-made-before-in-force", "R-MEMBER-9";
+    /// A member that has left goes on answering.
+    RetiredMemberAnswers = "retired-member-answers", "R-MEMBER-10";
     /// The new member is read while the replacement is under way.
     NewMemberReadDuringChange = "new-member-read-during-change", "R-MEMBER-3";
 }

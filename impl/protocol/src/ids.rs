@@ -102,7 +102,8 @@ number! {
     Micros(u64), "t"
 }
 
-/// A member of a protection group: `A` to `F` at first, `G` and on for replacements. Range 0..=15.
+/// A member of a protection group: `A` to `F` at first, `G` and on for replacements, `a` to `z` after
+/// `Z`. Range 0..=63.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 pub struct MemberId(pub u8);
 
@@ -114,7 +115,21 @@ impl<'de> Deserialize<'de> for MemberId {
 
 impl fmt::Debug for MemberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", (b'A' + self.0) as char)
+        match self.0 {
+            0..26 => write!(f, "{}", (b'A' + self.0) as char),
+            26..52 => write!(f, "{}", (b'a' + self.0 - 26) as char),
+            number => write!(f, "M{number}"),
+        }
+    }
+}
+
+impl MemberId {
+    /// The greatest.
+    pub const MAX: MemberId = MemberId(limits::MEMBER_MAX);
+
+    /// Returns the member of this name.
+    pub fn of_name(name: &str) -> Option<MemberId> {
+        (0..=limits::MEMBER_MAX).map(MemberId).find(|member| alloc::format!("{member}") == name)
     }
 }
 

@@ -40,13 +40,20 @@ pub const LIFE_NUMBER_MAX: u64 = 1 << 60;
 /// century still believes its peers.
 pub const LIFE_STEP_MAX: u64 = 1 << 32;
 
-/// Greatest member: sets of members have 16 bits.
-pub const MEMBER_MAX: u8 = 15;
+/// Greatest member: sets of members have 64 bits. No number is given twice, so that a group of six can have 58 of its
+/// members replaced in its life; the next replacement is refused.
+pub const MEMBER_MAX: u8 = 63;
+
+/// Most members that a quorum set may name: six, and as many that join. Its subsets are enumerated.
+pub const MEMBERS_AT_ONCE_MAX: u32 = 10;
+
+/// Most homes that a membership may list: of every member that ever joined and is still there.
+pub const HOMES_MAX: usize = 16;
 
 /// Most readers that a writer may be configured for: the 15 of a cluster, and as many that are about to be dropped.
 pub const READERS_MAX: u8 = 32;
 
-/// Most thresholds of a quorum set's two formulas. A steady group has one in each, a change two.
+/// Most thresholds of a quorum set's two formulas. A steady group has one in each, two replacements under way four.
 pub const THRESHOLDS_MAX: usize = 4;
 
 /// Most truncation ranges that a list may hold; a recovery that would need more is refused with a clear message.

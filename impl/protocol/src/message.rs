@@ -17,16 +17,19 @@
 //! | `LogPull` | reader → segment | `LogPush`, or `ReadRefused` |
 //! | `Feedback` | reader → writer | nothing, or `NotKept` |
 //! | `Published` | writer → reader | nothing |
+//! | `Membership` | writer → segment | `MembershipInstalled` once durable, or `Refused` |
+//! | `Membership` | writer → reader | nothing |
 //!
 //! Every message may be lost, duplicated, delayed or reordered. A refusal is a message of the protocol, not an error.
 
 use crate::identity::Shape;
-use crate::ids::{Birth, Incarnation, Lsn, MemberId, PageId, Party, VolumeEpoch};
+use crate::ids::{Birth, Incarnation, Lsn, MemberId, MembershipEpoch, PageId, Party, PgId, VolumeEpoch};
 use crate::life::Life;
 use crate::machine::Token;
-use crate::quorum::Membership;
+use crate::membership::Step;
 use crate::record::{Payload, Record};
 use crate::truncation::TruncationList;
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -62,8 +65,8 @@ pub struct SealReport {
     pub vdl: Lsn,
     /// Its collection floor, durable: it holds no record at or below (R-TRUNCATE-6).
     pub floor: Lsn,
-    /// The membership that it knows.
-    pub membership: Membership,
+    /// The membership that it knows, durable, and what it is about to be.
+    pub membership: Step,
     /// The segment's incarnation, and the losses that it knows.
     pub standing: Standing,
 }
@@ -111,8 +114,8 @@ pub enum Refusal {
     },
     /// The sender's quorum set is old.
     StaleMembership {
-        /// The one in force.
-        current: Membership,
+        /// The newest that is known here.
+        current: Box<Step>,
     },
     /// A read point beyond this segment's chain.
     AboveScl {
@@ -183,13 +186,18 @@ pub enum Message<P: Payload> {
         complete: bool,
     },
     /// The recovery's outcome, to every segment.
-    Install(Install),
+    Install {
+        /// The outcome.
+        install: Install,
+        /// The group's membership, and what it is about to be: installed with it (R-MEMBER-7).
+        membership: Step,
+    },
     /// Records of one protection group, and what the segments should know of the whole.
     Write {
         /// The writer's epoch.
         volume_epoch: VolumeEpoch,
         /// The group's membership, as the writer knows it.
-        membership_epoch: crate::ids::MembershipEpoch,
+        membership_epoch: MembershipEpoch,
         /// In chain order. May be empty: then this carries `vdl` and `pgmrpl` only.
         records: Vec<Record<P>>,
         /// The writer's VDL.
@@ -243,6 +251,8 @@ pub enum Message<P: Payload> {
         installed: VolumeEpoch,
         /// The asker's SCL.
         scl: Lsn,
+        /// The membership that the asker knows.
+        membership: Step,
     },
     /// Records that follow the asker's SCL, in chain order.
     GossipPush {
@@ -252,7 +262,12 @@ pub enum Message<P: Payload> {
         records: Vec<Record<P>>,
     },
     /// A recovery that the asker has missed.
-    GossipInstall(Install),
+    GossipInstall {
+        /// Its outcome.
+        install: Install,
+        /// The membership that the sender knows.
+        membership: Step,
+    },
     /// What the asker misses was coalesced away: it must hydrate.
     GossipTooFar {
         /// The sender's collection floor.
@@ -308,6 +323,8 @@ pub enum Message<P: Payload> {
         question: Question,
         /// The asker's new incarnation; zero: "which of mine do you know?"
         incarnation: Incarnation,
+        /// The membership that the asker knows.
+        membership: Step,
     },
     /// "This is your highest incarnation that I know: choose a higher one."
     RejoinKnown {
@@ -345,6 +362,8 @@ pub enum Message<P: Payload> {
         question: Question,
         /// The asker's.
         life: Life,
+        /// The membership that the asker knows.
+        membership: Step,
     },
     /// The answer, once the life is remembered.
     LifeKnown {
@@ -425,6 +444,26 @@ pub enum Message<P: Payload> {
         /// The highest VDL that the sender was told.
         vdl: Lsn,
     },
+    /// "This is the group's membership, and what it is about to be."
+    Membership {
+        /// Which group: a reader must be told.
+        pg: PgId,
+        /// The writer's epoch.
+        volume_epoch: VolumeEpoch,
+        /// The step; settled where none is on its way.
+        membership: Step,
+    },
+    /// "I have that step durably, or a later one."
+    MembershipInstalled {
+        /// The epoch installed here.
+        volume_epoch: VolumeEpoch,
+        /// [`Step::epochs`] of the step that is durable here.
+        epochs: (MembershipEpoch, MembershipEpoch),
+        /// Whether the sender counts: of one that joins, whether it is hydrated (R-MEMBER-3).
+        counts: bool,
+        /// The segment's incarnation, and the losses that it knows.
+        standing: Standing,
+    },
 }
 
 /// A page as the page store keeps it.
@@ -447,7 +486,7 @@ impl<P: Payload> Message<P> {
             Message::Sealed { .. } => "Sealed",
             Message::TailPull { .. } => "TailPull",
             Message::Tail { .. } => "Tail",
-            Message::Install(_) => "Install",
+            Message::Install { .. } => "Install",
             Message::Write { .. } => "Write",
             Message::Acknowledge { .. } => "Acknowledge",
             Message::Refused(_) => "Refused",
@@ -456,7 +495,7 @@ impl<P: Payload> Message<P> {
             Message::ReadRefused { .. } => "ReadRefused",
             Message::GossipPull { .. } => "GossipPull",
             Message::GossipPush { .. } => "GossipPush",
-            Message::GossipInstall(_) => "GossipInstall",
+            Message::GossipInstall { .. } => "GossipInstall",
             Message::GossipTooFar { .. } => "GossipTooFar",
             Message::HydratePull { .. } => "HydratePull",
             Message::HydratePush { .. } => "HydratePush",
@@ -476,6 +515,8 @@ impl<P: Payload> Message<P> {
             Message::Published { .. } => "Published",
             Message::LogPull { .. } => "LogPull",
             Message::LogPush { .. } => "LogPush",
+            Message::Membership { .. } => "Membership",
+            Message::MembershipInstalled { .. } => "MembershipInstalled",
         }
     }
 }

@@ -11,8 +11,10 @@
 
 use crate::ids::{Lsn, MemberId, Party, SegmentId, VolumeEpoch};
 use crate::life::Life;
+use crate::membership::{MembershipNote, Step};
 use crate::message::{BasePage, Footing, Install, Message, Question, Refusal, SealReport};
 use crate::note::Note;
+use crate::quorum::Membership;
 use crate::record::{Payload, Record};
 use crate::segment::{Entry, Founders, Task};
 use alloc::borrow::ToOwned;
@@ -73,7 +75,8 @@ fn sender_epoch<P: Payload>(message: &Message<P>) -> Option<VolumeEpoch> {
         | Message::Write { volume_epoch, .. }
         | Message::ReadPage { volume_epoch, .. }
         | Message::Seal { volume_epoch, .. } => Some(*volume_epoch),
-        Message::Install(install) => Some(install.volume_epoch),
+        Message::Membership { volume_epoch, .. } => Some(*volume_epoch),
+        Message::Install { install, .. } => Some(install.volume_epoch),
         _ => None,
     }
 }
@@ -110,6 +113,16 @@ fn install(install: &Install) -> String {
     text
 }
 
+fn is_first(step: &Step) -> bool {
+    step.is_settled() && step.next.is_first()
+}
+
+/// A step: `m1 ABCDEF→m2 ABCDEFG`, or `m3 ABCDEG` where none is on its way.
+pub fn step(step: &Step) -> String {
+    let side = |membership: &Membership| format!("{} {:?}", membership.membership_epoch, membership.members());
+    if step.is_settled() { side(&step.next) } else { format!("{}→{}", side(&step.before), side(&step.next)) }
+}
+
 fn report(report: &SealReport) -> String {
     format!("installed={} scl={} vdl={}", report.install.volume_epoch, report.scl, report.vdl)
 }
@@ -131,7 +144,7 @@ pub fn refusal(refusal: &Refusal) -> String {
     match refusal {
         Refusal::StaleVolumeEpoch { current } => format!("StaleVolumeEpoch current={current}"),
         Refusal::NotInstalled { installed } => format!("NotInstalled installed={installed}"),
-        Refusal::StaleMembership { current } => format!("StaleMembership current={}", current.membership_epoch),
+        Refusal::StaleMembership { current } => format!("StaleMembership current={}", step(current)),
         Refusal::AboveScl { scl } => format!("AboveScl scl={scl}"),
         Refusal::BelowFloor { floor } => format!("BelowFloor floor={floor}"),
         Refusal::OtherShape { shape } => format!("OtherShape shape=({shape})"),
@@ -150,7 +163,15 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
         Message::Tail { base, records: chain, complete, .. } => {
             format!("{name} base={base} {}{}", records(chain), if *complete { " complete" } else { "" })
         }
-        Message::Install(told) | Message::GossipInstall(told) => format!("{name} {}", install(told)),
+        Message::Install { install: told, membership } | Message::GossipInstall { install: told, membership } => {
+            let step = if is_first(membership) { String::new() } else { format!(" {}", step(membership)) };
+            format!("{name} {}{step}", install(told))
+        }
+        Message::Membership { membership, .. } => format!("{name} {}", step(membership)),
+        Message::MembershipInstalled { volume_epoch, epochs: (next, before), counts, .. } => {
+            let settled = if next == before { format!("{next}") } else { format!("{before}→{next}") };
+            format!("{name} {volume_epoch} {settled}{}", if *counts { " counts" } else { "" })
+        }
         Message::Write { records: sent, vdl, pgmrpl, .. } => {
             format!("{name} {} vdl={vdl} pgmrpl={pgmrpl}", records(sent))
         }
@@ -175,7 +196,9 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
             let sound = sound.as_ref().map_or("never written".into(), base);
             format!("{name} {page:?} through={through} {sound}")
         }
-        Message::RejoinPull { question: asked, incarnation } => format!("{name} {} {incarnation}", question(*asked)),
+        Message::RejoinPull { question: asked, incarnation, .. } => {
+            format!("{name} {} {incarnation}", question(*asked))
+        }
         Message::FoundPull { question: asked } => format!("{name} {}", question(*asked)),
         Message::FoundPush { question: asked, footing: said } => {
             format!("{name} {} {}", question(*asked), footing(said))
@@ -198,7 +221,9 @@ pub fn message_text<P: Payload>(message: &Message<P>) -> String {
         Message::RejoinPush { question: asked, promised, report: told, lives: known } => {
             format!("{name} {} promised={promised} {}{}", question(*asked), report(told), lives(known))
         }
-        Message::LifeAsk { question: asked, life: begun } => format!("{name} {} {}", question(*asked), life(*begun)),
+        Message::LifeAsk { question: asked, life: begun, .. } => {
+            format!("{name} {} {}", question(*asked), life(*begun))
+        }
         Message::LifeKnown { question: asked, later, sure, .. } => {
             let (later, sure) = (if *later { " later" } else { "" }, if *sure { "" } else { " unsure" });
             format!("{name} {}{later}{sure}", question(*asked))
@@ -230,6 +255,7 @@ fn footing(footing: &Footing) -> String {
 pub fn entry<P: Payload>(entry: &Entry<P>) -> String {
     match entry {
         Entry::Membership(membership) => format!("Membership {}", membership.membership_epoch),
+        Entry::Step(known) => format!("Step {} {}", known.volume_epoch, step(known)),
         Entry::Promise { volume_epoch } => format!("Promise {volume_epoch}"),
         Entry::Install(told) => format!("Install {}", install(told)),
         Entry::Records { records: kept, vdl } => format!("Records {} vdl={vdl}", records(kept)),
@@ -261,6 +287,7 @@ pub fn task<P: Payload>(task: &Task<P>) -> String {
         Task::PutBases { pages, floor, .. } => {
             format!("PutBases {} floor={}", bases(pages), floor.map_or("-".into(), |floor| floor.to_string()))
         }
+        Task::Retire => "Retire".into(),
         Task::Scrub { limit } => format!("Scrub limit={limit}"),
     }
 }
@@ -269,7 +296,14 @@ pub fn task<P: Payload>(task: &Task<P>) -> String {
 pub fn note(note: &Note) -> String {
     match note {
         Note::Global(note) => format!("{note:?}"),
-        Note::Membership(note) => format!("{note:?}"),
+        Note::Membership(note) => match note {
+            MembershipNote::InForce(now) => format!("InForce {} {:?}", now.membership_epoch, now.members()),
+            MembershipNote::Changed { volume_epoch, membership: now, .. } => {
+                format!("Changed {volume_epoch} {} {:?}", now.membership_epoch, now.members())
+            }
+            MembershipNote::Made { home, .. } => format!("Made at {home}"),
+            MembershipNote::Left { .. } => "Left".into(),
+        },
         Note::Sealed { volume_epoch, scl, .. } => format!("Sealed {volume_epoch} scl={scl}"),
         Note::Installed { volume_epoch, .. } => format!("Installed {volume_epoch}"),
         Note::Acknowledged { volume_epoch, scl, .. } => format!("Acknowledged {volume_epoch} scl={scl}"),

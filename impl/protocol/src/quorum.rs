@@ -1,21 +1,23 @@
 //! Quorum sets: Boolean formulas over the members of a protection group (18 §4.1).
 //!
-//! Steady state: write 4/6, read 3/6. Through a change F→G: write `4/6 of ABCDEF AND 4/6 of ABCDEG`, read
-//! `3/6 of ABCDEF OR 3/6 of ABCDEG`.
+//! Steady state: write 4/6, read 3/6. Through a change F→G: write `4/6 of ABCDEF AND 4/6 of ABCDEG`, read 3/6 of ABCDEF
+//! (`membership/` says why not of ABCDEG).
 //!
 //! Invariants, checked by [`QuorumSet::is_sound`]:
 //! - every read quorum meets every write quorum;
 //! - any two write quorums meet.
 
-use crate::ids::{MemberId, MembershipEpoch};
-use crate::limits::THRESHOLDS_MAX;
+use crate::ids::MemberId;
+use crate::limits::{MEMBERS_AT_ONCE_MAX, THRESHOLDS_MAX};
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-/// A set of members, as bits. Members 0..=15.
+pub use crate::membership::Membership;
+
+/// A set of members, as bits. Members 0..=63.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-pub struct MemberSet(pub u16);
+pub struct MemberSet(pub u64);
 
 impl MemberSet {
     /// No member.
@@ -23,7 +25,7 @@ impl MemberSet {
 
     /// The first `n` members: `A`, `B`, …
     pub fn first(n: u8) -> MemberSet {
-        MemberSet(((1u32 << n) - 1) as u16)
+        MemberSet(((1u128 << n) - 1) as u64)
     }
 
     /// Whether `member` is in the set.
@@ -55,6 +57,12 @@ impl MemberSet {
         MemberSet(self.0 | other.0)
     }
 
+    /// Members of this one and not of the other.
+    #[must_use]
+    pub fn minus(self, other: MemberSet) -> MemberSet {
+        MemberSet(self.0 & !other.0)
+    }
+
     /// How many.
     pub fn len(self) -> u32 {
         self.0.count_ones()
@@ -63,6 +71,12 @@ impl MemberSet {
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// Every subset, the empty one and itself included.
+    pub(crate) fn subsets(self) -> impl Iterator<Item = MemberSet> {
+        let next = move |set: &MemberSet| (*set != self).then(|| MemberSet(set.0.wrapping_sub(self.0) & self.0));
+        core::iter::successors(Some(MemberSet::EMPTY), next)
     }
 
     /// Ascending.
@@ -144,7 +158,7 @@ impl QuorumSet {
     /// Whether knowing what `present` knows is enough to stand in for a member that forgot: no read quorum can be
     /// formed from those who were not asked (R-REJOIN-1).
     pub fn rejoin_met(&self, forgetful: MemberId, present: MemberSet) -> bool {
-        let unasked = MemberSet(self.members().0 & !present.0).with(forgetful);
+        let unasked = self.members().minus(present).with(forgetful);
         !self.read_met(unasked)
     }
 
@@ -171,32 +185,16 @@ impl QuorumSet {
         met.map_or(V::default(), |(value, _)| value)
     }
 
-    /// Whether the formula is short enough and its quorums overlap as they must, by enumeration (at most 2^7 subsets in
-    /// practice; 2^16 of a formula from a stranger, [`THRESHOLDS_MAX`] each).
+    /// Whether the formula is short enough and its quorums overlap as they must, by enumeration of its members' subsets
+    /// (2^8 at most in practice; 2^[`MEMBERS_AT_ONCE_MAX`] of a formula from a stranger, [`THRESHOLDS_MAX`] each).
     pub fn is_sound(&self) -> bool {
-        if self.write.len() > THRESHOLDS_MAX || self.read.len() > THRESHOLDS_MAX {
+        let all = self.members();
+        let is_long = self.write.len() > THRESHOLDS_MAX || self.read.len() > THRESHOLDS_MAX;
+        if is_long || all.len() > MEMBERS_AT_ONCE_MAX {
             return false;
         }
-        let all = self.members();
-        let subsets = || (0..=all.0).map(MemberSet).filter(move |set| set.and(all) == *set);
-        let disjoint_from_write = |set: MemberSet| self.write_met(MemberSet(all.0 & !set.0));
-        subsets().filter(|set| self.write_met(*set) || self.read_met(*set)).all(|set| !disjoint_from_write(set))
-    }
-}
-
-/// A protection group's members, versioned.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Membership {
-    /// Raised by each step of a change.
-    pub membership_epoch: MembershipEpoch,
-    /// The formula in force.
-    pub quorum: QuorumSet,
-}
-
-impl Membership {
-    /// The first membership of a new group.
-    pub fn initial(quorum: QuorumSet) -> Membership {
-        Membership { membership_epoch: MembershipEpoch(1), quorum }
+        let disjoint_from_write = |set: MemberSet| self.write_met(all.minus(set));
+        all.subsets().filter(|set| self.write_met(*set) || self.read_met(*set)).all(|set| !disjoint_from_write(set))
     }
 }
 

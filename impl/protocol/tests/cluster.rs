@@ -314,7 +314,7 @@ impl Disk {
                 self.floor = floor.unwrap_or(self.floor);
                 Outcome::BasesPut { token }
             }
-            Task::Scrub { .. } => Outcome::Scrubbed { damaged: Vec::new() },
+            Task::Scrub { .. } | Task::Retire => Outcome::Scrubbed { damaged: Vec::new() },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a stranger who can reach a segment or a writer may say, and what must not come of it (R-LIMIT-1 to 3, R-LOG-4).
 
 use auriga_protocol::limits::{EPOCH_STEP_MAX, INCARNATION_STEP_MAX, LSN_STEP_MAX};
+use auriga_protocol::membership::Step;
 use auriga_protocol::segment::{Implausible, Outcome, Survived};
 use auriga_protocol::writer::{WriterIdentity, WriterRole};
 use auriga_protocol::{
@@ -49,7 +50,8 @@ fn write(records: Vec<Record<Push>>, vdl: u64, pgmrpl: u64) -> Message<Push> {
 }
 
 fn install(volume_epoch: VolumeEpoch, truncations: TruncationList) -> Message<Push> {
-    Message::Install(Install { volume_epoch, truncations, vdl: Lsn::ZERO })
+    let install = Install { volume_epoch, truncations, vdl: Lsn::ZERO };
+    Message::Install { install, membership: first_step() }
 }
 
 /// A segment whose disk makes everything durable at once.
@@ -137,6 +139,10 @@ fn a_range_over_the_floor_does_not_hang_it() {
     alone.drops(WRITER, pull(annulling(1, 4)), Implausible::AnnulsDurable);
 }
 
+fn first_step() -> Step {
+    Step::first(Membership::initial(QuorumSet::aurora()))
+}
+
 #[test]
 fn what_no_sound_sender_sends_is_dropped() {
     let mut alone = Alone::written();
@@ -153,6 +159,7 @@ fn what_no_sound_sender_sends_is_dropped() {
         Message::RejoinPull {
             question: Default::default(),
             incarnation: auriga_protocol::ids::Incarnation(INCARNATION_STEP_MAX + 1),
+            membership: first_step(),
         },
         Implausible::IncarnationJumps,
     );
@@ -346,7 +353,10 @@ impl Random {
         let message = match self.below(18) {
             0 => Message::Seal { volume_epoch, shape: WriterConfig::default().shape() },
             1 => Message::TailPull { volume_epoch, above: self.lsn(), truncations: self.truncations() },
-            2 => Message::Install(Install { volume_epoch, truncations: self.truncations(), vdl: self.lsn() }),
+            2 => Message::Install {
+                install: Install { volume_epoch, truncations: self.truncations(), vdl: self.lsn() },
+                membership: first_step(),
+            },
             3 | 4 => write(self.records(), self.number(), self.number()),
             5 => Message::ReadPage {
                 read,
@@ -355,7 +365,7 @@ impl Random {
                 read_point: self.lsn(),
                 group_point: self.lsn(),
             },
-            6 => Message::GossipPull { installed, scl: self.lsn() },
+            6 => Message::GossipPull { installed, scl: self.lsn(), membership: first_step() },
             7 => Message::GossipPush { installed, records: self.records() },
             8 => Message::GossipTooFar { floor: self.lsn() },
             9 => {
@@ -369,7 +379,7 @@ impl Random {
             }
             11 => Message::HealPull { page: self.page(), floor: self.lsn() },
             12 => Message::HealPush { page: self.page(), base: None, through: self.lsn() },
-            13 => Message::RejoinPull { question, incarnation },
+            13 => Message::RejoinPull { question, incarnation, membership: first_step() },
             14 => Message::RejoinKnown { question, known: incarnation },
             15 => return Input::Durable(AppendId(self.number())),
             16 => {

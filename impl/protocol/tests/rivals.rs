@@ -57,7 +57,7 @@ fn recovered_vdl(keeper: u64, dropper: u64) -> Lsn {
             scl: Lsn(scl),
             vdl: Lsn(0),
             floor: Lsn(0),
-            membership,
+            membership: auriga_protocol::membership::Step::first(membership),
             standing: Standing::default(),
         };
         let effects = hear(&mut writer, member, Message::Sealed { volume_epoch, report });
@@ -84,7 +84,7 @@ fn recovered_vdl(keeper: u64, dropper: u64) -> Lsn {
     let effects = hear(&mut writer, member, Message::Tail { volume_epoch, above, base: zero, records, complete: true });
     assert_eq!(writer.role(), WriterRole::Installing);
     let decided = effects.into_iter().find_map(|effect| match effect {
-        Effect::Multicast { message: Message::Install(install), .. } => Some(install.vdl),
+        Effect::Multicast { message: Message::Install { install, .. }, .. } => Some(install.vdl),
         _ => None,
     });
     decided.expect("the outcome is sent to every segment")

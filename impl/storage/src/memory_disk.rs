@@ -95,7 +95,7 @@ impl Kept {
                 self.floor = floor.unwrap_or(self.floor);
                 Outcome::BasesPut { token }
             }
-            Task::Scrub { .. } => Outcome::Scrubbed { damaged: Vec::new() },
+            Task::Scrub { .. } | Task::Retire => Outcome::Scrubbed { damaged: Vec::new() },
         }
     }
 

@@ -81,8 +81,8 @@ pub(super) fn create_segment(
     let _one_at_a_time = node.creating.lock().expect("no holder panics");
     let held = holdings(node);
     if let Some(existing) = held.iter().find(|held| held.id == id) {
-        return if existing.membership != membership {
-            Err(format!("{id} exists with another membership: {:?}", existing.membership))
+        return if existing.membership.next != membership {
+            Err(format!("{id} exists with another membership: {:?}", existing.membership.next))
         } else if existing.charter != charter {
             let (was, asked) = (existing.charter.shape, charter.shape);
             Err(format!("{id} exists with another shape: it has {was}, asked for was {asked}"))

@@ -139,7 +139,14 @@ fn seal(volume: VolumeId) -> (Encoded, Option<Party>) {
 
 fn gossip() -> (Encoded, Option<Party>) {
     let from = Party::Segment(SegmentId { member: member(1), ..segment_a() });
-    frame(from, &Message::GossipPull { installed: VolumeEpoch::NONE, scl: Lsn(1) })
+    frame(
+        from,
+        &Message::GossipPull {
+            installed: VolumeEpoch::NONE,
+            scl: Lsn(1),
+            membership: auriga_protocol::membership::Step::first(Membership::initial(QuorumSet::aurora())),
+        },
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

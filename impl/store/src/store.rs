@@ -247,7 +247,7 @@ fn revive(
     let stands = entries.iter().any(|entry| entry.kind() == EntryKind::Standing);
     let damaged = damaged || (file.joins() && !stands);
     let newest = entries.iter().rev().find_map(|entry| match entry {
-        Entry::Membership(membership) => Some(membership.clone()),
+        Entry::Membership(_) | Entry::Step(_) => entry.step().map(|step| step.next),
         _ => None,
     });
     let charter = entries.iter().rev().find_map(|entry| match entry {
@@ -263,7 +263,7 @@ fn revive(
         return Ok((file, survived));
     };
     if newest.is_none() {
-        entries.insert(0, Entry::Membership(created_with.clone()));
+        entries.insert(0, Entry::of_membership(created_with.clone()));
     }
     let file = file.open(space)?;
     let survived = Survived { floor: file.floor(), ceiling: file.ceiling(), entries, damaged, boot: 0 };

@@ -189,7 +189,7 @@ impl Model for MembershipModel {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        let step = Step::settled(self.first());
+        let step = Step::first(self.first());
         let mut effects = Effects::default();
         let changer = Changer::boot(&self.config, (), Vec::new(), Micros(0), &mut effects);
         let disk = Held { step: step.clone(), lsns: 0, hydrated: false };

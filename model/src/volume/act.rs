@@ -234,6 +234,8 @@ impl Volume {
                 }
             }
             Answer::NotSubmitted(_) | Answer::NotRead(_) | Answer::Published => {}
+            // Nobody asks for it here.
+            Answer::Replacing { .. } | Answer::Undoing | Answer::NotReplaced(_) => {}
         }
     }
 

@@ -10,7 +10,6 @@ pub mod any;
 mod checkpointing;
 mod env;
 mod lineage;
-pub mod membership;
 mod opening;
 mod port;
 mod publishing;

@@ -5,11 +5,10 @@
 //! | `GET /status` | what the instance is, and how it is ([`InstanceStatus`]) |
 //! | `GET /health` | 200 while PostgreSQL accepts connections, 503 otherwise |
 //! | `POST /drop-caches` | the status; pages that are durable are forgotten first |
-//! | `POST /replace`, `POST /undo-replace` | see [`membership`] |
 //! | `POST /promote`, `POST /demote` | the status, once it has been done; 409: it can't be asked; 503: it failed, and why |
 
 use super::shown::{InstanceStatus, Shown};
-use super::{NodeError, Turn, io_error, membership};
+use super::{NodeError, Turn, io_error};
 use crate::admin;
 use crate::health::{HealthReport, Phase};
 use auriga_http::axum::extract::{Extension, State};
@@ -41,8 +40,6 @@ fn router(shown: Arc<Shown>) -> Router {
         .route("/status", get(|State(shown): Asked| async move { Json(shown.status()) }))
         .route("/health", get(health))
         .route("/drop-caches", post(drop_caches))
-        .route("/replace", post(membership::replace))
-        .route("/undo-replace", post(membership::undo))
         .route("/promote", post(|shown: Asked, peer: Extension<Peer>| turn(shown, peer, Turn::Promote)))
         .route("/demote", post(|shown: Asked, peer: Extension<Peer>| turn(shown, peer, Turn::Demote)))
         .with_state(shown)

@@ -8,6 +8,7 @@
 //! - [`plan_creation`] (R-VOLUME-1): whether a volume may be made;
 //! - [`find`](fn@find) (R-VOLUME-2): which identity a label means;
 //! - [`missing`](fn@missing) (R-VOLUME-3): which segments a process should have and has not;
+//! - [`joining`](fn@joining) (R-MEMBER-9): which it should have as the home of a new member;
 //! - [`strangers`] (R-VOLUME-4): which of its segments belong to a volume of another cluster.
 //!
 //! All are functions of what the processes answer when they are asked what they hold. Asking is the drivers' business.
@@ -17,11 +18,12 @@ mod missing;
 mod plan;
 
 pub use find::{Found, find};
-pub use missing::{Missing, Stranger, missing, strangers};
+pub use missing::{Missing, Stranger, joining, missing, strangers};
 pub use plan::{Unmade, plan_creation};
 
 use crate::ids::{MemberId, SegmentId, VolumeId};
-use crate::quorum::{MemberSet, Membership};
+use crate::membership::Step;
+use crate::quorum::MemberSet;
 use crate::record::Geometry;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -60,8 +62,8 @@ pub struct Held {
     pub id: SegmentId,
     /// What its volume was made as.
     pub charter: Charter,
-    /// Its group's membership, as it knows it.
-    pub membership: Membership,
+    /// Its group's membership, as it knows it, and what it is about to be.
+    pub membership: Step,
     /// Whether it knows of any writer: a promise, a recovery, a record.
     pub written: bool,
 }

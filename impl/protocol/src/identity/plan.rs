@@ -32,6 +32,8 @@ pub fn plan_creation(
     let mut volumes = holders.keys();
     let Some(volume) = volumes.next().copied() else { return Ok(None) };
     let held = || answers.values().flatten().flatten().filter(|held| held.charter.label == charter.label);
-    let same = held().all(|held| !held.written && held.charter == *charter && held.membership == *membership);
+    let same = held().all(|held| {
+        !held.written && held.charter == *charter && held.membership.is_settled() && held.membership.next == *membership
+    });
     if same && volumes.next().is_none() { Ok(Some(volume)) } else { Err(Unmade::Exists(holders)) }
 }

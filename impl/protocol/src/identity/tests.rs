@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ids::PgId;
-use crate::quorum::QuorumSet;
+use crate::quorum::{Membership, QuorumSet};
 
 const OURS: VolumeId = VolumeId(77);
 const THEIRS: VolumeId = VolumeId(99);
@@ -18,7 +18,7 @@ fn membership() -> Membership {
 
 fn held(volume: VolumeId, member: u8, written: bool) -> Held {
     let id = SegmentId { volume, pg: PgId(0), member: MemberId(member) };
-    Held { id, charter: charter(), membership: membership(), written }
+    Held { id, charter: charter(), membership: Step::first(membership()), written }
 }
 
 /// One letter a member, A first: `o` holds ours, `w` ours with a writer's words, `t` theirs, `-` nothing, `?` is silent.

@@ -1,8 +1,9 @@
 //! A group's members and replacements, and the quorum set that follows.
 
 use crate::defect::{Defect, Defects};
-use crate::ids::{MemberId, MembershipEpoch};
-use crate::quorum::{MemberSet, Membership, QuorumSet, Threshold};
+use crate::ids::MemberId;
+use crate::limits::MEMBER_MAX;
+use crate::quorum::{MemberSet, QuorumSet, Threshold};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +48,7 @@ impl Arrangement {
     pub fn replacing(&self, replacement: Replacement) -> Option<Arrangement> {
         let Replacement { old, new } = replacement;
         let used = |other: &Replacement| other.old == old || other.new == new;
-        let fits = self.base.contains(old) && !self.base.contains(new) && new.0 < 16;
+        let fits = self.base.contains(old) && !self.base.contains(new) && new.0 <= MEMBER_MAX;
         let free = self.replacements.len() < REPLACEMENTS_MAX && !self.replacements.iter().any(used);
         let replacements = self.replacements.iter().copied().chain([replacement]).collect();
         (fits && free).then(|| Arrangement { replacements, ..self.clone() })
@@ -57,6 +58,13 @@ impl Arrangement {
     pub fn without(&self, new: MemberId) -> Option<Arrangement> {
         let replacements: Vec<_> = self.replacements.iter().copied().filter(|other| other.new != new).collect();
         (replacements.len() < self.replacements.len()).then(|| Arrangement { replacements, ..self.clone() })
+    }
+
+    /// The replacement by `new` carried out; the other one goes on.
+    pub fn completing(&self, new: MemberId) -> Option<Arrangement> {
+        let replacement = self.replacements.iter().find(|replacement| replacement.new == new)?;
+        let rest = self.without(new)?;
+        Some(Arrangement { base: replacement.of(self.base), ..rest })
     }
 
     /// Every replacement carried out.
@@ -90,52 +98,6 @@ impl Arrangement {
     }
 }
 
-/// A step from the membership in force to the next one. Equal where no step is on its way.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Step {
-    /// In force.
-    pub before: Membership,
-    /// In force as soon as it is durable on a write quorum of both.
-    pub next: Membership,
-}
-
-impl Step {
-    /// No step on its way.
-    pub fn settled(membership: Membership) -> Step {
-        Step { before: membership.clone(), next: membership }
-    }
-
-    /// Whether this step is later than `other`.
-    pub fn is_after(&self, other: &Step) -> bool {
-        let epochs = |step: &Step| (step.next.membership_epoch, step.before.membership_epoch);
-        epochs(self) > epochs(other)
-    }
-
-    /// Whether `present` is a write quorum for a writer that knows of this step: of both sides, since others may still
-    /// read by the one before (R-MEMBER-5).
-    pub fn write_met(&self, present: MemberSet, defects: Defects) -> bool {
-        let before = self.before.quorum.write_met(present) || defects.has(Defect::StepCountedBeforeInForce);
-        before && self.next.quorum.write_met(present)
-    }
-}
-
-/// Whether a member at `own` takes a write of a writer at `writers` (R-MEMBER-1).
-pub fn admits(own: MembershipEpoch, writers: MembershipEpoch, defects: Defects) -> bool {
-    writers >= own || defects.has(Defect::MembershipStaleAccepted)
-}
-
-/// The membership in force, as a recovery finds it that begins with `known` and is answered by `present`, each with the
-/// membership that it has (R-MEMBER-6). `None`: too few have answered.
-///
-/// Each step was made durable on a write quorum of the quorum set before it, so a read quorum of any set that was ever in
-/// force meets it or a later one: a reader that follows the highest among the answers ends at the one in force.
-pub fn in_force(known: &Membership, present: &[(MemberId, Membership)]) -> Option<Membership> {
-    let asked: MemberSet = present.iter().map(|(member, _)| *member).collect();
-    let heard = present.iter().map(|(_, membership)| membership);
-    let highest = heard.chain([known]).max_by_key(|membership| membership.membership_epoch)?;
-    highest.quorum.read_met(asked).then(|| highest.clone())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,7 +108,7 @@ mod tests {
 
     /// Every write quorum of `one` meets every read quorum and every write quorum of `other`.
     fn overlap(one: &QuorumSet, other: &QuorumSet) -> bool {
-        let subsets = || (0..1u16 << 8).map(MemberSet);
+        let subsets = || (0..1u64 << 8).map(MemberSet);
         let rest = |set: MemberSet| MemberSet(!set.0 & 0xff);
         let missed = |set: MemberSet| other.read_met(rest(set)) || other.write_met(rest(set));
         subsets().filter(|set| one.write_met(*set)).all(|set| !missed(set))
@@ -169,6 +131,13 @@ mod tests {
         assert!(!overlap(&steady.quorum(none), &one.completed().quorum(none)));
         assert!(overlap(&one.quorum(none), &one.completed().quorum(none)));
         assert!(overlap(&two.quorum(none), &two.completed().quorum(none)));
+        // One of two is carried out while the other goes on.
+        for new in [6, 7].map(MemberId) {
+            let one = two.completing(new).expect("it is under way");
+            assert!(one.quorum(none).is_sound() && overlap(&two.quorum(none), &one.quorum(none)), "{one:?}");
+            let (rest, both) = (one.joining().iter().next().expect("the other one"), two.completed());
+            assert_eq!(one.completing(rest), Some(both));
+        }
     }
 
     #[test]

@@ -13,12 +13,15 @@
 
 use crate::defect::{Defect, Defects};
 use crate::ids::{MemberId, MembershipEpoch, Micros};
+use crate::ids::{PgId, SegmentId, VolumeEpoch, VolumeId};
 use crate::machine::{AppendId, Effects, Input, Machine, Token};
-use crate::membership::arrangement::{Arrangement, Replacement, Step};
+use crate::membership::arrangement::{Arrangement, Replacement};
+use crate::membership::step::Step;
 use crate::note::Note;
 use crate::quorum::{MemberSet, Membership};
 use alloc::vec::Vec;
 use core::convert::Infallible;
+use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 /// What a changer makes durable.
@@ -75,6 +78,29 @@ pub enum ChangerTimer {
 pub enum MembershipNote {
     /// A step is durable on both quorums.
     InForce(Membership),
+    /// A writer of this volume epoch knows that a step is durable on both quorums.
+    Changed {
+        /// The volume.
+        volume: VolumeId,
+        /// The group.
+        pg: PgId,
+        /// The writer's epoch.
+        volume_epoch: VolumeEpoch,
+        /// In force from now on.
+        membership: Membership,
+    },
+    /// A process makes the segment of a new member, because it is the member's home.
+    Made {
+        /// Which segment.
+        segment: SegmentId,
+        /// Where.
+        home: SocketAddr,
+    },
+    /// A member has left its group for good.
+    Left {
+        /// Which segment.
+        segment: SegmentId,
+    },
 }
 
 /// A changer's fixed configuration.
@@ -168,7 +194,9 @@ impl Changer {
     }
 
     fn membership(&self, (membership_epoch, arrangement): &(MembershipEpoch, Arrangement)) -> Membership {
-        Membership { membership_epoch: *membership_epoch, quorum: arrangement.quorum(self.config.defects) }
+        let quorum = arrangement.quorum(self.config.defects);
+        let replacements = arrangement.replacements.clone();
+        Membership { membership_epoch: *membership_epoch, replacements, ..Membership::initial(quorum) }
     }
 
     fn append(&mut self, entry: ChangerEntry, out: &mut Out) -> AppendId {
@@ -202,7 +230,11 @@ impl Changer {
             return;
         }
         if let Some(next) = &self.next {
-            let step = Step { before: self.membership(&self.settled), next: self.membership(next) };
+            let step = Step {
+                volume_epoch: VolumeEpoch::NONE,
+                before: self.membership(&self.settled),
+                next: self.membership(next),
+            };
             let members = step.before.quorum.members().or(step.next.quorum.members());
             let silent = members.iter().filter(|member| !self.installed.contains(*member)).collect();
             return out.multicast(silent, ChangerMessage::Install(step));
@@ -212,7 +244,7 @@ impl Changer {
         if joining.is_empty() {
             // From now on writers may count by this quorum set alone.
             let members = settled.quorum.members().iter().collect();
-            return out.multicast(members, ChangerMessage::Install(Step::settled(settled)));
+            return out.multicast(members, ChangerMessage::Install(Step::first(settled)));
         }
         if self.config.defects.has(Defect::MemberCountedBeforeHydration) || self.hydrated.and(joining) == joining {
             self.begin(self.settled.1.completed(), out);

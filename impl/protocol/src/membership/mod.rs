@@ -20,8 +20,10 @@
 
 mod arrangement;
 mod changer;
+mod step;
 
-pub use arrangement::{Arrangement, REPLACEMENTS_MAX, Replacement, Step, admits, in_force};
+pub use arrangement::{Arrangement, REPLACEMENTS_MAX, Replacement};
 pub use changer::{
     Changer, ChangerAnswer, ChangerConfig, ChangerEntry, ChangerMessage, ChangerRequest, ChangerTimer, MembershipNote,
 };
+pub use step::{Membership, ReplaceRefused, Step, admits, as_first, in_force};

@@ -17,6 +17,7 @@
 //! [`Observer::lose_track_of_writer`] say so, and from then on what was not heard is no evidence (`unheard.rs`).
 
 pub mod hindsight;
+mod members;
 mod unheard;
 
 use crate::ids::{Lsn, MemberId, PageId, PgId, ReaderId, SegmentId, VolumeEpoch, VolumeId, WriterId};
@@ -28,6 +29,7 @@ use alloc::format;
 use alloc::string::String;
 use core::cmp::Ordering;
 use core::ops::Bound;
+use members::Members;
 use serde::Serialize;
 use unheard::Unheard;
 
@@ -90,6 +92,8 @@ pub struct Observer {
     volumes: BTreeMap<VolumeId, VolumeHistory>,
     /// By segment; public so that a model may rename segments.
     pub segments: BTreeMap<SegmentId, SegmentHistory>,
+    /// Who is in which group, where that was changed.
+    members: Members,
     /// Always empty under the model and the simulation, which lose no note.
     unheard: Unheard,
 }
@@ -97,7 +101,8 @@ pub struct Observer {
 impl Observer {
     /// A judge who has seen nothing, for groups with this quorum set.
     pub fn new(quorum: QuorumSet) -> Self {
-        Observer { quorum, volumes: BTreeMap::new(), segments: BTreeMap::new(), unheard: Unheard::default() }
+        let (volumes, segments) = (BTreeMap::new(), BTreeMap::new());
+        Observer { quorum, volumes, segments, members: Members::default(), unheard: Unheard::default() }
     }
 
     /// Takes one fact.
@@ -105,6 +110,11 @@ impl Observer {
     /// # Errors
     /// The rule that it breaks, given everything before.
     pub fn observe(&mut self, note: &Note) -> Verdict {
+        if let Note::Sealed { segment, .. } | Note::Acknowledged { segment, .. } | Note::Served { segment, .. } = note {
+            require(!self.members.has_left(*segment), "R-MEMBER-10", || {
+                format!("{segment} answers, and has left its group: {note:?}")
+            })?;
+        }
         match note {
             Note::Sealed { segment, volume_epoch, scl } => self.on_sealed(*segment, *volume_epoch, *scl),
             Note::Installed { segment, volume_epoch, truncations } => {
@@ -155,11 +165,17 @@ impl Observer {
             // Whether it found out in time is seen by what it said before.
             Note::WentBack { .. } | Note::LossAccepted { .. } => Ok(()),
             // Judged by `GlobalObserver`: volumes of different regions share nothing.
-            Note::Global(_) | Note::Membership(_) => Ok(()),
+            Note::Global(_) => Ok(()),
+            Note::Membership(note) => self.members.observe(note),
             Note::Fenced { volume_epoch, by, .. } => {
                 require(by >= volume_epoch, "R-FENCE-1", || format!("{volume_epoch} fenced by older {by}"))
             }
         }
+    }
+
+    /// What a writer of this volume epoch counts by, as far as is known.
+    pub fn quorum_of(&self, volume: VolumeId, pg: PgId, volume_epoch: VolumeEpoch) -> &QuorumSet {
+        self.members.quorum(volume, pg, volume_epoch).unwrap_or(&self.quorum)
     }
 
     /// The segment's disk was replaced by an old copy, and nothing can find that out: what it said before is not held
@@ -333,7 +349,7 @@ impl Observer {
             else {
                 continue;
             };
-            let point = self.quorum.write_point(|member: MemberId| {
+            let point = self.quorum_of(volume, pg, volume_epoch).write_point(|member: MemberId| {
                 let id = SegmentId { volume, pg, member };
                 if self.unheard.segments.contains(&id) {
                     return Lsn(u64::MAX);

@@ -29,8 +29,10 @@ pub use interface::*;
 use crate::defect::Defect;
 use crate::ids::{Lsn, MemberId, Micros, Party, PgId, SegmentId, VolumeEpoch, WriterId};
 use crate::machine::{Effects, Input, Machine, Token};
+use crate::membership::Step;
 use crate::message::Message;
 use crate::note::Note;
+use crate::quorum::Membership;
 use crate::record::Payload;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -69,6 +71,8 @@ pub struct Reader<P: Payload> {
     reads: BTreeMap<Token, ReadUnderWay>,
     #[serde(skip)]
     latencies: BTreeMap<(PgId, MemberId), Micros>,
+    /// Of groups whose members were changed, as the writer says.
+    memberships: BTreeMap<PgId, Step>,
     /// What it needs is not kept any more.
     lost: bool,
 }
@@ -107,6 +111,7 @@ impl<P: Payload> Machine for Reader<P> {
             published: VecDeque::new(),
             reads: BTreeMap::new(),
             latencies: BTreeMap::new(),
+            memberships: BTreeMap::new(),
             lost: false,
         };
         reader.follow(out);
@@ -271,6 +276,9 @@ impl<P: Payload> Reader<P> {
             Message::Published { volume_epoch, read_point, wal } if follows(volume_epoch) => {
                 self.on_published(Point { read_point, wal });
             }
+            Message::Membership { pg, volume_epoch, membership } if follows(volume_epoch) => {
+                self.on_membership(pg, membership);
+            }
             Message::NotKept { volume_epoch, floor } if volume_epoch.writer == writer => {
                 let needed = self.needs().is_some_and(|needs| needs < floor);
                 if volume_epoch >= self.volume_epoch && needed {
@@ -279,6 +287,24 @@ impl<P: Payload> Reader<P> {
             }
             _ => {}
         }
+    }
+
+    /// The writer counts by it from now on, so pages are asked of its members.
+    fn on_membership(&mut self, pg: PgId, told: Step) {
+        let order = |step: &Step| (step.volume_epoch, step.epochs());
+        let is_news = self.memberships.get(&pg).is_none_or(|known| order(known) < order(&told));
+        if pg.0 < self.config.geometry.groups && is_news && told.is_sound() {
+            self.memberships.insert(pg, told);
+        }
+    }
+
+    /// Who is in the groups whose members were changed since the volume was made, as the writer says.
+    pub fn memberships(&self) -> impl Iterator<Item = (PgId, &Step)> {
+        self.memberships.iter().map(|(pg, step)| (*pg, step))
+    }
+
+    fn membership(&self, pg: PgId) -> &Membership {
+        self.memberships.get(&pg).map_or(&self.config.membership, |step| &step.next)
     }
 
     /// R-READER-4: what is needed is not kept any more.

@@ -56,9 +56,10 @@ impl<P: Payload> Reader<P> {
 
     /// Asks the fastest segment that was not asked in this round; with none left, begins anew after a pause.
     fn ask_next(&mut self, now: Micros, token: Token, out: &mut Out<P>) {
+        let Some(pg) = self.reads.get(&token).map(|read| read.pg) else { return };
+        let members = self.membership(pg).members();
         let Some(read) = self.reads.get_mut(&token) else { return };
         let latency = |member: MemberId| self.latencies.get(&(read.pg, member)).copied().unwrap_or_default();
-        let members = self.config.membership.quorum.members();
         let left = || members.iter().filter(|member| !read.asked.contains(*member));
         let explore = token.0.is_multiple_of(EXPLORE_EVERY) && read.asked.is_empty();
         let turn = (token.0 / EXPLORE_EVERY) as usize;
@@ -124,9 +125,11 @@ impl<P: Payload> Reader<P> {
         if matches!(refusal, Refusal::BelowFloor { floor } if *floor > read.read_point) {
             read.below = read.below.with(from.member);
         }
-        if self.config.membership.quorum.read_met(read.below) {
+        let below = read.below;
+        if self.membership(from.pg).quorum.read_met(below) {
             return self.lose(out);
         }
+        let Some(read) = self.reads.get(&token) else { return };
         if read.last == from.member && read.asked.contains(from.member) {
             self.ask_next(now, token, out);
         }

@@ -19,8 +19,9 @@ use super::{Entry, Out, Reply, Segment};
 use crate::defect::Defect;
 use crate::ids::{Incarnation, MemberId, VolumeEpoch, WriterId};
 use crate::limits::{EPOCH_NUMBER_MAX, EPOCH_STEP_MAX};
+use crate::membership::Step;
 use crate::note::Note;
-use crate::quorum::{MemberSet, QuorumSet};
+use crate::quorum::MemberSet;
 use crate::record::Payload;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -78,29 +79,29 @@ impl AcceptedLoss {
     }
 
     /// Those that have not lost their journals.
-    pub fn survivors(&self, quorum: &QuorumSet) -> MemberSet {
-        MemberSet(quorum.members().0 & !self.lost.0)
+    pub fn survivors(&self, members: MemberSet) -> MemberSet {
+        members.minus(self.lost)
     }
 
     /// Whether the loss can be accepted in a group, whatever its segments know.
     ///
     /// # Errors
     /// Why not.
-    pub fn is_sound(&self, quorum: &QuorumSet) -> Result<(), NotAccepted> {
-        let members = quorum.members();
+    pub fn is_sound(&self, membership: &Step) -> Result<(), NotAccepted> {
+        let members = membership.members();
         let ours = !self.lost.is_empty() && self.lost.and(members) == self.lost;
         let of_nobody = self.fence.writer == WriterId(0) && self.fence.number <= EPOCH_NUMBER_MAX - EPOCH_STEP_MAX;
         match () {
             () if !ours => Err(NotAccepted::NoMembers),
-            () if !quorum.read_met(self.survivors(quorum)) => Err(NotAccepted::TooMany),
+            () if !membership.read_met(self.survivors(members)) => Err(NotAccepted::TooMany),
             () if !of_nobody => Err(NotAccepted::NoFence),
             () => Ok(()),
         }
     }
 
     /// Returns whether a lost segment has heard enough: all survivors.
-    pub(super) fn is_answered(&self, by: MemberId, quorum: &QuorumSet, heard: MemberSet) -> bool {
-        self.lost.contains(by) && self.survivors(quorum).and(heard) == self.survivors(quorum)
+    pub(super) fn is_answered(&self, by: MemberId, members: MemberSet, heard: MemberSet) -> bool {
+        self.lost.contains(by) && self.survivors(members).minus(heard).is_empty()
     }
 }
 
@@ -110,7 +111,7 @@ impl<P: Payload> Segment<P> {
     /// # Errors
     /// Why not.
     pub fn may_accept(&self, loss: &AcceptedLoss) -> Result<(), NotAccepted> {
-        loss.is_sound(&self.membership.quorum)?;
+        loss.is_sound(&self.membership)?;
         let promised = self.promised;
         let is_near = loss.fence.number <= promised.number.saturating_add(EPOCH_STEP_MAX);
         let asks = matches!(self.rejoin, Some(Rejoin::Blank { .. } | Rejoin::Numbering { .. } | Rejoin::Asking { .. }));
@@ -172,7 +173,7 @@ impl<P: Payload> Segment<P> {
     /// Whether `heard` are all other survivors, where a loss was accepted: then no more can witness a life.
     pub(super) fn survivors_remember(&self, heard: MemberSet) -> bool {
         self.accepted.filter(|loss| !loss.lost.contains(self.id.member)).is_some_and(|loss| {
-            let others = loss.survivors(&self.membership.quorum).without(self.id.member);
+            let others = loss.survivors(self.membership.members()).without(self.id.member);
             others.and(heard) == others
         })
     }
@@ -219,9 +220,9 @@ impl fmt::Display for NotProposed {
 ///
 /// # Errors
 /// Why there is nothing to say.
-pub fn propose(quorum: &QuorumSet, lost: MemberSet, seen: &Seen) -> Result<AcceptedLoss, NotProposed> {
+pub fn propose(membership: &Step, lost: MemberSet, seen: &Seen) -> Result<AcceptedLoss, NotProposed> {
     let mut promised = VolumeEpoch::NONE;
-    for member in quorum.members().iter() {
+    for member in membership.members().iter() {
         match (lost.contains(member), seen.get(&member).and_then(Option::as_ref)) {
             (true, None) => {}
             (true, Some(status)) if status.rejoining => {}
@@ -232,15 +233,16 @@ pub fn propose(quorum: &QuorumSet, lost: MemberSet, seen: &Seen) -> Result<Accep
         }
     }
     let loss = AcceptedLoss::new(lost, promised);
-    loss.is_sound(quorum).map_err(NotProposed::Unsound)?;
-    let survivors = loss.survivors(quorum);
-    let needed = lost.iter().any(|member| !quorum.rejoin_met(member, survivors));
+    loss.is_sound(membership).map_err(NotProposed::Unsound)?;
+    let survivors = loss.survivors(membership.members());
+    let needed = lost.iter().any(|member| !membership.rejoin_met(member, survivors));
     if needed { Ok(loss) } else { Err(NotProposed::NotNeeded) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quorum::{Membership, QuorumSet};
     use crate::segment::SegmentStatus;
 
     fn set(members: &[u8]) -> MemberSet {
@@ -256,7 +258,7 @@ mod tests {
     }
 
     fn proposed(lost: &[u8], seen: &Seen) -> Result<AcceptedLoss, NotProposed> {
-        propose(&QuorumSet::aurora(), set(lost), seen)
+        propose(&Step::first(Membership::initial(QuorumSet::aurora())), set(lost), seen)
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::defect::Defect;
 use crate::ids::{Incarnation, Lsn, MemberId, PageId, Party, VolumeEpoch};
 use crate::life::Life;
 use crate::limits::{EPOCH_STEP_MAX, INCARNATION_STEP_MAX, LIFE_STEP_MAX, LSN_STEP_MAX};
-use crate::message::Message;
+use crate::membership::Step;
+use crate::message::{Message, Refusal};
 use crate::note::Note;
 use crate::record::{Payload, Record, are_in_order};
 use crate::truncation::TruncationList;
@@ -38,6 +39,8 @@ pub enum Implausible {
     AnnulsDurable,
     /// Records or pages are out of order, or none are there although more follow.
     OutOfOrder,
+    /// Its quorums need not meet, or no writer can have meant it (R-MEMBER-2).
+    UnsoundMembership,
 }
 
 impl<P: Payload> Segment<P> {
@@ -51,8 +54,9 @@ impl<P: Payload> Segment<P> {
             Message::TailPull { volume_epoch, truncations, .. } => {
                 self.keeps_what_is_durable(*volume_epoch, truncations)
             }
-            Message::Install(install) | Message::GossipInstall(install) => {
+            Message::Install { install, membership } | Message::GossipInstall { install, membership } => {
                 self.epoch_is_near(install.volume_epoch)?;
+                self.membership_is_sound(membership)?;
                 self.keeps_what_is_durable(install.volume_epoch, &install.truncations)
             }
             Message::Write { records, vdl, pgmrpl, .. } => {
@@ -73,18 +77,25 @@ impl<P: Payload> Segment<P> {
                 let moves_on = *complete || !newer.is_empty() || !unchanged.is_empty();
                 require(ascends(&newer) && ascends(unchanged) && moves_on, Implausible::OutOfOrder)
             }
-            Message::RejoinPull { incarnation, .. } => {
+            Message::Membership { membership, .. } | Message::GossipPull { membership, .. } => {
+                self.membership_is_sound(membership)
+            }
+            Message::Refused(Refusal::StaleMembership { current }) => self.membership_is_sound(current),
+            Message::RejoinPull { incarnation, membership, .. } => {
+                self.membership_is_sound(membership)?;
                 let known = match from {
                     Party::Segment(peer) => self.standing.losses.get(&peer.member).copied().unwrap_or_default(),
                     Party::Writer(..) | Party::Reader(..) => Incarnation::default(),
                 };
                 incarnation_is_near(known, *incarnation)
             }
-            Message::LifeAsk { life, .. } => {
+            Message::LifeAsk { life, membership, .. } => {
+                self.membership_is_sound(membership)?;
                 let Party::Segment(peer) = from else { return Ok(()) };
                 self.life_is_near(peer.member, *life)
             }
-            Message::RejoinPush { lives, .. } => {
+            Message::RejoinPush { report, lives, .. } => {
+                self.membership_is_sound(&report.membership)?;
                 lives.iter().try_for_each(|(member, life)| self.life_is_near(*member, *life))
             }
             Message::RejoinKnown { known, .. } => incarnation_is_near(self.standing.incarnation, *known),
@@ -97,6 +108,12 @@ impl<P: Payload> Segment<P> {
         let number = if life.incarnation == known.incarnation { known.number } else { 0 };
         require(life.number <= number.saturating_add(LIFE_STEP_MAX), Implausible::LifeJumps)?;
         incarnation_is_near(known.incarnation, life.incarnation)
+    }
+
+    /// What is known here was judged before.
+    fn membership_is_sound(&self, told: &Step) -> Result<(), Implausible> {
+        let known = told.before == self.membership.before && told.next == self.membership.next;
+        require(known || told.is_sound() || self.config.defects.any(), Implausible::UnsoundMembership)
     }
 
     fn lsn_is_near(&self, lsn: Lsn) -> Result<(), Implausible> {

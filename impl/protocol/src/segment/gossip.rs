@@ -5,6 +5,7 @@
 
 use super::{Out, Segment, Timer};
 use crate::ids::{Lsn, MemberId, Party, SegmentId, VolumeEpoch};
+use crate::membership::Step;
 use crate::message::{Install, Message};
 use crate::record::{Payload, Record, take_weight, weight_of};
 use alloc::vec::Vec;
@@ -32,7 +33,7 @@ impl<P: Payload> Segment<P> {
 
     pub(super) fn pull_gossip(&self, peer: MemberId, out: &mut Out<P>) {
         let (installed, scl) = (self.install.volume_epoch, self.log.scl());
-        out.send(self.peer(peer), Message::GossipPull { installed, scl });
+        out.send(self.peer(peer), Message::GossipPull { installed, scl, membership: self.membership.clone() });
     }
 
     pub(super) fn on_gossip_pull(&mut self, peer: SegmentId, installed: VolumeEpoch, scl: Lsn, out: &mut Out<P>) {
@@ -41,7 +42,8 @@ impl<P: Payload> Segment<P> {
         }
         let to = self.peer(peer.member);
         if installed < self.install.volume_epoch {
-            out.send(to, Message::GossipInstall(self.install.clone()));
+            let (install, membership) = (self.install.clone(), self.membership.clone());
+            out.send(to, Message::GossipInstall { install, membership });
         } else if installed == self.install.volume_epoch && scl < self.log.scl() {
             let floor = self.log.floor();
             if scl < floor {
@@ -75,12 +77,13 @@ impl<P: Payload> Segment<P> {
     }
 
     /// The same as the `Install` that the writer sent and that was lost on its way here.
-    pub(super) fn on_gossip_install(&mut self, install: Install, out: &mut Out<P>) {
+    pub(super) fn on_gossip_install(&mut self, install: Install, membership: Step, out: &mut Out<P>) {
         if install.volume_epoch <= self.install.volume_epoch || install.volume_epoch < self.promised {
             return;
         }
         let volume_epoch = install.volume_epoch;
         let to = Party::Writer(self.id.volume, volume_epoch.writer);
+        self.take_membership_of(&install, membership, out);
         let append = self.take_install(install, out);
         self.waiting.push((append, super::Reply::Installed { to, volume_epoch }));
     }

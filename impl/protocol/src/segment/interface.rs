@@ -6,6 +6,7 @@ use crate::identity::Charter;
 use crate::ids::{Birth, Incarnation, Lsn, MemberId, Micros, PageId, VolumeEpoch};
 use crate::life::Life;
 use crate::machine::Token;
+use crate::membership::Step;
 use crate::message::{BasePage, Install};
 use crate::quorum::Membership;
 use crate::record::{Payload, Record};
@@ -16,7 +17,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(bound(serialize = "P: Serialize", deserialize = "P: serde::de::DeserializeOwned"))]
 pub enum Entry<P: Payload> {
-    /// The segment exists, or its group's membership changed.
+    /// The segment of a new volume exists.
+    #[serde(with = "crate::membership::as_first")]
     Membership(Membership),
     /// A promise to a candidate (answer to `Seal`).
     Promise {
@@ -80,12 +82,14 @@ pub enum Entry<P: Payload> {
     Founding(Founders),
     /// Every other member founds with this one: it counts.
     Founded(Founders),
+    /// The group's membership, and what it is about to be.
+    Step(Step),
 }
 
 /// Entries of one kind replace each other: only the newest of a kind matters, except for `Records`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum EntryKind {
-    /// `Entry::Membership`.
+    /// `Entry::Membership` and `Entry::Step`.
     Membership,
     /// `Entry::Promise`.
     Promise,
@@ -108,11 +112,25 @@ pub enum EntryKind {
 }
 
 impl<P: Payload> Entry<P> {
+    /// The membership that it says, and what that is about to be.
+    pub fn step(&self) -> Option<Step> {
+        match self {
+            Entry::Membership(membership) => Some(Step::first(membership.clone())),
+            Entry::Step(step) => Some(step.clone()),
+            _ => None,
+        }
+    }
+
+    /// What a segment keeps that is made in this membership.
+    pub fn of_membership(membership: Membership) -> Self {
+        if membership.is_first() { Entry::Membership(membership) } else { Entry::Step(Step::first(membership)) }
+    }
+
     /// What the entry replaces: a log may drop an entry when a newer one of the same kind is durable. The newest of
     /// each kind may be appended again, in any order among kinds.
     pub fn kind(&self) -> EntryKind {
         match self {
-            Entry::Membership(_) => EntryKind::Membership,
+            Entry::Membership(_) | Entry::Step(_) => EntryKind::Membership,
             Entry::Promise { .. } => EntryKind::Promise,
             Entry::Install(_) => EntryKind::Install,
             Entry::Records { .. } => EntryKind::Records,
@@ -153,7 +171,7 @@ impl<P: Payload> Survived<P> {
     /// What the disk of a segment holds directly after it was created. It is *blank*: it does not count before all
     /// members are found to be so, or it has rejoined.
     pub fn created(membership: Membership) -> Self {
-        Survived { entries: [Entry::Membership(membership)].into(), ..Survived::default() }
+        Survived { entries: [Entry::of_membership(membership)].into(), ..Survived::default() }
     }
 
     /// Returns what the disk of a segment of a new volume holds once the segment counts: where models and tests begin.
@@ -218,6 +236,8 @@ pub enum Task<P: Payload> {
         /// They are as of here: raise the ceiling to it, durably and with them.
         ceiling: Lsn,
     },
+    /// The segment's member has left its group, for good: delete whatever is kept of it (R-MEMBER-10). Has no outcome.
+    Retire,
     /// Re-read the next `limit` base pages and verify their checksums. Ends as `Scrubbed`.
     Scrub {
         /// At least 1.
@@ -442,4 +462,7 @@ pub struct SegmentStatus {
     pub damaged_pages: u64,
     /// Pages healed since the start.
     pub healed_pages: u64,
+    /// Whether its member has left the group, and its process is to delete it.
+    #[serde(default)]
+    pub retired: bool,
 }

@@ -150,7 +150,7 @@ impl<P: Payload> Segment<P> {
         let Some(asking) = &self.lives.asking else { return };
         let silent = self.peers().iter().filter(|member| !asking.heard.contains_key(member));
         let (peers, life) = (silent.map(|member| self.peer(member)).collect(), self.lives.own);
-        out.multicast(peers, Message::LifeAsk { question: asking.question, life });
+        out.multicast(peers, Message::LifeAsk { question: asking.question, life, membership: self.membership.clone() });
     }
 
     pub(super) fn on_life_timer(&mut self, out: &mut Out<P>) {
@@ -268,7 +268,7 @@ impl<P: Payload> Segment<P> {
         let standing = asking.heard.iter().filter(|(member, (_, incarnation))| *incarnation >= lost(**member));
         let all: MemberSet = standing.clone().map(|(member, _)| *member).collect();
         let sure: MemberSet = standing.filter(|(_, (sure, _))| *sure).map(|(member, _)| *member).collect();
-        let met = |set: MemberSet| self.membership.quorum.life_met(self.id.member, set);
+        let met = |set: MemberSet| self.membership.life_met(self.id.member, set);
         if self.config.defects.has(Defect::LifeRegisteredWithTooFew) {
             return !all.is_empty();
         }

@@ -18,7 +18,7 @@
 //! write), `admission.rs` (what is checked of a message first), `reads.rs`, `coalesce.rs`, `gossip.rs` (holes and
 //! missed installs), `hydrate.rs` (pages from a peer), `founding.rs` (without a journal), `rejoin.rs` (after losing
 //! part of it), `accepted.rs` (when too many have), `lives.rs` (whether the disk is an old copy), `source.rs` (the
-//! durable log, for processes that ship it elsewhere).
+//! durable log, for processes that ship it elsewhere), `members.rs` (who is in its group).
 
 mod accepted;
 mod admission;
@@ -29,6 +29,7 @@ mod hydrate;
 mod interface;
 mod lives;
 mod log;
+mod members;
 mod reads;
 mod rejoin;
 mod source;
@@ -42,10 +43,11 @@ pub use log::HotLog;
 
 use crate::defect::Defect;
 use crate::identity::{Charter, Held};
-use crate::ids::{Lsn, MemberId, Micros, PageId, Party, SegmentId, VolumeEpoch, WriterId};
+use crate::ids::{Lsn, MemberId, MembershipEpoch, Micros, PageId, Party, SegmentId, VolumeEpoch, WriterId};
 use crate::life::Life;
 use crate::limits::WAITING_MAX;
 use crate::machine::{AppendId, Effects, Input, Machine, Token};
+use crate::membership::Step;
 use crate::message::{Install, Message, Question, Refusal, SealReport, Standing};
 use crate::note::Note;
 use crate::quorum::{MemberSet, Membership};
@@ -96,6 +98,14 @@ enum Reply {
         peer: MemberId,
         question: Question,
     },
+    /// A step is durable; its membership epochs.
+    Membership {
+        to: Party,
+        volume_epoch: VolumeEpoch,
+        epochs: (MembershipEpoch, MembershipEpoch),
+    },
+    /// It is durable that this member has left.
+    Left,
     /// A peer had more than fits in one message: ask it again.
     PullMore {
         peer: MemberId,
@@ -108,7 +118,9 @@ pub struct Segment<P: Payload> {
     id: SegmentId,
     #[serde(skip)]
     config: SegmentConfig,
-    membership: Membership,
+    membership: Step,
+    /// Peers that say that this member has left.
+    told_left: MemberSet,
     /// What its volume was made as; `None`: it was not said, and any shape is served.
     charter: Option<Charter>,
     /// Writers below are refused (R-FENCE-1).
@@ -185,6 +197,10 @@ impl<P: Payload> Machine for Segment<P> {
             segment.ask_to_rejoin(out);
         }
         segment.renew_target();
+        if segment.has_left() {
+            out.start(Task::Retire);
+            return segment;
+        }
         if !segment.knows_nothing() {
             segment.begin_life(out);
         }
@@ -222,8 +238,13 @@ impl<P: Payload> Segment<P> {
         self.id
     }
 
-    /// Its group's membership, as it knows it.
+    /// Its group's membership, as it knows it: the newer side.
     pub fn membership(&self) -> &Membership {
+        &self.membership.next
+    }
+
+    /// Both sides of the step that it knows.
+    pub fn membership_step(&self) -> &Step {
         &self.membership
     }
 
@@ -267,6 +288,7 @@ impl<P: Payload> Segment<P> {
             contradiction: self.contradiction,
             damaged_pages: self.damaged.len() as u64,
             healed_pages: self.healed,
+            retired: self.has_left(),
         }
     }
 
@@ -287,7 +309,8 @@ impl<P: Payload> Segment<P> {
         Segment {
             id,
             config,
-            membership: Membership::initial(crate::quorum::QuorumSet::aurora()),
+            membership: Step::first(Membership::initial(crate::quorum::QuorumSet::aurora())),
+            told_left: MemberSet::EMPTY,
             charter: None,
             promised: VolumeEpoch::NONE,
             install: Install::default(),
@@ -321,7 +344,8 @@ impl<P: Payload> Segment<P> {
 
     fn replay(&mut self, entry: Entry<P>) {
         match entry {
-            Entry::Membership(membership) => self.membership = membership,
+            Entry::Membership(membership) => self.replay_membership(Step::first(membership)),
+            Entry::Step(step) => self.replay_membership(step),
             // A log that was compacted may repeat an older promise after a newer install.
             Entry::Promise { volume_epoch } if volume_epoch >= self.promised => {
                 self.promised = volume_epoch;
@@ -374,7 +398,10 @@ impl<P: Payload> Segment<P> {
             Party::Segment(peer) => self.is_peer(peer),
         };
         if !is_of_ours || self.waiting.len() >= WAITING_MAX {
-            return;
+            return self.tell_who_left(from, &message, out);
+        }
+        if self.has_left() && !self.config.defects.has(Defect::RetiredMemberAnswers) {
+            return self.refuse_as_left(from, &message, out);
         }
         if let Err(why) = self.plausible(from, &message) {
             return out.note(Note::Implausible { segment: self.id, from, why });
@@ -402,6 +429,7 @@ impl<P: Payload> Segment<P> {
 
     fn on_writer_message(&mut self, from: Party, writer: WriterId, message: Message<P>, out: &mut Out<P>) {
         if self.knows_nothing() {
+            self.hear_of_membership(&message, out);
             return out.send(from, Message::Refused(Refusal::Rejoining));
         }
         // R-FENCE-3: a volume epoch is its writer's alone. A sender that uses another's does not follow the protocol.
@@ -417,7 +445,7 @@ impl<P: Payload> Segment<P> {
             Message::TailPull { volume_epoch, above, truncations } => {
                 self.on_tail_pull(from, volume_epoch, above, &truncations, out);
             }
-            Message::Install(install) => self.on_install(from, install, out),
+            Message::Install { install, membership } => self.on_install(from, install, membership, out),
             Message::Write { volume_epoch, membership_epoch, records, vdl, pgmrpl } => {
                 if let Err(refusal) = self.admit_write(volume_epoch, membership_epoch) {
                     return out.send(from, Message::Refused(refusal));
@@ -425,6 +453,9 @@ impl<P: Payload> Segment<P> {
                 self.vdl = self.vdl.max(vdl);
                 self.pgmrpl = self.pgmrpl.max(pgmrpl);
                 self.on_write(from, records, out);
+            }
+            Message::Membership { pg, volume_epoch, membership } if pg == self.id.pg => {
+                self.on_membership(from, volume_epoch, membership, out);
             }
             Message::ReadPage { read, volume_epoch, page, read_point, group_point } => {
                 let wanted = reads::Wanted { read, volume_epoch, page, read_point, group_point };
@@ -435,6 +466,12 @@ impl<P: Payload> Segment<P> {
     }
 
     fn on_peer_message(&mut self, peer: SegmentId, message: Message<P>, out: &mut Out<P>) {
+        if let Message::Refused(Refusal::StaleMembership { current }) = message {
+            return self.on_stale_membership(peer, *current, out);
+        }
+        if !self.agrees_on_members(peer, &message, out) {
+            return;
+        }
         // Taking records or installs could acknowledge to a writer that a forgotten promise has fenced.
         let forgetful = self.knows_nothing();
         let of_rejoining = matches!(
@@ -454,9 +491,9 @@ impl<P: Payload> Segment<P> {
             return;
         }
         match message {
-            Message::GossipPull { installed, scl } => self.on_gossip_pull(peer, installed, scl, out),
+            Message::GossipPull { installed, scl, .. } => self.on_gossip_pull(peer, installed, scl, out),
             Message::GossipPush { installed, records } => self.on_gossip_push(peer, installed, records, out),
-            Message::GossipInstall(install) => self.on_gossip_install(install, out),
+            Message::GossipInstall { install, membership } => self.on_gossip_install(install, membership, out),
             Message::GossipTooFar { floor } => self.on_gossip_too_far(peer, floor, out),
             Message::HydratePull { installed, after, newer_than, at_least } => {
                 self.on_hydrate_pull(peer, hydrate::Asked { installed, after, newer_than, at_least }, out);
@@ -469,12 +506,12 @@ impl<P: Payload> Segment<P> {
             Message::HealPush { page, base, through } => self.on_heal_push(page, base, through, out),
             Message::FoundPull { question } => self.on_found_pull(peer, question, out),
             Message::FoundPush { question, footing } => self.on_found_push(peer, question, footing, out),
-            Message::RejoinPull { question, incarnation } => self.on_rejoin_pull(peer, question, incarnation, out),
+            Message::RejoinPull { question, incarnation, .. } => self.on_rejoin_pull(peer, question, incarnation, out),
             Message::RejoinKnown { question, known } => self.on_rejoin_known(peer, question, known, out),
             Message::RejoinPush { question, promised, report, lives } => {
                 self.on_rejoin_push(peer, question, (promised, report, lives), out);
             }
-            Message::LifeAsk { question, life } => self.on_life_ask(peer, question, life, out),
+            Message::LifeAsk { question, life, .. } => self.on_life_ask(peer, question, life, out),
             Message::LifeKnown { question, later, sure, standing } => {
                 self.on_life_known(peer, question, later, (sure, standing), out);
             }
@@ -531,7 +568,7 @@ impl<P: Payload> Segment<P> {
     }
 
     fn peers(&self) -> MemberSet {
-        self.membership.quorum.members().without(self.id.member)
+        self.membership.members().without(self.id.member)
     }
 
     fn peer(&self, member: MemberId) -> Party {
@@ -549,8 +586,9 @@ fn used_epoch<P: Payload>(message: &Message<P>) -> Option<VolumeEpoch> {
     match message {
         Message::Seal { volume_epoch, .. }
         | Message::TailPull { volume_epoch, .. }
+        | Message::Membership { volume_epoch, .. }
         | Message::Write { volume_epoch, .. } => Some(*volume_epoch),
-        Message::Install(install) => Some(install.volume_epoch),
+        Message::Install { install, .. } => Some(install.volume_epoch),
         _ => None,
     }
 }

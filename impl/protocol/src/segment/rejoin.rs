@@ -83,7 +83,7 @@ impl<P: Payload> Segment<P> {
             Some(Rejoin::Asking { question, .. }) => (*question, self.standing.incarnation),
             _ => return false,
         };
-        self.ask_peers(Message::RejoinPull { question, incarnation }, out);
+        self.ask_peers(Message::RejoinPull { question, incarnation, membership: self.membership.clone() }, out);
         true
     }
 
@@ -144,8 +144,10 @@ impl<P: Payload> Segment<P> {
 
     /// Tells a peer what it may have forgotten, unless a promise is still on its way to disk: then it asks again.
     pub(super) fn remind(&mut self, peer: MemberId, question: Question, out: &mut Out<P>) {
-        let promising =
-            |reply: &Reply| matches!(reply, Reply::Sealed { .. } | Reply::Installed { .. } | Reply::LossAccepted);
+        let promising = |reply: &Reply| {
+            let promises = matches!(reply, Reply::Sealed { .. } | Reply::Installed { .. } | Reply::LossAccepted);
+            promises || matches!(reply, Reply::Membership { .. })
+        };
         if !self.waiting.iter().any(|(_, reply)| promising(reply)) {
             let (promised, report, lives) = (self.promised, self.report(), self.known_lives());
             out.send(self.peer(peer), Message::RejoinPush { question, promised, report, lives });
@@ -159,7 +161,11 @@ impl<P: Payload> Segment<P> {
         if (to != *question && !stale) || too_early {
             return;
         }
+        // R-MEMBER-3: only who has installed the step by which this member joins has it as a peer, and answers.
+        let told = known.1.membership.clone();
         heard.insert(peer.member, known);
+        self.learn_membership(told, out);
+        let Some(Rejoin::Asking { heard, .. }) = &mut self.rejoin else { return };
         let members: MemberSet = heard.keys().copied().collect();
         if !self.is_enough_to_rejoin(members) {
             return;
@@ -177,9 +183,9 @@ impl<P: Payload> Segment<P> {
 
     /// R-REJOIN-1: no read quorum is left unasked; or an operator accepted that the others are lost (R-REJOIN-8).
     fn is_enough_to_rejoin(&self, heard: MemberSet) -> bool {
-        let quorum = &self.membership.quorum;
-        let answered = |loss: super::AcceptedLoss| loss.is_answered(self.id.member, quorum, heard);
-        quorum.rejoin_met(self.id.member, heard) || self.accepted.is_some_and(answered)
+        let members = self.membership.members();
+        let answered = |loss: super::AcceptedLoss| loss.is_answered(self.id.member, members, heard);
+        self.membership.rejoin_met(self.id.member, heard) || self.accepted.is_some_and(answered)
     }
 
     /// Whether a survivor knows more losses of this segment than it counts: it accepted one after it was asked.

@@ -1,10 +1,11 @@
 //! What writers ask: seal, install, write. And the one place where answers leave, when an append is durable.
 
-use super::{Entry, Out, Reply, Segment};
+use super::{Entry, Out, Reply, Segment, Task};
 use crate::defect::Defect;
 use crate::identity::{Charter, Shape};
 use crate::ids::{Lsn, MembershipEpoch, Party, SegmentId, VolumeEpoch};
 use crate::machine::AppendId;
+use crate::membership::{Step, admits};
 use crate::message::{Install, Message, Refusal};
 use crate::note::Note;
 use crate::record::{Payload, Record, take_weight, weight_of};
@@ -66,13 +67,14 @@ impl<P: Payload> Segment<P> {
     }
 
     /// Takes over what a recovery decided, and acknowledges when that is durable (R-RECOVER-3).
-    pub(super) fn on_install(&mut self, from: Party, install: Install, out: &mut Out<P>) {
+    pub(super) fn on_install(&mut self, from: Party, install: Install, membership: Step, out: &mut Out<P>) {
         let volume_epoch = install.volume_epoch;
         if let Err(refusal) = self.admit_candidate(volume_epoch) {
             return out.send(from, Message::Refused(refusal));
         }
         let reply = Reply::Installed { to: from, volume_epoch };
         if self.is_newer(volume_epoch, self.install.volume_epoch) {
+            self.take_membership_of(&install, membership, out);
             let append = self.take_install(install, out);
             self.waiting.push((append, reply));
             if self.config.defects.has(Defect::InstallBeforeDurable) {
@@ -125,6 +127,7 @@ impl<P: Payload> Segment<P> {
         }
         // `install.vdl` is a finding, not yet a fact: only what a writer calls durable may be reported (R-RECOVER-5).
         self.install = install;
+        self.raise_membership();
         self.renew_target();
     }
 
@@ -143,8 +146,8 @@ impl<P: Payload> Segment<P> {
         if volume_epoch != installed {
             return Err(Refusal::NotInstalled { installed });
         }
-        if membership_epoch < self.membership.membership_epoch {
-            return Err(Refusal::StaleMembership { current: self.membership.clone() });
+        if !admits(self.membership.next.membership_epoch, membership_epoch, defects) {
+            return Err(Refusal::StaleMembership { current: self.membership.clone().into() });
         }
         Ok(())
     }
@@ -227,6 +230,10 @@ impl<P: Payload> Segment<P> {
             Reply::Acknowledge { to, volume_epoch } if volume_epoch == self.install.volume_epoch => {
                 self.acknowledge(to, out);
             }
+            Reply::Membership { to, volume_epoch, epochs } if volume_epoch == self.promised => {
+                self.tell_membership(to, volume_epoch, epochs, out);
+            }
+            Reply::Left => out.start(Task::Retire),
             Reply::Rejoined => self.on_rejoined(out),
             Reply::LossAccepted => self.tell_of_acceptance(out),
             Reply::Founded => {
@@ -239,7 +246,7 @@ impl<P: Payload> Segment<P> {
             Reply::Reminded { peer, question } => self.remind(peer, question, out),
             Reply::PullMore { peer } => self.pull_gossip(peer, out),
             // Overtaken: what was asked in an older volume epoch must not be answered with a chain of a newer one.
-            Reply::Sealed { .. } | Reply::Installed { .. } | Reply::Acknowledge { .. } => {}
+            Reply::Sealed { .. } | Reply::Installed { .. } | Reply::Acknowledge { .. } | Reply::Membership { .. } => {}
         }
     }
 

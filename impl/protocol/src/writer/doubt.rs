@@ -8,7 +8,7 @@ use super::{Out, Writer, WriterRole};
 use crate::ids::{Lsn, SegmentId, VolumeEpoch};
 use crate::limits::{EPOCH_STEP_MAX, EPOCH_STRIDE_MAX};
 use crate::message::SealReport;
-use crate::quorum::{MemberSet, Membership};
+use crate::quorum::MemberSet;
 use crate::record::Payload;
 
 /// Bytes of records that a recovery takes from one segment: several times what a segment keeps above its floor.
@@ -35,8 +35,8 @@ impl<P: Payload> Writer<P> {
         self.recovery.doubted.insert((from.pg, from.member));
         let doubted: MemberSet =
             self.recovery.doubted.iter().filter(|(pg, _)| *pg == from.pg).map(|(_, member)| *member).collect();
-        let quorum = &self.group(from.pg).membership.quorum;
-        if !quorum.read_met(MemberSet(quorum.members().0 & !doubted.0)) {
+        let membership = &self.group(from.pg).membership;
+        if !membership.read_met(membership.members().minus(doubted)) {
             self.seal_above(current, out);
         }
     }
@@ -44,16 +44,12 @@ impl<P: Payload> Writer<P> {
     /// Whether a report can be the answer to this candidate's `Seal`: a segment that installed a newer recovery, or
     /// this one, has no promise to give.
     pub(super) fn is_plausible_report(&self, report: &SealReport) -> bool {
-        report.install.volume_epoch < self.volume_epoch
+        let told = report.install.volume_epoch.max(report.membership.volume_epoch);
+        told < self.volume_epoch && (report.membership.is_sound() || self.config.defects.any())
     }
 
     /// Whether a segment can hold a chain through `scl`: not one that was never sent to it.
     pub(super) fn was_sent(&self, to: SegmentId, scl: Lsn) -> bool {
         self.config.defects.any() || scl <= self.groups[usize::from(to.pg.0)].last
     }
-}
-
-/// Whether a membership can be in force.
-pub(super) fn is_sound(membership: &Membership) -> bool {
-    !membership.quorum.members().is_empty() && membership.quorum.is_sound()
 }

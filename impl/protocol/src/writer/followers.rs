@@ -152,6 +152,7 @@ impl<P: Payload> Writer<P> {
         let points = self.groups.iter().map(|group| group.durable).collect();
         let (to, start, volume_epoch) = (self.reader(reader), self.vdl, self.volume_epoch);
         out.send(to, Message::Following { number, volume_epoch, start, points });
+        self.tell_members(to, out);
         if quiet {
             return;
         }
@@ -285,7 +286,7 @@ impl<P: Payload> Writer<P> {
         assert!(lowest.is_none_or(|lowest| told <= lowest), "R-READER-3 broken: told {told}, {:?}", self.followers);
     }
 
-    fn all_readers(&self) -> Vec<Party> {
+    pub(super) fn all_readers(&self) -> Vec<Party> {
         self.followers.readers.keys().map(|reader| self.reader(*reader)).collect()
     }
 

@@ -1,7 +1,8 @@
 //! One protection group as its writer sees it.
 
 use super::interface::MemberStatus;
-use crate::ids::{Incarnation, Lsn, MemberId, Micros, PgId};
+use crate::ids::{Incarnation, Lsn, MemberId, MembershipEpoch, Micros, PgId};
+use crate::membership::Step;
 use crate::message::Standing;
 use crate::quorum::{MemberSet, Membership};
 use crate::record::{Payload, Record};
@@ -24,13 +25,24 @@ pub(super) struct Member {
     pub incarnation: Incarnation,
     /// Moving mean of its read latency.
     pub read_latency: Micros,
+    /// [`Step::epochs`] of the step that it has durably, in this volume epoch.
+    pub epochs: (MembershipEpoch, MembershipEpoch),
+    /// Whether it counts, as it says: of one that joins, whether it is hydrated.
+    pub counts: bool,
 }
 
 /// One protection group: its members, and the records that are above VDL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub(super) struct Group<P: Payload> {
     pub pg: PgId,
-    pub membership: Membership,
+    /// Who is in the group, and who is about to be. From `Installing` on, this writer's own.
+    pub membership: Step,
+    /// The configuration says so, and no segment has said anything yet.
+    pub is_hint: bool,
+    /// What this writer's install brings.
+    pub carried: (MembershipEpoch, MembershipEpoch),
+    /// Who has left, and does not know it yet, as far as this writer knows.
+    pub leaving: MemberSet,
     pub members: BTreeMap<MemberId, Member>,
     /// Above VDL, in order: kept to be sent again.
     pub records: BTreeMap<Lsn, Record<P>>,
@@ -48,16 +60,9 @@ impl<P: Payload> Group<P> {
     pub fn new(pg: PgId, membership: Membership) -> Self {
         let members = membership.quorum.members().iter().map(|member| (member, Member::default())).collect();
         let (records, zero) = (BTreeMap::new(), Lsn::ZERO);
-        Group { pg, membership, members, records, sent: zero, last: zero, durable: zero, pgcl: zero }
-    }
-
-    pub fn learn_membership(&mut self, current: Membership) {
-        if current.membership_epoch > self.membership.membership_epoch && super::doubt::is_sound(&current) {
-            for member in current.quorum.members().iter() {
-                self.members.entry(member).or_default();
-            }
-            self.membership = current;
-        }
+        let (membership, is_hint, carried) = (Step::first(membership), true, Default::default());
+        let (leaving, sent, last, durable, pgcl) = (MemberSet::EMPTY, zero, zero, zero, zero);
+        Group { pg, membership, is_hint, carried, leaving, members, records, sent, last, durable, pgcl }
     }
 
     /// Members that have installed this writer's volume epoch.
@@ -84,7 +89,9 @@ impl<P: Payload> Group<P> {
     /// Takes an acknowledgement. Returns whether PGCL moved.
     pub fn acknowledge(&mut self, from: MemberId, scl: Lsn, point_of: impl Fn(&Self) -> Lsn) -> bool {
         let Some(member) = self.members.get_mut(&from) else { return false };
-        member.installed = true;
+        if !core::mem::replace(&mut member.installed, true) {
+            member.epochs = member.epochs.max(self.carried);
+        }
         member.scl = member.scl.max(scl);
         let before = self.pgcl;
         self.pgcl = before.max(point_of(self));
@@ -121,6 +128,7 @@ impl<P: Payload> Group<P> {
         for member in self.members.values_mut() {
             (member.installed, member.scl) = (false, Lsn::ZERO);
             (member.scl_at_retry, member.resent) = (Lsn::ZERO, Lsn::ZERO);
+            (member.epochs, member.counts) = Default::default();
         }
     }
 
@@ -131,6 +139,8 @@ impl<P: Payload> Group<P> {
             scl: member.scl,
             installed: member.installed,
             read_latency: member.read_latency,
+            joining: self.membership.next.joining().contains(*id),
+            counts: member.counts,
         })
     }
 }

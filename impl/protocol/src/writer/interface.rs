@@ -5,9 +5,11 @@ use crate::defect::Defects;
 use crate::identity::Shape;
 use crate::ids::{Lsn, MemberId, Micros, PageId, PgId, ReaderId, VolumeEpoch, VolumeId, WriterId};
 use crate::machine::Token;
+use crate::membership::{ReplaceRefused, Step};
 use crate::quorum::Membership;
 use crate::record::{Change, Geometry, Payload};
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 /// Who a writer is.
@@ -38,6 +40,22 @@ pub enum Request<P: Payload> {
         /// The position.
         wal: u64,
     },
+    /// Replace a member of a group by a new one. It is completed by itself once the new one is hydrated.
+    Replace {
+        /// The group.
+        pg: PgId,
+        /// Who goes.
+        old: MemberId,
+        /// Where the new member is to live: another process, which makes the segment as soon as the step is in force.
+        home: SocketAddr,
+    },
+    /// Take the replacement by this member back, as long as it joins.
+    UndoReplace {
+        /// The group.
+        pg: PgId,
+        /// Who was to come.
+        new: MemberId,
+    },
 }
 
 /// What it is answered.
@@ -60,6 +78,15 @@ pub enum Answer<P: Payload> {
     NotRead(SubmitRefused),
     /// The readers are being told, if there was news.
     Published,
+    /// The replacement is on its way.
+    Replacing {
+        /// Who comes.
+        new: MemberId,
+    },
+    /// It is being taken back.
+    Undoing,
+    /// Nothing is done.
+    NotReplaced(ReplaceRefused),
 }
 
 /// Why nothing was allocated.
@@ -188,6 +215,19 @@ pub struct WriterStatus {
     pub reads: u64,
     /// Reads that were sent to a second segment because the first was late.
     pub hedged: u64,
+    /// Who is in each group, in order of the groups.
+    #[serde(default)]
+    pub groups: Vec<GroupStatus>,
+}
+
+/// The members of a group as the writer knows them.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// The group.
+    pub pg: PgId,
+    /// Settled, or a step on its way. Who joins is in `next.replacements`, and whether it is hydrated in its
+    /// [`MemberStatus`].
+    pub membership: Step,
 }
 
 /// One segment as the writer sees it.
@@ -203,4 +243,10 @@ pub struct MemberStatus {
     pub installed: bool,
     /// Moving mean of its read latency.
     pub read_latency: Micros,
+    /// Whether it joins: it takes another one's place, and is not read yet.
+    #[serde(default)]
+    pub joining: bool,
+    /// Whether it said that it counts: of one that joins, that it is hydrated.
+    #[serde(default)]
+    pub counts: bool,
 }

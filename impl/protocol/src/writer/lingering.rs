@@ -85,7 +85,7 @@ impl<P: Payload> Writer<P> {
 
     fn all_have_promised(&self) -> bool {
         self.groups.iter().all(|group| {
-            let mut members = group.membership.quorum.members().iter();
+            let mut members = group.membership.members().iter();
             let promised = self.sealed(group.pg);
             members.all(|member| promised.contains(member))
         })

@@ -18,7 +18,7 @@
 //! - allocated ≤ max(VDL, where it began) + LAL (R-ALLOC-1).
 //!
 //! Where to go next: `recovery.rs` (how it becomes the writer), `lingering.rs` (whom it waits for), `doubt.rs` (what it does not believe), `volume.rs` (allocation, quorum tracking), `group.rs`
-//! (one protection group), `reads.rs`, `followers.rs`
+//! (one protection group), `members.rs` (who is in a group), `reads.rs`, `followers.rs`
 //! (readers on other instances).
 
 mod doubt;
@@ -26,6 +26,7 @@ mod followers;
 mod group;
 mod interface;
 mod lingering;
+mod members;
 mod reads;
 mod recovery;
 mod volume;
@@ -193,6 +194,7 @@ impl<P: Payload> Writer<P> {
             in_flight_weight: self.in_flight_weight as u64,
             reads: self.reads.len() as u64,
             hedged: self.hedged,
+            groups: self.memberships().map(|(pg, step)| GroupStatus { pg, membership: step.clone() }).collect(),
         }
     }
 
@@ -222,6 +224,11 @@ impl<P: Payload> Writer<P> {
             Message::Acknowledge { volume_epoch, scl, standing } if volume_epoch == self.volume_epoch => {
                 self.on_acknowledge(segment, scl, &standing, out);
             }
+            Message::MembershipInstalled { volume_epoch, epochs, counts, standing }
+                if volume_epoch == self.volume_epoch =>
+            {
+                self.on_membership_installed(segment, epochs, counts, &standing, out);
+            }
             Message::Refused(refusal) => self.on_refused(segment, refusal, out),
             Message::Page { read, version, page } => self.on_page(now, segment.member, read, version, page, out),
             Message::ReadRefused { read, refusal } => self.on_read_refused(now, segment, read, refusal, out),
@@ -242,6 +249,14 @@ impl<P: Payload> Writer<P> {
             Request::Read(page) => self.start_read(now, token, page, out),
             Request::Cancel => self.cancel_read(token),
             Request::Publish { read_point, wal } => self.on_publish(token, read_point, wal, out),
+            Request::Replace { pg, old, home } => {
+                let answer = self.replace(pg, old, home, out);
+                out.answer(token, answer.map_or_else(Answer::NotReplaced, |new| Answer::Replacing { new }));
+            }
+            Request::UndoReplace { pg, new } => {
+                let answer = self.undo_replace(pg, new, out);
+                out.answer(token, answer.map_or_else(Answer::NotReplaced, |()| Answer::Undoing));
+            }
         }
     }
 
@@ -250,7 +265,7 @@ impl<P: Payload> Writer<P> {
             Refusal::StaleVolumeEpoch { current } if !self.believes(current) => self.doubt(segment, current, out),
             Refusal::StaleVolumeEpoch { current } if current > self.volume_epoch => self.on_overtaken(current, out),
             Refusal::NotInstalled { installed } if installed < self.volume_epoch => self.send_install(segment, out),
-            Refusal::StaleMembership { current } => self.group(segment.pg).learn_membership(current),
+            Refusal::StaleMembership { current } => self.on_stale_membership(segment, &current, out),
             Refusal::OtherShape { shape } if self.role == WriterRole::Sealing => self.other_shape = Some(shape),
             // Writers that follow each other faster than their graces end keep the log growing: a full one ends the grace.
             Refusal::Busy => self.end_grace(),
@@ -291,9 +306,11 @@ impl<P: Payload> Writer<P> {
             WriterRole::Collecting => self.retry_collecting(out),
             WriterRole::Installing => {
                 self.send_installs(out);
+                self.send_memberships(out);
                 self.resend_records(out);
             }
             WriterRole::Open => {
+                self.send_memberships(out);
                 self.resend_records(out);
                 self.send_progress(out);
             }
@@ -334,7 +351,7 @@ impl<P: Payload> Writer<P> {
 
     /// Every segment of the group.
     fn all_of(&self, pg: PgId) -> Vec<Party> {
-        let members = self.groups[usize::from(pg.0)].membership.quorum.members();
+        let members = self.groups[usize::from(pg.0)].membership.members();
         members.iter().map(|member| self.segment(pg, member)).collect()
     }
 }

@@ -105,7 +105,7 @@ impl<P: Payload> Writer<P> {
         let volume_epoch = self.volume_epoch;
         for group in &self.groups {
             let silent = |member: &MemberId| !self.recovery.reports.contains_key(&(group.pg, *member));
-            let members = group.membership.quorum.members();
+            let members = group.membership.members();
             let to = members.iter().filter(silent).map(|member| self.segment(group.pg, member)).collect();
             out.multicast(to, Message::Seal { volume_epoch, shape: self.config.shape() });
         }
@@ -131,7 +131,7 @@ impl<P: Payload> Writer<P> {
         if self.role == WriterRole::Collecting {
             return;
         }
-        self.group(from.pg).learn_membership(report.membership.clone());
+        self.group(from.pg).hear_membership(&report.membership);
         self.recovery.reports.insert((from.pg, from.member), report);
         self.collect_or_linger(out);
     }
@@ -148,19 +148,26 @@ impl<P: Payload> Writer<P> {
 
     fn is_sealed(&self, pg: PgId) -> bool {
         let sealed = self.sealed(pg);
-        let quorum = &self.groups[usize::from(pg.0)].membership.quorum;
-        quorum.read_met(sealed) || (self.config.defects.has(Defect::ReadQuorumTwo) && sealed.len() >= 2)
+        let membership = &self.groups[usize::from(pg.0)].membership;
+        membership.read_met(sealed) || (self.config.defects.has(Defect::ReadQuorumTwo) && sealed.len() >= 2)
     }
 
+    /// Of members, as far as it is known who is one: what one that has left reports says nothing.
     fn reports_of(&self, pg: PgId) -> impl Iterator<Item = (MemberId, &SealReport)> {
-        self.recovery.reports.range((pg, MemberId(0))..=(pg, MemberId(15))).map(|((_, id), report)| (*id, report))
+        let members = self.groups[usize::from(pg.0)].membership.members();
+        let reports = self.recovery.reports.range((pg, MemberId(0))..=(pg, MemberId::MAX));
+        reports.map(|((_, id), report)| (*id, report)).filter(move |(id, _)| members.contains(*id))
+    }
+
+    fn all_reports(&self) -> impl Iterator<Item = &SealReport> {
+        self.groups.iter().flat_map(|group| self.reports_of(group.pg)).map(|(_, report)| report)
     }
 
     /// Chooses each group's best chain and asks for what is above the highest known VDL.
     pub(super) fn collect(&mut self, out: &mut Out<P>) {
         self.role = WriterRole::Collecting;
-        self.install = self.recovery.reports.values().map(|report| &report.install).max().cloned().unwrap_or_default();
-        self.recovery.known_vdl = self.recovery.reports.values().map(|report| report.vdl).max().unwrap_or_default();
+        self.install = self.all_reports().map(|report| &report.install).max().cloned().unwrap_or_default();
+        self.recovery.known_vdl = self.all_reports().map(|report| report.vdl).max().unwrap_or_default();
         self.recovery.tails.clear();
         let by_length = self.config.defects.has(Defect::TailByLength);
         for index in 0..self.groups.len() {
@@ -273,6 +280,7 @@ impl<P: Payload> Writer<P> {
         self.vcl = self.vdl;
         self.recovery = Recovery { target: vdl, ..Recovery::default() };
         self.role = WriterRole::Installing;
+        self.groups.iter_mut().for_each(|group| group.carry_membership(self.volume_epoch));
         for (pg, record) in records.into_values().filter(|(_, record)| record.lsn <= vdl) {
             let group = self.group(pg);
             group.last = record.lsn;
@@ -289,7 +297,7 @@ impl<P: Payload> Writer<P> {
         }
         let floors = &self.recovery.floors;
         let is_whole = |group: &super::Group<P>| {
-            let mut members = group.membership.quorum.members().iter();
+            let mut members = group.membership.members().iter();
             members.all(|member| floors.contains_key(&(group.pg, member)))
         };
         let lowest = floors.values().min().copied().unwrap_or_default();
@@ -299,16 +307,18 @@ impl<P: Payload> Writer<P> {
     /// To every segment that has not acknowledged it.
     pub(super) fn send_installs(&mut self, out: &mut Out<P>) {
         for group in &self.groups {
-            let missing = MemberSet(group.membership.quorum.members().0 & !group.installed().0);
+            let missing = group.membership.members().minus(group.installed());
             let to = missing.iter().map(|member| self.segment(group.pg, member)).collect();
-            out.multicast(to, Message::Install(self.install.clone()));
+            let (install, membership) = (self.install.clone(), group.membership.clone());
+            out.multicast(to, Message::Install { install, membership });
         }
     }
 
     /// A segment that was away during the recovery says that it has not installed.
     pub(super) fn send_install(&mut self, to: SegmentId, out: &mut Out<P>) {
         if self.role == WriterRole::Installing || self.role == WriterRole::Open {
-            out.send(self.segment(to.pg, to.member), Message::Install(self.install.clone()));
+            let (install, membership) = (self.install.clone(), self.group(to.pg).membership.clone());
+            out.send(self.segment(to.pg, to.member), Message::Install { install, membership });
         }
     }
 
@@ -317,8 +327,8 @@ impl<P: Payload> Writer<P> {
         let defects = self.config.defects;
         let on_three = defects.has(Defect::InstallOnThree);
         let installed = |group: &super::Group<P>| {
-            let (quorum, members) = (&group.membership.quorum, group.installed());
-            if on_three { quorum.read_met(members) } else { quorum.write_met(members) }
+            let (membership, members) = (&group.membership, group.installed());
+            if on_three { membership.read_met(members) } else { membership.write_met(members, defects) }
         };
         let spread = self.vdl >= self.recovery.target || defects.has(Defect::TailNotBroughtToFour);
         if self.role != WriterRole::Installing || !spread || !self.groups.iter().all(installed) {
@@ -331,6 +341,7 @@ impl<P: Payload> Writer<P> {
         let (volume, writer, volume_epoch) = (self.id.volume, self.id.writer, self.volume_epoch);
         out.note(Note::Opened { volume, writer, volume_epoch, vdl: self.vdl });
         self.begin_grace(out);
+        self.settle_all(out);
     }
 }
 

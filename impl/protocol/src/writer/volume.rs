@@ -99,7 +99,7 @@ impl<P: Payload> Writer<P> {
     }
 
     /// The first of the records in flight that `member` has not acknowledged; the next ones follow when it has.
-    fn send_missing(&mut self, pg: PgId, member: MemberId, out: &mut Out<P>) {
+    pub(super) fn send_missing(&mut self, pg: PgId, member: MemberId, out: &mut Out<P>) {
         let group = &self.groups[usize::from(pg.0)];
         let missing = group.sent_above(group.counted_scl(member)).cloned();
         let batch = take_weight(missing, self.config.batch_weight_max);
@@ -117,7 +117,7 @@ impl<P: Payload> Writer<P> {
         let pgmrpl = self.telling(pgmrpl);
         Message::Write {
             volume_epoch: self.volume_epoch,
-            membership_epoch: self.groups[usize::from(pg.0)].membership.membership_epoch,
+            membership_epoch: self.groups[usize::from(pg.0)].membership.next.membership_epoch,
             records,
             vdl: self.vdl,
             pgmrpl,
@@ -140,11 +140,15 @@ impl<P: Payload> Writer<P> {
             return;
         }
         let newly_installed = !self.group(from.pg).installed().contains(from.member);
-        let three = self.config.defects.has(Defect::WriteQuorumThree);
+        let defects = self.config.defects;
+        let three = defects.has(Defect::WriteQuorumThree);
         let moved = self.group(from.pg).acknowledge(from.member, scl, |group| {
-            let quorum = &group.membership.quorum;
-            let point = |quorum: &QuorumSet| quorum.write_point(|member| group.counted_scl(member));
-            if three { point(&QuorumSet { write: quorum.read.clone(), ..quorum.clone() }) } else { point(quorum) }
+            let scl = |member| group.counted_scl(member);
+            if three {
+                let quorum = &group.membership.next.quorum;
+                return QuorumSet { write: quorum.read.clone(), ..quorum.clone() }.write_point(scl);
+            }
+            group.membership.write_point(scl, defects)
         });
         if moved {
             self.advance_vcl();
@@ -155,6 +159,7 @@ impl<P: Payload> Writer<P> {
         if newly_installed || wants_more {
             self.send_missing(from.pg, from.member, out);
         }
+        self.settle(from.pg, out);
         self.open_if_installed(out);
     }
 

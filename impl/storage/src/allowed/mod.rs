@@ -88,8 +88,9 @@ fn is_said_by_writers<P: Payload>(message: &Message<P>) -> bool {
     match message {
         Message::Seal { .. }
         | Message::TailPull { .. }
-        | Message::Install(_)
+        | Message::Install { .. }
         | Message::Write { .. }
+        | Message::Membership { .. }
         | Message::ReadPage { .. } => true,
         Message::Sealed { .. }
         | Message::Tail { .. }
@@ -99,7 +100,7 @@ fn is_said_by_writers<P: Payload>(message: &Message<P>) -> bool {
         | Message::ReadRefused { .. }
         | Message::GossipPull { .. }
         | Message::GossipPush { .. }
-        | Message::GossipInstall(_)
+        | Message::GossipInstall { .. }
         | Message::GossipTooFar { .. }
         | Message::HydratePull { .. }
         | Message::HydratePush { .. }
@@ -112,6 +113,7 @@ fn is_said_by_writers<P: Payload>(message: &Message<P>) -> bool {
         | Message::FoundPush { .. }
         | Message::LifeAsk { .. }
         | Message::LifeKnown { .. }
+        | Message::MembershipInstalled { .. }
         | Message::Follow { .. }
         | Message::Following { .. }
         | Message::Feedback { .. }

@@ -92,7 +92,11 @@ fn messages() -> (Vec<Message<Delta>>, Vec<Message<Delta>>) {
         Message::ReadPage { read, volume_epoch, page, read_point: lsn, group_point: lsn },
     ];
     let by_segments = vec![
-        Message::GossipPull { installed: volume_epoch, scl: lsn },
+        Message::GossipPull {
+            installed: volume_epoch,
+            scl: lsn,
+            membership: auriga_protocol::membership::Step::first(Membership::initial(QuorumSet::aurora())),
+        },
         Message::GossipTooFar { floor: lsn },
         Message::HydratePull { installed: volume_epoch, after: None, newer_than: lsn, at_least: lsn },
         Message::HealPull { page, floor: lsn },

@@ -37,6 +37,16 @@ impl FrameKind {
     const PEER_LOSS: u8 = 16;
     /// `PeerLife` of member 0; the other members' follow.
     const PEER_LIFE: u8 = 32;
+    /// Members whose kinds these are; those of the others follow at [`FrameKind::LATER`].
+    const EARLY: u8 = 16;
+    /// `PeerLoss` of member 16, and on to the last member; then `PeerLife`.
+    const LATER: u8 = 64;
+    /// How many members have kinds there.
+    const LATE: u8 = MemberId::MAX.0 + 1 - FrameKind::EARLY;
+
+    fn of_peer(first: u8, later: u8, member: MemberId) -> u8 {
+        if member.0 < FrameKind::EARLY { first + member.0 } else { later + (member.0 - FrameKind::EARLY) }
+    }
 
     fn to_byte(self) -> u8 {
         match self {
@@ -49,8 +59,12 @@ impl FrameKind {
             FrameKind::DamageFound => 7,
             FrameKind::Entry(EntryKind::Charter) => 12,
             FrameKind::Entry(EntryKind::Life) => 13,
-            FrameKind::Entry(EntryKind::PeerLife(member)) => FrameKind::PEER_LIFE + member.0 % 16,
-            FrameKind::Entry(EntryKind::PeerLoss(member)) => FrameKind::PEER_LOSS + member.0 % 16,
+            FrameKind::Entry(EntryKind::PeerLife(member)) => {
+                FrameKind::of_peer(FrameKind::PEER_LIFE, FrameKind::LATER + FrameKind::LATE, member)
+            }
+            FrameKind::Entry(EntryKind::PeerLoss(member)) => {
+                FrameKind::of_peer(FrameKind::PEER_LOSS, FrameKind::LATER, member)
+            }
         }
     }
 
@@ -67,6 +81,11 @@ impl FrameKind {
             13 => FrameKind::Entry(EntryKind::Life),
             16..32 => FrameKind::Entry(EntryKind::PeerLoss(MemberId(byte - FrameKind::PEER_LOSS))),
             32..48 => FrameKind::Entry(EntryKind::PeerLife(MemberId(byte - FrameKind::PEER_LIFE))),
+            64..112 => FrameKind::Entry(EntryKind::PeerLoss(MemberId(byte - FrameKind::LATER + FrameKind::EARLY))),
+            112..160 => {
+                let later = FrameKind::LATER + FrameKind::LATE;
+                FrameKind::Entry(EntryKind::PeerLife(MemberId(byte - later + FrameKind::EARLY)))
+            }
             _ => return None,
         })
     }

@@ -304,6 +304,5 @@ pub(super) fn are_neighbours(one: u32, next: u32) -> bool {
 
 /// Writes both superblocks, one after the other.
 pub(super) fn write_superblock(file: &dyn File, superblock: &Superblock) -> std::io::Result<()> {
-    let value = postcard::to_allocvec(superblock).expect("plain data has an encoding");
-    twin::write_both(file, SUPERBLOCK_MAGIC, superblock.generation, &value)
+    twin::write_both(file, SUPERBLOCK_MAGIC, superblock.generation, &superblock.encode())
 }

@@ -39,7 +39,8 @@ pub(super) fn group_at(group: u32) -> u64 {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Superblock {
     pub segment: SegmentId,
-    /// The membership with which the segment was created.
+    /// The membership with which the segment was created. One that is not its group's first follows the superblock, whole.
+    #[serde(with = "auriga_protocol::membership::as_first")]
     pub membership: Membership,
     /// What its volume was made as.
     pub charter: Charter,
@@ -53,6 +54,26 @@ pub(super) struct Superblock {
     /// All pages were lost once, and have not all come back.
     pub lost: bool,
     pub index: IndexSum,
+}
+
+impl Superblock {
+    /// The bytes that stand for it.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = postcard::to_allocvec(self).expect("plain data has an encoding");
+        if !self.membership.is_first() {
+            bytes.extend(postcard::to_allocvec(&self.membership).expect("plain data has an encoding"));
+        }
+        bytes
+    }
+
+    /// What the bytes stand for; `None`: they are none of a superblock.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Superblock> {
+        let (superblock, rest) = postcard::take_from_bytes::<Superblock>(bytes).ok()?;
+        match rest {
+            [] => Some(superblock),
+            rest => Some(Superblock { membership: postcard::from_bytes(rest).ok()?, ..superblock }),
+        }
+    }
 }
 
 /// Stands for the whole index: which page is in which slot, with which checksum. An index rebuilt from headers is right

@@ -35,7 +35,7 @@ fn name_of(segment: SegmentId) -> String {
 fn segment_of(name: &str) -> Option<SegmentId> {
     let (volume, rest) = name.strip_prefix('v')?.split_once("-pg")?;
     let (pg, member) = rest.split_once('-')?;
-    let member = (0..16).map(MemberId).find(|known| known.to_string() == member)?;
+    let member = MemberId::of_name(member)?;
     Some(SegmentId { volume: VolumeId(volume.parse().ok()?), pg: PgId(pg.parse().ok()?), member })
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn find(disk: &dyn Directory) -> Result<Vec<FoundFile>, IoFailure> {
         let open = || disk.open(&path).context(|| format!("open {path}"));
         let (file, headers) = (open()?, open()?);
         let value = twin::read(&*file, SUPERBLOCK_MAGIC).context(|| format!("read {path}"))?;
-        let superblock = value.and_then(|(_, value)| postcard::from_bytes::<Superblock>(&value).ok());
+        let superblock = value.and_then(|(_, value)| Superblock::decode(&value));
         let superblock = superblock.filter(|superblock| superblock.segment == segment);
         found.push(FoundFile { segment, name: path, file, headers, superblock });
     }

@@ -41,6 +41,8 @@ impl PageFile {
                 Ok(())
             }
             Task::Scrub { limit } => self.scrub(*limit, deliver),
+            // Its driver deletes the file.
+            Task::Retire => Ok(()),
         }
     }
 

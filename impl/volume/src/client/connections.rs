@@ -6,6 +6,7 @@ use super::{Client, VolumeConfig};
 use auriga_net::dialler::keep_connected;
 use auriga_net::peers::homes_of;
 use auriga_net::{ConnectionRole, Hello, Homes, Outbox};
+use auriga_protocol::membership::Step;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub(super) async fn follow_memberships(client: Arc<Client>, config: VolumeConfig
 
 fn homes(_client: &Client, config: &VolumeConfig) -> Homes {
     let groups = config.writer.geometry.group_ids();
-    groups.flat_map(|pg| homes_of(config.volume, pg, &config.writer.membership)).collect()
+    groups.flat_map(|pg| homes_of(config.volume, pg, &Step::first(config.writer.membership.clone()))).collect()
 }
 
 fn dial(

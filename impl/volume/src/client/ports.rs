@@ -149,6 +149,7 @@ impl Ports<Writer<Delta>> for WriterPorts {
             Answer::NotRead(SubmitRefused::BackPressure | SubmitRefused::NotOpen) => self.reads.postpone(token),
             // Submits don't take the way of requests.
             Answer::Submitted(_) | Answer::NotSubmitted(_) | Answer::Published => {}
+            Answer::Replacing { .. } | Answer::Undoing | Answer::NotReplaced(_) => {}
         }
     }
 }

@@ -4,6 +4,7 @@ use super::{Client, ReaderReceiver, RemoteReaderConfig};
 use auriga_net::dialler::keep_connected;
 use auriga_net::peers::homes_of;
 use auriga_net::{ConnectionRole, Hello, Homes, Outbox};
+use auriga_protocol::membership::Step;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub(super) async fn follow_memberships(client: Arc<Client>, config: RemoteReader
 
 fn homes(_client: &Client, config: &RemoteReaderConfig) -> Homes {
     let groups = config.reader.geometry.group_ids();
-    groups.flat_map(|pg| homes_of(config.volume, pg, &config.reader.membership)).collect()
+    groups.flat_map(|pg| homes_of(config.volume, pg, &Step::first(config.reader.membership.clone()))).collect()
 }
 
 fn dial(

@@ -205,6 +205,12 @@ fn writer_input(what: Happened) -> Option<Input<Writer<Delta>>> {
             Input::Request { token: Token(0), request: writer::Request::Publish { read_point, wal } }
         }
         Happened::Cancel(token) => Input::Request { token, request: writer::Request::Cancel },
+        Happened::Replace(token, pg, old, home) => {
+            Input::Request { token, request: writer::Request::Replace { pg, old, home } }
+        }
+        Happened::UndoReplace(token, pg, new) => {
+            Input::Request { token, request: writer::Request::UndoReplace { pg, new } }
+        }
         _ => return None,
     })
 }
@@ -237,6 +243,8 @@ fn name_of(happened: &Happened) -> String {
         Happened::Read(_, page) => format!("a read of {page:?}"),
         Happened::Cancel(_) => "a read was given up".to_owned(),
         Happened::Publish(read_point, _) => format!("{read_point} was published"),
+        Happened::Replace(_, pg, old, home) => format!("{pg}/{old} is to be replaced by a member at {home}"),
+        Happened::UndoReplace(_, pg, new) => format!("the replacement by {pg}/{new} is to be undone"),
         Happened::Gave(_) => "an output".to_owned(),
     }
 }
