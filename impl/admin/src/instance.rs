@@ -2,7 +2,7 @@
 
 pub use auriga_http::HttpError;
 use auriga_http::{Method, ask};
-use auriga_instance::node::InstanceStatus;
+use auriga_instance::node::{InstanceStatus, Verifier};
 use auriga_net::admin::Access;
 use auriga_net::tls::CertifiedRole;
 use std::net::SocketAddr;
@@ -19,6 +19,22 @@ pub const TURN_PATIENCE: Duration = Duration::from_secs(110);
 /// Not reached within `patience`.
 pub async fn status(address: SocketAddr, access: &Access, patience: Duration) -> Result<InstanceStatus, HttpError> {
     ask(address, access, CertifiedRole::Instance, Method::GET, "/status", patience).await
+}
+
+/// The SCRAM verifier of a user, where it has one.
+///
+/// # Errors
+/// Not reached within `patience`, or refused.
+pub async fn verifier(
+    address: SocketAddr,
+    access: &Access,
+    user: &[u8],
+    patience: Duration,
+) -> Result<Option<String>, HttpError> {
+    let digits: String = user.iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = format!("/verifier?user={digits}");
+    let asked = ask::<Verifier>(address, access, CertifiedRole::Instance, Method::POST, &path, patience).await;
+    asked.map(|answer| answer.verifier)
 }
 
 /// Empties the instance's page cache, but for pages that are not durable yet.

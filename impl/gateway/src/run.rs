@@ -4,6 +4,7 @@ use crate::config::GatewayConfig;
 use crate::dns;
 use crate::endpoints::{self, Endpoint};
 use crate::forward;
+use crate::forward::login::Verifiers;
 use crate::forward::settings::ForwardConfig;
 use crate::forward::shared::Shared;
 use crate::forward::writers::{Place, Writers};
@@ -35,9 +36,10 @@ pub async fn run(config: &GatewayConfig, access: Access) -> io::Result<()> {
         None => None,
         Some(forward) => Some((listen(forward.listen).await?, forward)),
     };
+    let instances = config.instances.iter().map(|instance| instance.admin).collect();
     tokio::join!(
         answer(names, topology.clone()),
-        forward(forwarding, &access, topology.clone(), free.clone(), wait),
+        forward(forwarding, (&access, instances), topology.clone(), free.clone(), wait),
         watching::watch(config.instances.clone(), access.clone(), sender),
         endpoints::serve(writer, Endpoint::Writer, topology.clone(), free.clone(), wait),
         endpoints::serve(reader, Endpoint::Reader, topology, free, wait),
@@ -65,7 +67,7 @@ async fn listen_for_names(config: &GatewayConfig) -> io::Result<Option<Named>> {
 /// Forwards writes, where that is wanted.
 async fn forward(
     wanted: Option<(TcpListener, &ForwardConfig)>,
-    access: &Access,
+    (access, instances): (&Access, Vec<SocketAddr>),
     topology: watch::Receiver<Topology>,
     free: Arc<Semaphore>,
     wait: Duration,
@@ -80,8 +82,9 @@ async fn forward(
         places.push(Place { topology: there, postgres: region.postgres });
     }
     tracing::info!(at = %config.listen, regions = config.regions.len() + 1, "forwarding writes");
-    let shared = Arc::new(Shared::new(config.clone(), Writers::new(places)));
-    forward::serve(listener, shared, topology, free, wait).await;
+    let mut shared = Shared::new(config.clone(), Writers::new(places));
+    shared.verifiers = Some(Verifiers { instances, access: access.clone() });
+    forward::serve(listener, Arc::new(shared), topology, free, wait).await;
 }
 
 /// Answers for names, where that is wanted. Connections are served whatever becomes of it.

@@ -200,6 +200,19 @@ fn end(mut demo: Running) {
     wait_until_gone(&dir);
 }
 
+/// Any instance says what a gateway needs that forwards writes of a user with a password.
+fn verifiers_are_told(demo: &Running, admin: &Admin) {
+    ask(demo, WRITER, "create user \"o'neil\" password 'secret'").unwrap();
+    let told = |host, user: &str| {
+        let asked = instance::verifier(admin.at(host), &admin.access, user.as_bytes(), PATIENCE);
+        admin.runtime.block_on(asked).unwrap()
+    };
+    let verifier = told(WRITER, "o'neil").expect("a verifier");
+    assert!(verifier.starts_with("SCRAM-SHA-256$"), "{verifier}");
+    wait_until("the user on a reader", || told(READER_1, "o'neil").as_ref() == Some(&verifier));
+    assert_eq!((told(WRITER, "postgres"), told(WRITER, "nobody")), (None, None));
+}
+
 #[test]
 fn a_reader_takes_over_while_clients_write_and_the_others_go_on() {
     let demo = Running::start("127.0.81", &["--readers", "2", "--trace"]);
@@ -207,6 +220,7 @@ fn a_reader_takes_over_while_clients_write_and_the_others_go_on() {
     ask(&demo, WRITER, "create table ledger (n bigint primary key)").unwrap();
     let first = admin.status(WRITER).unwrap();
     assert_eq!((first.role, first.az.as_str(), first.tier), (InstanceRole::Writer, "a", 1));
+    verifiers_are_told(&demo, &admin);
     let mut reading = Session::begin(&demo, READER_2);
     let pid = reading.ask("select pg_backend_pid()").expect("a session");
     let load = Load::new();

@@ -11,7 +11,8 @@
 //!
 //! **Where to go next.** [`start`] (a session begins), [`session`] (which server does what), [`relay`] (one unit, done by one
 //! server), [`writing`], [`waiting`], [`words`] (what is seen of a statement), [`journal`] (what the other server must be told),
-//! [`writers`], [`board`], [`shared`], [`settings`], and the protocol: [`pipe`], [`messages`], [`unit`], [`server`], [`login`].
+//! [`writers`], [`board`], [`shared`], [`settings`], and the protocol: [`pipe`], [`messages`], [`unit`], [`server`],
+//! [`login`], [`scram`].
 
 pub mod board;
 pub mod journal;
@@ -19,6 +20,7 @@ pub mod login;
 pub mod messages;
 pub mod pipe;
 pub mod relay;
+pub mod scram;
 pub mod server;
 pub mod session;
 pub mod settings;

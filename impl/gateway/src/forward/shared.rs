@@ -1,6 +1,7 @@
 //! What all sessions of a forwarding endpoint share.
 
 use super::board::Boards;
+use super::login::Verifiers;
 use super::settings::ForwardConfig;
 use super::writers::Writers;
 use crate::wire::CANCEL;
@@ -32,6 +33,8 @@ pub struct Shared {
     pub keys: Keys,
     /// What has happened.
     pub counted: Counted,
+    /// Where the verifiers of users are asked for.
+    pub verifiers: Option<Verifiers>,
     /// For a test of the tests: reads wait for nothing.
     pub never_waits: bool,
 }
@@ -45,6 +48,7 @@ impl Shared {
             boards: Boards::default(),
             keys: Keys::default(),
             counted: Counted::default(),
+            verifiers: None,
             never_waits: false,
         }
     }

@@ -198,10 +198,7 @@ async fn let_in(
                 client.send(&out).await.map_err(Ended::Client)?;
                 return Err(Ended::Reader(io::Error::other(super::server::described(&message))));
             }
-            kind => {
-                if kind == b'R' {
-                    proof.told(&message.body());
-                }
+            _ => {
                 out.put_slice(&message.0);
             }
         }

@@ -248,6 +248,9 @@ impl Session {
                 }
             }
         };
+        let user = messages::parameters(&self.startup).into_iter().find(|(name, _)| name == "user");
+        let user = user.map(|(_, user)| user).unwrap_or_default();
+        self.proof.find_keys(&user, self.shared.verifiers.as_ref()).await?;
         let open = Open(self.shared.clone());
         self.shared.counted.open.fetch_add(1, Relaxed);
         let connecting = async {

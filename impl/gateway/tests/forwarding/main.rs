@@ -2,6 +2,7 @@
 
 mod consistency;
 mod history;
+mod logins;
 mod servers;
 mod transactions;
 

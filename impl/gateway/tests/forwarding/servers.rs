@@ -54,6 +54,12 @@ impl Server {
         assert!(status.success(), "{}", std::fs::read_to_string(&log).unwrap_or_default());
     }
 
+    /// Replaces its `pg_hba.conf`.
+    pub async fn let_in(&self, hba: &str) {
+        std::fs::write(self.data.join("pg_hba.conf"), hba).expect("written");
+        self.ask("select pg_reload_conf()").await;
+    }
+
     /// Ends it at once.
     pub fn stop(&self) {
         let mut stop = self.program("pg_ctl");

@@ -19,11 +19,13 @@ mod roles;
 mod shown;
 pub mod snapshot;
 pub mod standby;
+mod verifier;
 mod writer;
 
 pub use env::About;
 pub use roles::Turn;
 pub use shown::{FollowerShown, InstanceRole, InstanceStatus, MountStatus, ReaderShown, RegionShown, Transition};
+pub use verifier::Verifier;
 
 use crate::on_mount::Helper;
 use crate::postgres::find;

@@ -5,9 +5,11 @@
 //! | `GET /status` | what the instance is, and how it is ([`InstanceStatus`]) |
 //! | `GET /health` | 200 while PostgreSQL accepts connections, 503 otherwise |
 //! | `POST /drop-caches` | the status; pages that are durable are forgotten first |
+//! | `POST /verifier?user=HEX` | the SCRAM verifier of a user, for a gateway that forwards what this user writes ([`verifier`](super::verifier)) |
 //! | `POST /promote`, `POST /demote` | the status, once it has been done; 409: it can't be asked; 503: it failed, and why |
 
 use super::shown::{InstanceStatus, Shown};
+use super::verifier::verifier;
 use super::{NodeError, Turn, io_error};
 use crate::admin;
 use crate::health::{HealthReport, Phase};
@@ -24,7 +26,7 @@ use std::time::Duration;
 const TURN_LIMIT: Duration = Duration::from_secs(100);
 
 type Answer = Result<Json<InstanceStatus>, Refused>;
-type Asked = State<Arc<Shown>>;
+pub(super) type Asked = State<Arc<Shown>>;
 
 pub(super) fn serve_admin(
     address: SocketAddr,
@@ -40,6 +42,7 @@ fn router(shown: Arc<Shown>) -> Router {
         .route("/status", get(|State(shown): Asked| async move { Json(shown.status()) }))
         .route("/health", get(health))
         .route("/drop-caches", post(drop_caches))
+        .route("/verifier", post(verifier))
         .route("/promote", post(|shown: Asked, peer: Extension<Peer>| turn(shown, peer, Turn::Promote)))
         .route("/demote", post(|shown: Asked, peer: Extension<Peer>| turn(shown, peer, Turn::Demote)))
         .with_state(shown)

@@ -193,6 +193,7 @@ fn live_once(config: &ReaderNodeConfig, volume: &Arc<RemoteReader>, env: &Env) -
     });
     let surroundings = standby::Surroundings {
         begun: Box::new(|files| env.shown.parts().reader_files = Some(files.clone())),
+        serves: Box::new(|spec| env.shown.parts().server = Some(spec.clone())),
         conninfo: Box::new(move || {
             let at = followed.heard()?.writer;
             writers.iter().find(|writer| writer.readers == at)?.postgres.clone()
@@ -206,7 +207,7 @@ fn live_once(config: &ReaderNodeConfig, volume: &Arc<RemoteReader>, env: &Env) -
     };
     let ended = standby::run_within(&config.standby, volume, &env.shown.health, &sender, receiver, surroundings);
     let mut parts = env.shown.parts();
-    (parts.reader, parts.reader_files, parts.lineage) = (None, None, None);
+    (parts.reader, parts.reader_files, parts.lineage, parts.server) = (None, None, None, None);
     drop(parts);
     drop(watcher);
     ended

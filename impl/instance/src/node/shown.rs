@@ -4,6 +4,7 @@ use super::env::About;
 use super::lineage::Lineage;
 use super::roles::{Roles, Turn};
 use crate::health::{Health, HealthReport};
+use crate::postgres::server::ServerSpec;
 use auriga_net::traffic::MessageTraffic;
 use auriga_pagefs::{PageFs, ReaderFs};
 use auriga_protocol::{Lsn, ReaderId, VolumeEpoch};
@@ -204,6 +205,8 @@ pub(super) struct Parts {
     pub reader_files: Option<Arc<ReaderFs>>,
     pub lineage: Option<Arc<Lineage>>,
     pub region: Option<RegionShown>,
+    /// PostgreSQL, while it runs or is about to.
+    pub server: Option<ServerSpec>,
 }
 
 impl Shown {
@@ -225,7 +228,7 @@ impl Shown {
     }
 
     pub fn status(&self) -> InstanceStatus {
-        let Parts { volume, files, reader, reader_files, lineage, region } = self.parts().clone();
+        let Parts { volume, files, reader, reader_files, lineage, region, server: _ } = self.parts().clone();
         let reader_shown = reader.as_ref().map(|reader| ReaderShown {
             published_at_ms: lineage
                 .as_ref()

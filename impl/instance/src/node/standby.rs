@@ -82,6 +82,7 @@ pub fn run(
 ) -> Result<Ended, NodeError> {
     let surroundings = Surroundings {
         begun: Box::new(|_| ()),
+        serves: Box::new(|_| ()),
         conninfo: Box::new(|| None),
         is_judged: Box::new(|| true),
         ahead: None,
@@ -96,6 +97,8 @@ type Begun<'a> = Box<dyn FnOnce(&Arc<ReaderFs>) + 'a>;
 pub(super) struct Surroundings<'a> {
     /// Called with the file system once there is one.
     pub begun: Begun<'a>,
+    /// Called with PostgreSQL before it is started.
+    pub serves: Box<dyn Fn(&ServerSpec) + 'a>,
     /// How to reach the PostgreSQL of the writer that is followed now; `None`: as the configuration says. Empty: it has none.
     pub conninfo: Box<dyn Fn() -> Option<String> + Send>,
     /// Whether what that writer has written may be replayed.
@@ -146,6 +149,7 @@ pub(super) fn run_within(
     };
     upstream.follow().map_err(io_error("writing standby.conf"))?;
     let spec = server(config, prepared, (&gate, &upstream), &local)?;
+    (surroundings.serves)(&spec);
     let lost = Arc::new(Mutex::new(None));
     let follower = {
         let feed = surroundings.ahead.map(|ahead| Feed::new(ahead, fs.clone()));

@@ -71,7 +71,7 @@ pub(super) fn live(
         tracing::warn!("the last writes are not known to be durable; the next start recovers");
     }
     let mut parts = env.shown.parts();
-    (parts.volume, parts.files) = (None, None);
+    (parts.volume, parts.files, parts.server) = (None, None, None);
     ended
 }
 
@@ -111,6 +111,7 @@ fn serve(
             let after_ms = begun.elapsed().as_millis() as u64;
             tracing::info!(after_ms, created_ms, "the database cluster is prepared");
             let spec = server(config, installation, user.clone(), local)?;
+            env.shown.parts().server = Some(spec.clone());
             let region = env.runtime.block_on(auriga_region::state_of(volume))?;
             let publisher = config.readers.map(|_| Publisher::start(volume.clone(), spec.clone(), region)).transpose();
             let _publisher = publisher.map_err(io_error("starting a thread"))?;
