@@ -78,6 +78,9 @@ pub struct RegionConfig {
     pub allocation_limit: Option<u64>,
     /// Where this region's instances listen for readers (`[readers] listen`): whoever writes keeps what secondaries lack.
     pub instances: Vec<SocketAddr>,
+    /// Where it answers about itself: HTTP, with certificates where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<SocketAddr>,
     /// See [`StorageConfig::trace`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<PathBuf>,
@@ -164,6 +167,10 @@ pub struct InstanceConfig {
     /// Admin ports of all instances, for `aurora_replica_status`; its own may be among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instances: Vec<SocketAddr>,
+    /// In a global database: where this region's process answers about itself (`admin` there). It says how far the other
+    /// regions are, for `rds.global_db_rpo` and `aurora_global_db_status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region_admin: Option<SocketAddr>,
     /// PostgreSQL's own settings.
     #[serde(default)]
     pub postgres: PostgresConfig,

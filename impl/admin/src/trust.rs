@@ -59,8 +59,14 @@ pub fn of_instance(config: &InstanceConfig) -> Result<Option<Credentials>, Strin
             let writers = follow.clone().flat_map(|follow| follow.writers.iter().copied());
             let region = follow.clone().filter_map(|follow| follow.region);
             let others = follow.flat_map(|follow| follow.instances.iter().map(|instance| instance.readers));
-            let reached =
-                config.storage.iter().map(|storage| storage.address).chain(writers).chain(others).chain(region);
+            let reached = config
+                .storage
+                .iter()
+                .map(|storage| storage.address)
+                .chain(writers)
+                .chain(others)
+                .chain(region)
+                .chain(config.region_admin);
             may_go_without("reaches", reached, config.insecure)?;
             let listens = config.readers.iter().map(|readers| readers.listen).chain([config.admin]);
             may_go_without("listens on", listens, config.insecure)?;
@@ -85,7 +91,8 @@ pub fn of_region(config: &RegionConfig) -> Result<Option<Credentials>, String> {
             let regions = config.regions.iter().map(|region| region.address);
             let reached = storage.chain(regions).chain(config.instances.iter().copied());
             may_go_without("reaches", reached, config.insecure)?;
-            may_go_without("listens on", config.readers.iter().map(|readers| readers.listen), config.insecure)?;
+            let listens = config.readers.iter().map(|readers| readers.listen).chain(config.admin);
+            may_go_without("listens on", listens, config.insecure)?;
         }
     }
     Ok(credentials)

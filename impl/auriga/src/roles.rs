@@ -10,7 +10,7 @@ use auriga_instance::node::reader::{Followed, ReaderNodeConfig};
 use auriga_instance::node::standby::StandbyConfig;
 use auriga_instance::node::{self, About, EXIT_FENCED, EXIT_GAVE_UP, NodeConfig};
 use auriga_instance::on_mount::{self, Helper};
-use auriga_instance::sql::Others;
+use auriga_instance::sql::Said;
 use auriga_instance::supervise::{Ended, Event, events};
 use auriga_net::Credentials;
 use auriga_net::admin::Access;
@@ -165,13 +165,17 @@ pub fn instance(config: InstanceConfig) -> Result<ExitCode, Box<dyn Error>> {
     let mut volume = volume_config(&config)?;
     volume.writer.defects = planted::defects()?;
     volume.trace = trace(&config.name, config.trace.as_deref(), config.trace_inputs_mib)?;
-    let others = others::watch(config.instances.clone(), trust::access(&config.cluster, config.tls.as_ref())?)?;
+    let access = trust::access(&config.cluster, config.tls.as_ref())?;
+    let said = Said {
+        others: others::watch(config.instances.clone(), access.clone())?,
+        region: auriga_region::port::watch(config.region_admin, access)?,
+    };
     let ended = match config.role {
-        ConfiguredRole::Writer => node::run(&writer(&config, volume, others)?, receiver)?,
-        ConfiguredRole::Reader => node::reader::run(&reader(&config, volume, others)?, receiver)?,
+        ConfiguredRole::Writer => node::run(&writer(&config, volume, said)?, receiver)?,
+        ConfiguredRole::Reader => node::reader::run(&reader(&config, volume, said)?, receiver)?,
         ConfiguredRole::Any => {
-            let as_reader = reader(&config, volume.clone(), others.clone())?;
-            node::any::run(&writer(&config, volume, others)?, &as_reader, receiver)?
+            let as_reader = reader(&config, volume.clone(), said.clone())?;
+            node::any::run(&writer(&config, volume, said)?, &as_reader, receiver)?
         }
     };
     Ok(match ended {
@@ -190,7 +194,7 @@ fn about(config: &InstanceConfig) -> Result<About, String> {
 }
 
 /// What it is as the writer.
-fn writer(config: &InstanceConfig, volume: VolumeConfig, others: Others) -> Result<NodeConfig, String> {
+fn writer(config: &InstanceConfig, volume: VolumeConfig, said: Said) -> Result<NodeConfig, String> {
     if config.follow.is_some() && config.role == ConfiguredRole::Writer {
         return Err("[follow]: an instance with role = \"writer\" follows nobody".to_owned());
     }
@@ -215,14 +219,15 @@ fn writer(config: &InstanceConfig, volume: VolumeConfig, others: Others) -> Resu
         helper: Helper::this_program(&["on-mount"]),
         cache_bytes: config.mount.cache_mib << 20,
         deadline: Duration::from_secs(config.mount.deadline_s),
-        others,
+        said,
         aurora_functions: !config.postgres.plain_catalog,
-        is_regions: config.follow.as_ref().is_some_and(|follow| follow.region.is_some()),
+        is_regions: config.region_admin.is_some()
+            || config.follow.as_ref().is_some_and(|follow| follow.region.is_some()),
     })
 }
 
 /// What it is as a reader.
-fn reader(config: &InstanceConfig, volume: VolumeConfig, others: Others) -> Result<ReaderNodeConfig, String> {
+fn reader(config: &InstanceConfig, volume: VolumeConfig, said: Said) -> Result<ReaderNodeConfig, String> {
     let identity = identity_of(config)?;
     let Some(follow) = &config.follow else {
         return Err("role = \"reader\" or \"any\": [follow] must say whom it follows".to_owned());
@@ -260,7 +265,7 @@ fn reader(config: &InstanceConfig, volume: VolumeConfig, others: Others) -> Resu
         deadline: Duration::from_secs(config.mount.deadline_s),
     };
     let is_regions = follow.region.is_some();
-    Ok(ReaderNodeConfig { volume, identity, writers, is_regions, about: about(config)?, standby, others })
+    Ok(ReaderNodeConfig { volume, identity, writers, is_regions, about: about(config)?, standby, said })
 }
 
 /// Runs a helper of an instance.

@@ -14,7 +14,8 @@
 //!
 //! **Where to go next.** `process/` (the driver), `disk/` (the region's log in its volume, and adoption), `source.rs`
 //! (the durable log, asked of segments) with `merge.rs`, `lost.rs` (what a failover lost), `hold.rs` (what the writer
-//! must keep), `publication.rs` (what a secondary's readers are told), `link.rs` (between regions).
+//! must keep), `publication.rs` (what a secondary's readers are told), `link.rs` (between regions), `port.rs` (what the process answers
+//! about itself).
 
 pub mod controller;
 pub mod disk;
@@ -23,6 +24,7 @@ pub mod link;
 pub mod lost;
 pub mod merge;
 pub mod page;
+pub mod port;
 pub mod process;
 pub mod publication;
 pub mod source;

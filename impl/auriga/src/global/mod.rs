@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::channel;
@@ -158,10 +159,17 @@ fn region(config: &File) -> Result<ExitCode, Failure> {
         let listener = tokio::net::TcpListener::bind(listen).await;
         let listener = listener.map_err(|error| format!("listening on {listen}: {error}"))?;
         let first_primary = RegionId(config.first_primary);
-        let readers = config.readers.as_ref().map(|readers| readers.listen);
+        let (readers, admin) = (config.readers.as_ref().map(|readers| readers.listen), config.admin);
         let config =
             RegionConfig { region: own, first_primary, link, volume, writers: config.instances.clone(), readers };
-        let _process = RegionProcess::start(config, listener);
+        let credentials = config.link.credentials.clone();
+        let process = Arc::new(RegionProcess::start(config, listener));
+        if let Some(at) = admin {
+            let listener = tokio::net::TcpListener::bind(at).await;
+            let listener = listener.map_err(|error| format!("listening on {at}: {error}"))?;
+            let routes = auriga_region::port::router(own, process.clone());
+            tokio::spawn(auriga_http::serve(listener, credentials, auriga_http::Limits::default(), routes));
+        }
         stop.recv().await;
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)

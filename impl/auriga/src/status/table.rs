@@ -3,7 +3,7 @@
 use super::gather::{Instance, Report, Storage};
 use auriga_admin::member::{Described, State};
 use auriga_admin::terminal::wrapped;
-use auriga_instance::node::{InstanceRole, ReaderShown};
+use auriga_instance::node::{InstanceRole, ReaderShown, RpoShown};
 use auriga_net::admin::{Condition, NodeStatus};
 use auriga_protocol::segment::SegmentStatus;
 use auriga_protocol::writer::MemberStatus;
@@ -98,11 +98,26 @@ fn instance_lines(instance: &Instance) -> String {
     if let Some(lag) = status.lag_ms {
         text.push_str(&format!(", {lag} ms behind its writer"));
     }
+    if let Some(rpo) = &status.rpo {
+        text.push_str(&format!("\n{:10}{}", "", bound_on_lag(rpo)));
+    }
     for change in status.transitions.iter().rev().take(TRANSITIONS_SHOWN) {
         text.push_str(&format!("\n{:10}{}  {}: {}", "", time(change.at_ms), named(change.role), change.why));
     }
     text.push('\n');
     text
+}
+
+/// The bound on the lag of secondary regions, and whether commits wait for it.
+fn bound_on_lag(rpo: &RpoShown) -> String {
+    let seconds = |ms: u64| format!("{:.1} s", ms as f64 / 1000.0);
+    let nearest =
+        rpo.least_lag_ms.map_or("there is none".to_owned(), |lag| format!("the nearest is {} late", seconds(lag)));
+    let passes = match rpo.waits_ms {
+        Some(ms) => format!("COMMITS WAIT since {}", seconds(ms)),
+        None => "commits pass".to_owned(),
+    };
+    format!("{passes}: a secondary region must be within {} (rds.global_db_rpo); {nearest}", seconds(rpo.bound_ms))
 }
 
 /// A role in a word.

@@ -4,6 +4,9 @@ use crate::common::{Running, processes, wait_until, wait_until_gone};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Asks PostgreSQL of a region of a demo whose regions have these networks.
 fn sql(networks: [&str; 2], region: usize, statement: &str) -> Result<String, String> {
@@ -72,14 +75,51 @@ fn the_role_moves_between_the_regions_of_a_demo_and_nothing_is_left_behind() {
     let lost = said(&demo, &["global", "lost", "--json", "--region", "2"]);
     serde_json::from_str::<Value>(&lost).unwrap_or_else(|error| panic!("{error}: {lost}"));
 
-    let cut = said(&demo, &["inject", "partition", "1-2"]);
-    assert!(cut.contains("done: 1-2"), "{cut}");
-    assert!(said(&demo, &["status"]).contains("region-1 – region-2  CUT"));
-    said(&demo, &["inject", "heal", "1-2"]);
+    a_bound_on_the_lag_makes_commits_wait(&demo, networks);
     let dir = demo.dir();
     assert!(processes(&dir).len() >= 15, "two regions: {:?}", processes(&dir));
     demo.signal(Signal::SIGINT);
     wait_until_gone(&dir);
+}
+
+/// With region 1 as the primary: what SQL is told of the secondary, and what `rds.global_db_rpo` does while it is cut off.
+fn a_bound_on_the_lag_makes_commits_wait(demo: &Running, networks: [&'static str; 2]) {
+    let regions = "select string_agg(aws_region || ' ' || (rpo_lag_in_msec < 0), ', ' order by aws_region) \
+                   from aurora_global_db_status()";
+    wait_until("both regions in SQL", || sql(networks, 1, regions).as_deref() == Ok("region-1 true, region-2 false"));
+    let readers = "select bool_and(visibility_lag_in_msec >= 0) from aurora_global_db_instance_status()";
+    wait_until("the reader's lag in SQL", || sql(networks, 2, readers).as_deref() == Ok("t"));
+    sql(networks, 1, "alter role all set auriga.global_db_rpo_ms = 500").unwrap();
+    let bound = || said(demo, &["status", "--region", "1"]);
+    wait_until("the bound", || bound().contains("commits pass: a secondary region must be within 0.5 s"));
+
+    let cut = said(demo, &["inject", "partition", "1-2"]);
+    assert!(cut.contains("done: 1-2"), "{cut}");
+    assert!(said(demo, &["status"]).contains("region-1 – region-2  CUT"));
+    let inserts = Arc::new(AtomicU64::new(0));
+    // It ends with this function, however that ends.
+    let writing = Arc::downgrade(&inserts);
+    std::thread::spawn(move || {
+        while writing.strong_count() > 0 {
+            let done = sql(networks, 1, "insert into t values (103)");
+            if let Some(inserts) = writing.upgrade() {
+                inserts.fetch_add(u64::from(done.is_ok()), Relaxed);
+            }
+        }
+    });
+    wait_until("commits that wait", || bound().contains("COMMITS WAIT"));
+    // One may have been on its way.
+    let before = inserts.load(Relaxed);
+    assert!(sql(networks, 1, "select count(*) from t").is_ok(), "reads go on");
+    let late = "select max(rpo_lag_in_msec) >= 500 from aurora_global_db_status()";
+    wait_until("the lag in SQL", || sql(networks, 1, late).as_deref() == Ok("t"));
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(inserts.load(Relaxed) <= before + 1, "{} commits passed", inserts.load(Relaxed) - before);
+    said(demo, &["inject", "heal", "1-2"]);
+    wait_until("commits that pass", || inserts.load(Relaxed) > before + 3);
+    drop(inserts);
+    sql(networks, 1, "alter role all reset auriga.global_db_rpo_ms").unwrap();
+    wait_until("no bound", || !bound().contains("rds.global_db_rpo"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::roles::Roles;
 use super::shown::Shown;
 use super::{InstanceRole, NodeError, io_error};
 use crate::postgres::user::RunAs;
-use crate::sql::{Others, Reporter};
+use crate::sql::{Reporter, Said};
 use crate::supervise::Event;
 use auriga_volume::VolumeConfig;
 use std::net::SocketAddr;
@@ -25,11 +25,11 @@ pub struct About {
     pub admin: SocketAddr,
 }
 
-/// What is reported to functions in SQL: where, as whom, and what the other instances say.
+/// What is reported to functions in SQL: where, as whom, and what other processes say.
 pub(super) struct Reports<'a> {
     pub directory: &'a Path,
     pub user: Option<&'a str>,
-    pub others: &'a Others,
+    pub said: &'a Said,
 }
 
 /// See the module's header.
@@ -65,8 +65,8 @@ impl Env {
         serve_admin(about.admin, volume.credentials.clone(), &shown)?;
         let (own, crashing) = (Arc::clone(&shown), roles.clone());
         let user = RunAs::resolve(sql.user)?;
-        let others = sql.others.clone();
-        let reporter = Reporter::start(sql.directory, user, move || own.status(), others, move || crashing.crash());
+        let said = sql.said.clone();
+        let reporter = Reporter::start(sql.directory, user, move || own.status(), said, move || crashing.crash());
         let _reporter = reporter.map_err(io_error("reporting for SQL"))?;
         Ok(Env { runtime, shown, roles, _reporter })
     }

@@ -16,6 +16,7 @@ mod publishing;
 pub mod reader;
 mod region;
 mod roles;
+mod rpo;
 mod shown;
 pub mod snapshot;
 pub mod standby;
@@ -24,6 +25,7 @@ mod writer;
 
 pub use env::About;
 pub use roles::Turn;
+pub use rpo::RpoShown;
 pub use shown::{FollowerShown, InstanceRole, InstanceStatus, MountStatus, ReaderShown, RegionShown, Transition};
 pub use verifier::Verifier;
 
@@ -31,7 +33,7 @@ use crate::on_mount::Helper;
 use crate::postgres::find;
 use crate::postgres::settings::SettingsError;
 use crate::postgres::user::{RunAs, UserError};
-use crate::sql::Others;
+use crate::sql::Said;
 use crate::supervise::{Ended, Event, end_fenced};
 use auriga_pagefs::{LoadError, MountError};
 use auriga_protocol::global::MayNotWrite;
@@ -87,8 +89,8 @@ pub struct NodeConfig {
     pub cache_bytes: usize,
     /// How long a write or read may wait for storage before PostgreSQL sees an I/O error.
     pub deadline: Duration,
-    /// What the other instances have said last.
-    pub others: Others,
+    /// What other processes have said last.
+    pub said: Said,
     /// Whether the databases get the functions that clients of Aurora call.
     pub aurora_functions: bool,
     /// Whether the volume is a region's of a global database: then it is looked whether it may be written before anybody is
@@ -98,7 +100,7 @@ pub struct NodeConfig {
 
 impl NodeConfig {
     fn reports(&self) -> Reports<'_> {
-        Reports { directory: &self.directory, user: self.user.as_deref(), others: &self.others }
+        Reports { directory: &self.directory, user: self.user.as_deref(), said: &self.said }
     }
 }
 

@@ -13,7 +13,7 @@ use super::lineage::Lineage;
 use super::standby::{self, StandbyConfig};
 use super::{InstanceRole, NodeError, io_error};
 use crate::health::Phase;
-use crate::sql::Others;
+use crate::sql::Said;
 use crate::supervise::{CRASH_WINDOW, CRASHES_MAX, Ended, Event, events};
 use auriga_pagefs::reader::Ahead;
 use auriga_protocol::{ReaderConfig, VolumeId};
@@ -62,8 +62,8 @@ pub struct ReaderNodeConfig {
     pub about: About,
     /// The standby.
     pub standby: StandbyConfig,
-    /// What the other instances have said last.
-    pub others: Others,
+    /// What other processes have said last.
+    pub said: Said,
 }
 
 /// Runs a reader until it is told to stop. To be called on the main thread, in a private mount namespace.
@@ -75,7 +75,7 @@ pub fn run(config: &ReaderNodeConfig, receiver: Receiver<Event>) -> Result<Ended
     let postgres = SocketAddr::new(config.standby.listen, config.standby.port);
     let role = (InstanceRole::Reader, false);
     let (directory, user) = (config.standby.directory.as_path(), config.standby.user.as_deref());
-    let sql = Reports { directory, user, others: &config.others };
+    let sql = Reports { directory, user, said: &config.said };
     let env = Env::start(&config.about, &config.volume, postgres, config.standby.cache_bytes, role, receiver, sql)?;
     if config.is_regions {
         super::region::watch(&env, config.volume.clone(), config.identity);

@@ -3,6 +3,7 @@
 use super::env::About;
 use super::lineage::Lineage;
 use super::roles::{Roles, Turn};
+use super::rpo::RpoShown;
 use crate::health::{Health, HealthReport};
 use crate::postgres::server::ServerSpec;
 use auriga_net::traffic::MessageTraffic;
@@ -72,6 +73,9 @@ pub struct InstanceStatus {
     /// In a global database: what its volume says of its region.
     #[serde(default)]
     pub region: Option<RegionShown>,
+    /// As a writer whose commits are bound by the lag of secondary regions: the bound, and whether they wait.
+    #[serde(default)]
+    pub rpo: Option<RpoShown>,
     /// Its last role changes, the oldest first.
     #[serde(default)]
     pub transitions: Vec<Transition>,
@@ -193,6 +197,8 @@ pub(super) struct Shown {
     cache_limit_bytes: u64,
     pub health: Arc<Health>,
     pub roles: Roles,
+    /// Set by the thread that keeps the bound.
+    pub rpo: Arc<Mutex<Option<RpoShown>>>,
     parts: Mutex<Parts>,
 }
 
@@ -212,7 +218,8 @@ pub(super) struct Parts {
 impl Shown {
     pub fn new(name: String, about: &About, postgres: SocketAddr, cache_limit_bytes: u64, roles: Roles) -> Shown {
         let (health, parts) = (Arc::default(), Mutex::default());
-        Shown { name, about: about.clone(), postgres, cache_limit_bytes, health, roles, parts }
+        let rpo = Arc::default();
+        Shown { name, about: about.clone(), postgres, cache_limit_bytes, health, roles, rpo, parts }
     }
 
     pub fn parts(&self) -> MutexGuard<'_, Parts> {
@@ -250,6 +257,7 @@ impl Shown {
             stalled_ms: volume.as_ref().map_or(0, |volume| millis(volume.stalled())),
             lag_ms: reader_files.as_ref().and_then(|files| lag_ms(files)),
             region,
+            rpo: *self.rpo.lock().unwrap_or_else(PoisonError::into_inner),
             transitions: self.roles.transitions(),
             pid: std::process::id(),
             postgres: self.postgres,

@@ -4,6 +4,7 @@ use super::checkpointing::Checkpointer;
 use super::env::Env;
 use super::opening::{listen_to_readers, mount_unless_stopped};
 use super::publishing::Publisher;
+use super::rpo::{Kept, RpoKeeper};
 use super::{Local, NodeConfig, NodeError, absolute, fenced, io_error};
 use crate::on_mount::prepare::{Prepare, Prepared, prepare};
 use crate::postgres::cluster::Cluster;
@@ -113,6 +114,18 @@ fn serve(
             let spec = server(config, installation, user.clone(), local)?;
             env.shown.parts().server = Some(spec.clone());
             let region = env.runtime.block_on(auriga_region::state_of(volume))?;
+            let rpo = Kept {
+                volume: volume.clone(),
+                files: mount.fs().clone(),
+                spec: spec.clone(),
+                region: region.clone(),
+                said: config.said.region.clone(),
+                health: health.clone(),
+                shown: env.shown.rpo.clone(),
+                settings: config.settings.clone(),
+            };
+            let rpo = config.is_regions.then(|| RpoKeeper::start(rpo)).transpose();
+            let _rpo = rpo.map_err(io_error("starting a thread"))?;
             let publisher = config.readers.map(|_| Publisher::start(volume.clone(), spec.clone(), region)).transpose();
             let _publisher = publisher.map_err(io_error("starting a thread"))?;
             let installer = config.aurora_functions.then(|| Installer::start(spec.clone())).transpose();

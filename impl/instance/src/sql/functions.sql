@@ -47,6 +47,30 @@ LANGUAGE sql VOLATILE ROWS 16 SET search_path = pg_catalog, pg_temp AS $$
            iops integer, cpu double precision)
 $$;
 
+CREATE OR REPLACE FUNCTION pg_catalog.aurora_global_db_status(
+  OUT aws_region text, OUT highest_lsn_written bigint, OUT durability_lag_in_msec bigint, OUT rpo_lag_in_msec bigint,
+  OUT last_lag_calculation_time timestamptz, OUT feedback_epoch bigint, OUT feedback_xmin bigint)
+RETURNS SETOF record
+LANGUAGE sql VOLATILE ROWS 4 SET search_path = pg_catalog, pg_temp AS $$
+  SELECT r.aws_region, r.highest_lsn_written, r.lag_ms, r.lag_ms, to_timestamp(r.calculated_at), NULL::bigint, NULL::bigint
+    FROM json_to_recordset(aurora_internal_report() -> 'regions') AS r(
+           aws_region text, highest_lsn_written bigint, lag_ms bigint, calculated_at double precision)
+$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.aurora_global_db_instance_status(
+  OUT server_id text, OUT session_id text, OUT aws_region text, OUT durable_lsn bigint, OUT highest_lsn_rcvd bigint,
+  OUT feedback_epoch bigint, OUT feedback_xmin bigint, OUT oldest_read_view_lsn bigint,
+  OUT visibility_lag_in_msec bigint)
+RETURNS SETOF record
+LANGUAGE sql VOLATILE ROWS 16 SET search_path = pg_catalog, pg_temp AS $$
+  SELECT r.server_id, r.session_id, report.text ->> 'region', r.durable_lsn, r.highest_lsn_rcvd, NULL::bigint,
+         NULL::bigint, r.oldest_read_view_lsn, r.visibility_lag_in_msec
+    FROM aurora_internal_report() AS report(text), json_to_recordset(report.text -> 'instances') AS r(
+           server_id text, session_id text, durable_lsn bigint, highest_lsn_rcvd bigint, oldest_read_view_lsn bigint,
+           visibility_lag_in_msec bigint)
+   WHERE report.text ->> 'region' IS NOT NULL
+$$;
+
 CREATE OR REPLACE FUNCTION pg_catalog.aurora_show_volume_status(OUT "Disks" integer, OUT "Nodes" integer)
 RETURNS SETOF record
 LANGUAGE sql VOLATILE ROWS 1 SET search_path = pg_catalog, pg_temp AS $$

@@ -14,6 +14,7 @@ pub use report::Heard;
 
 use crate::node::InstanceStatus;
 use crate::postgres::user::RunAs;
+use auriga_region::port::RegionSaid;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{File, OpenOptions, Permissions};
@@ -37,6 +38,15 @@ const CRASH: &str = "crash";
 /// What the other instances have said last.
 pub type Others = Arc<dyn Fn() -> Vec<Heard> + Send + Sync>;
 
+/// What other processes have said last.
+#[derive(Clone)]
+pub struct Said {
+    /// The other instances.
+    pub others: Others,
+    /// The region's process, where the volume is a region's of a global database.
+    pub region: RegionSaid,
+}
+
 /// A thread that reports. Dropping it ends the thread.
 pub(crate) struct Reporter {
     ended: Arc<AtomicBool>,
@@ -44,7 +54,7 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// Reports what `own` says, and `others`, in `directory`; calls `crash` where PostgreSQL is to crash.
+    /// Reports what `own` says, and other processes, in `directory`; calls `crash` where PostgreSQL is to crash.
     ///
     /// # Errors
     /// The directory can't be made, or the operating system has no thread.
@@ -52,7 +62,7 @@ impl Reporter {
         directory: &Path,
         user: RunAs,
         own: impl Fn() -> InstanceStatus + Send + 'static,
-        others: Others,
+        said: Said,
         crash: impl Fn() + Send + 'static,
     ) -> io::Result<Reporter> {
         let directory = make(directory, &user)?;
@@ -60,7 +70,7 @@ impl Reporter {
         let seen = Arc::clone(&ended);
         let thread = std::thread::Builder::new().name("reporting".to_owned()).spawn(move || {
             while !seen.load(Relaxed) {
-                let text = report::of(&own(), &others()).to_string();
+                let text = report::of(&own(), &(said.others)(), (said.region)().as_ref()).to_string();
                 if let Err(error) = replace(&directory.join(REPORT), &text, &user) {
                     tracing::debug!(%error, "the report for SQL could not be written");
                 }

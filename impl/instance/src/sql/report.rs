@@ -2,10 +2,11 @@
 
 use crate::health::Phase;
 use crate::node::{InstanceRole, InstanceStatus};
-use auriga_protocol::VolumeEpoch;
+use auriga_protocol::{Lsn, VolumeEpoch};
+use auriga_region::port::{Heard as HeardRegion, ReportedRole};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What Aurora calls the writer's session.
 const MASTER: &str = "MASTER_SESSION_ID";
@@ -19,8 +20,8 @@ pub struct Heard {
     pub at: SystemTime,
 }
 
-/// The report of an instance that says `own`, and has heard `others`.
-pub(super) fn of(own: &InstanceStatus, others: &[Heard]) -> Value {
+/// The report of an instance that says `own`, and has heard `others`, and its region's process.
+pub(super) fn of(own: &InstanceStatus, others: &[Heard], region: Option<&HeardRegion>) -> Value {
     let others: Vec<&Heard> = others.iter().filter(|heard| heard.status.name != own.name).collect();
     let everyone = || std::iter::once(own).chain(others.iter().map(|heard| &heard.status));
     // Where two say that they write, the one with the higher volume epoch has fenced the other.
@@ -39,7 +40,46 @@ pub(super) fn of(own: &InstanceStatus, others: &[Heard]) -> Value {
             json!({ "disks": volume.writer.members.len(), "nodes": members.len() })
         }),
         "commit_p50_micros": own.mount.map(|mount| mount.sync_p50_micros),
+        "region": region.map(|heard| format!("region-{}", heard.report.region)),
+        "regions": region.map_or_else(Vec::new, regions),
     })
+}
+
+/// The rows of `aurora_global_db_status`: the region of this instance, and if it is the primary, every other one.
+fn regions(heard: &HeardRegion) -> Vec<Value> {
+    let report = &heard.report;
+    let is_primary = report.role == ReportedRole::Primary;
+    let row = |region: u16, lsn: Lsn, lag_ms: Option<i64>, at: Option<SystemTime>| {
+        json!({
+            "aws_region": format!("region-{region}"),
+            "highest_lsn_written": lsn.0,
+            "lag_ms": lag_ms,
+            "calculated_at": at.map(|at| since_1970(at).as_secs_f64()),
+        })
+    };
+    // Aurora's row of a primary: no lag, calculated in 1970.
+    let (lag_ms, at) = if is_primary { (Some(-1), Some(SystemTime::UNIX_EPOCH)) } else { (None, None) };
+    let own = row(report.region, report.durable, lag_ms, at);
+    let secondaries = report.secondaries.iter().map(|secondary| {
+        let lag_ms = i64::try_from(secondary.lag_ms).unwrap_or(i64::MAX);
+        row(secondary.region, secondary.arrived, Some(lag_ms), Some(heard.at))
+    });
+    std::iter::once(own).chain(secondaries).collect()
+}
+
+fn since_1970(at: SystemTime) -> Duration {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// How old what a reader in a secondary shows is; -1 where the writer is the primary's, as in Aurora.
+fn visibility_lag_ms(status: &InstanceStatus, is_writer: bool) -> Option<i64> {
+    if is_writer {
+        return Some(-1);
+    }
+    let published = status.reader.and_then(|reader| reader.published_at_ms);
+    let now = u64::try_from(since_1970(SystemTime::now()).as_millis()).unwrap_or(u64::MAX);
+    let lag = published.map(|at| now.saturating_sub(at)).or(status.lag_ms);
+    lag.map(|lag| i64::try_from(lag).unwrap_or(i64::MAX))
 }
 
 /// The epoch as of which an instance writes the volume.
@@ -53,7 +93,6 @@ fn row(status: &InstanceStatus, is_writer: bool, heard_at: Option<SystemTime>) -
     let (reader, volume) = (status.reader.as_ref(), status.volume.as_ref().map(|volume| &volume.writer));
     let vdl = reader.map(|reader| reader.vdl).or(volume.map(|volume| volume.vdl));
     let read_point = reader.map(|reader| reader.read_point).or(vdl);
-    let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     json!({
         "server_id": status.name,
         "session_id": if is_writer { MASTER.to_owned() } else { session(status) },
@@ -62,6 +101,7 @@ fn row(status: &InstanceStatus, is_writer: bool, heard_at: Option<SystemTime>) -
         "current_read_lsn": read_point.map(|lsn| lsn.0),
         "cur_replay_latency_in_usec": status.lag_ms.map(|ms| ms.saturating_mul(1000).min(i32::MAX as u64)),
         "is_current": true,
+        "visibility_lag_in_msec": visibility_lag_ms(status, is_writer),
         "last_transport_error": 0,
         "heard_at": heard_at.map(|at| since_1970(at).as_secs_f64()),
         "replica_lag_in_msec": status.lag_ms.filter(|_| !is_writer),
@@ -86,7 +126,6 @@ fn session(status: &InstanceStatus) -> String {
 mod tests {
     use super::*;
     use crate::health::HealthReport;
-    use std::time::Duration;
 
     fn status(name: &str, role: &str, lag_ms: Option<u64>) -> InstanceStatus {
         let text = json!({
@@ -102,7 +141,7 @@ mod tests {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(2500);
         let heard = |name, lag_ms| Heard { status: status(name, "reader", lag_ms), at };
         let others = [heard("reader-1", Some(12)), heard("reader-2", None), heard("mine", Some(1))];
-        let report = of(&status("mine", "reader", Some(3)), &others);
+        let report = of(&status("mine", "reader", Some(3)), &others, None);
         let names: Vec<&str> =
             report["instances"].as_array().unwrap().iter().map(|i| i["server_id"].as_str().unwrap()).collect();
         assert_eq!(names, ["mine", "reader-1", "reader-2"], "what others say of it does not count");

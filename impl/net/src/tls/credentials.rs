@@ -56,6 +56,7 @@ pub(super) struct Http {
     pub server: Arc<ServerConfig>,
     pub to_instance: Arc<ClientConfig>,
     pub to_control: Arc<ClientConfig>,
+    pub to_region: Arc<ClientConfig>,
 }
 
 /// Why there are no credentials.
@@ -182,6 +183,7 @@ impl Credentials {
             server: Arc::new(http_server),
             to_instance: over_http(&to_instance),
             to_control: over_http(&to_control),
+            to_region: over_http(&to_region),
         };
         Ok(Credentials { own, ends_soon, server: Arc::new(server), client: to_storage, to_writer, to_region, http })
     }

@@ -95,7 +95,7 @@ pub async fn accept_http(
     Ok((stream, certified))
 }
 
-/// Dials a port on which HTTP is spoken: that of an instance, or of a controller.
+/// Dials a port on which HTTP is spoken: that of an instance, a controller, or a region.
 ///
 /// # Errors
 /// There is no connection, and why.
@@ -107,6 +107,7 @@ pub async fn dial_http(
     let config = match role {
         CertifiedRole::Instance => &credentials.http.to_instance,
         CertifiedRole::Control => &credentials.http.to_control,
+        CertifiedRole::Replication => &credentials.http.to_region,
         _ => return Err(HandshakeError::Malformed("processes of this role have no HTTP port")),
     };
     let nowhere = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());

@@ -153,7 +153,7 @@ impl PageFs {
         receiver.recv().unwrap_or(Err(FsError::Volume(VolumeError::Closed)))
     }
 
-    /// Calls back when `lsn` is durable.
+    /// Calls back when `lsn` is durable, and such answers are not held back ([`PageFs::hold_syncs`]).
     pub fn when_durable(self: &Arc<Self>, lsn: Lsn, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
         if self.is_lost() {
             self.counters.synced(Instant::now(), false);
@@ -162,7 +162,8 @@ impl PageFs {
         let (began, fs) = (Instant::now(), Arc::clone(self));
         let callback = Box::new(move |result: Result<(), VolumeError>| {
             fs.counters.synced(began, result.is_ok());
-            done(result.map_err(|error| fs.failed(error)));
+            let result = result.map_err(|error| fs.failed(error));
+            fs.held.answer(result, done);
         });
         self.volume.when_durable(lsn, self.deadline(), callback);
     }
@@ -225,6 +226,7 @@ impl PageFs {
         if for_good && !self.lost.swap(true, Relaxed) {
             tracing::error!(%error, "the volume is lost to this file system: every change is answered EIO from now on");
             (self.on_lost)(error);
+            self.release_syncs(true);
         }
         FsError::Volume(error)
     }

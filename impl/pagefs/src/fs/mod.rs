@@ -6,7 +6,8 @@
 //!
 //! * [`tree`](self) (`tree.rs`, `rename.rs`): names. `data.rs`: reading and writing. `resize.rs`: truncating, punching,
 //!   giving back.
-//! * `load.rs`: making and opening a file system. `durable.rs`: fsync, and what happens when the volume fails.
+//! * `load.rs`: making and opening a file system. `durable.rs`: fsync, and what happens when the volume fails. `held.rs`:
+//!   answers to fsync that are held back.
 //! * `transaction.rs`: inodes and entries that change together.
 //!
 //! Methods that may have to wait for storage take a callback, which is called on the caller's thread when everything is
@@ -16,6 +17,7 @@
 mod attempt;
 mod data;
 mod durable;
+mod held;
 mod load;
 mod rename;
 mod resize;
@@ -44,6 +46,7 @@ use auriga_page::Delta;
 use auriga_protocol::{Change, Lsn};
 use auriga_volume::{Volume, VolumeError};
 use durable::Counters;
+use held::Held;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -107,6 +110,7 @@ pub struct PageFs {
     lost: AtomicBool,
     on_lost: OnLost,
     counters: Arc<Counters>,
+    held: Held,
     workers: Workers,
     /// Makes the kernel forget its copies of a file's content, where it may have some.
     forget_in_kernel: OnceLock<Forget>,
@@ -139,6 +143,7 @@ impl PageFs {
             lost: AtomicBool::new(false),
             on_lost,
             counters: Arc::default(),
+            held: Held::default(),
             workers: Workers::start(options.workers.max(1))?,
             forget_in_kernel: OnceLock::new(),
             volume,

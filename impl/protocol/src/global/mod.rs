@@ -16,8 +16,9 @@
 //!
 //! **What is never here.** Choosing *when* to fail over, and *where*: that is the control plane's, or a person's.
 //!
-//! Where to go next: `lineage.rs` (branches, and where two histories part), `message.rs`, `region/` with `turns.rs`
-//! and `stream.rs`, `state.rs` (what of it is in the region's volume), `controller/`, `observer.rs` (the rules R-GLOBAL-1 to 9 as code), `log.rs` (a region's disk).
+//! Where to go next: `lineage.rs` (branches, and where two histories part), `message.rs`, `region/` with `turns.rs` and
+//! `stream.rs`, `state.rs` (what of it is in the region's volume), `controller/`, `observer.rs` (the rules R-GLOBAL-1
+//! to 9 as code), `log.rs` (a region's disk), `rpo.rs` (when commits wait for secondaries).
 
 mod controller;
 mod lineage;
@@ -26,6 +27,7 @@ mod message;
 mod note;
 mod observer;
 mod region;
+mod rpo;
 mod state;
 mod stream;
 mod turns;
@@ -42,4 +44,5 @@ pub use region::{
     Region, RegionAnswer, RegionConfig, RegionEntry, RegionOutcome, RegionRequest, RegionRole, RegionSurvived,
     RegionTask, RegionTimer, Turned,
 };
+pub use rpo::RpoGate;
 pub use state::{Adopting, KeptSuffix, MayNotWrite, OWN_BRANCHES_MAX, OwnBranch, Position, RegionState};

@@ -6,11 +6,11 @@ use crate::page::is_region_page;
 use crate::source::{Source, Unread};
 use auriga_driver::{Driver, lock};
 use auriga_net::Mtr;
-use auriga_protocol::global::{Region, RegionOutcome, RegionRole, RegionState, RegionTask, ShippedRecord};
-use auriga_protocol::{Change, Input, Lsn, RegionId};
+use auriga_protocol::global::{Region, RegionOutcome, RegionRole, RegionState, RegionTask, RpoGate, ShippedRecord};
+use auriga_protocol::{Change, Input, Lsn, Micros, RegionId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -25,7 +25,13 @@ pub(super) struct Life {
     pub(super) source: Arc<Source>,
     pub(super) too_far: Mutex<BTreeMap<RegionId, Lsn>>,
     pub(super) owns: Mutex<bool>,
+    /// How late the secondaries are.
+    pub(super) lags: Mutex<RpoGate>,
+    pub(super) begun: Instant,
 }
+
+/// How often it is looked how late the secondaries are.
+const LOOK_AT_LAGS_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) async fn run_timers(life: Arc<Life>) {
     life.driver.ports().timers.run(|timer| life.driver.input(Input::Timer(timer))).await;
@@ -45,7 +51,27 @@ pub(super) async fn read_log(life: Arc<Life>, mut to_read: UnboundedReceiver<Reg
     }
 }
 
+/// Keeps in mind when the log of a primary was how long, and how far the secondaries are.
+pub(super) async fn watch_lags(life: Arc<Life>) {
+    loop {
+        sleep(LOOK_AT_LAGS_EVERY).await;
+        let (durable, arrived) = life.driver.inspect(|region| (region.durable(), region.arrived().clone()));
+        let mut lags = lock(&life.lags);
+        lags.on_written(life.now(), durable);
+        arrived.into_iter().for_each(|(region, lsn)| lags.on_arrived(region, lsn));
+    }
+}
+
 impl Life {
+    fn now(&self) -> Micros {
+        Micros(u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// How late each secondary is, as a primary.
+    pub(super) fn lags(&self) -> BTreeMap<RegionId, Micros> {
+        lock(&self.lags).lags(self.now())
+    }
+
     /// Mini-transactions of the region's own branch, as other regions take them.
     async fn read(&self, to: RegionId, above: Lsn, through: Lsn, limit: usize) -> Vec<ShippedRecord<Mtr>> {
         let state = lock(&self.state).clone();

@@ -9,7 +9,7 @@
 
 mod life;
 
-use life::{Life, hold_what_is_lacking, read_log, run_timers};
+use life::{Life, hold_what_is_lacking, read_log, run_timers, watch_lags};
 
 use crate::disk::{Disk, DiskError};
 use crate::link::{Link, LinkConfig, Received};
@@ -19,7 +19,7 @@ use auriga_driver::{Driver, Ports, lock};
 use auriga_net::Mtr;
 use auriga_protocol::global::{
     GlobalMessage, GlobalParty, KeptSuffix, Lineage, Region, RegionAnswer, RegionConfig as Rules, RegionEntry,
-    RegionOutcome, RegionRole, RegionTask, RegionTimer,
+    RegionOutcome, RegionRole, RegionTask, RegionTimer, RpoGate,
 };
 use auriga_protocol::writer::FollowersConfig;
 use auriga_protocol::{AppendId, Input, Lsn, Micros, Note, RegionId, Token};
@@ -77,8 +77,12 @@ pub struct RegionStatus {
     pub lineage: Lineage,
     /// The last global LSN that is known to be durable here.
     pub durable: Lsn,
+    /// The other regions.
+    pub others: Vec<RegionId>,
     /// How far each other region is, as a primary has heard.
     pub arrived: BTreeMap<RegionId, Lsn>,
+    /// The RPO lag of each of those (see [`RpoGate`](auriga_protocol::global::RpoGate)).
+    pub lags: BTreeMap<RegionId, Micros>,
     /// The last lost suffix, and where it lies in the volume.
     pub lost: Option<KeptSuffix>,
     /// Secondaries whose log can't be continued any more: what they lack is not kept.
@@ -92,6 +96,7 @@ pub struct RegionStatus {
 /// A running region process. Dropping it is a crash.
 pub struct RegionProcess {
     shared: Arc<Shared>,
+    others: Vec<RegionId>,
     _tasks: JoinSet<()>,
 }
 
@@ -157,8 +162,9 @@ impl RegionProcess {
         let mut tasks = JoinSet::new();
         let own = GlobalParty::Region(config.region);
         let (link, inbox) = Link::start(own, &config.link, Some(listener), &mut tasks);
+        let others = config.link.regions.keys().copied().filter(|region| *region != config.region).collect();
         tasks.spawn(lives(config, link, inbox, shared.clone()));
-        RegionProcess { shared, _tasks: tasks }
+        RegionProcess { shared, others, _tasks: tasks }
     }
 
     /// Returns its numbers; `None` while it looks at its volume.
@@ -171,7 +177,9 @@ impl RegionProcess {
             role,
             lineage,
             durable,
+            others: self.others.clone(),
             arrived,
+            lags: life.lags(),
             lost: lock(&life.state).lost,
             too_far: lock(&life.too_far).clone(),
             owns_volume: *lock(&life.owns),
@@ -211,6 +219,14 @@ async fn lives(config: RegionConfig, link: Arc<Link>, mut inbox: Inbox<Received>
         let needs_person = matches!(error, DiskError::OwnData | DiskError::PartsEarlier(_));
         sleep(if needs_person { LOOK_AGAIN_LATE } else { LOOK_AGAIN }).await;
     }
+}
+
+/// Before anything is heard of the other regions, nothing is known to have arrived there.
+fn unheard(config: &RegionConfig) -> RpoGate {
+    let mut lags = RpoGate::default();
+    let others = config.link.regions.keys().filter(|region| **region != config.region);
+    others.for_each(|region| lags.on_arrived(*region, Lsn::ZERO));
+    lags
 }
 
 /// Looks at the volume, and takes it over unless the region's instances may write it.
@@ -256,12 +272,15 @@ async fn live(
         source: source.clone(),
         too_far: Mutex::default(),
         owns: Mutex::new(disk.is_owner()),
+        lags: Mutex::new(unheard(config)),
+        begun: Instant::now(),
     });
     *lock(&shared.life) = Some(life.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(run_timers(life.clone()));
     tasks.spawn(read_log(life.clone(), to_read));
     tasks.spawn(hold_what_is_lacking(life.clone(), config.clone()));
+    tasks.spawn(watch_lags(life.clone()));
     life.driver.release_boot_effects();
     let working = async {
         loop {

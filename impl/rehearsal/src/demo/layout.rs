@@ -192,6 +192,7 @@ impl Layout {
             instances: (0..=self.readers)
                 .map(|number| SocketAddr::new(self.instance_host(number), ADMIN_PORT))
                 .collect(),
+            region_admin: self.region.as_ref().map(|_| self.region_admin()),
             postgres,
             mount: self.mount.clone(),
             storage: self.storage_addresses(),

@@ -39,6 +39,11 @@ impl Layout {
         self.address(REGION_HOST, READERS_PORT)
     }
 
+    /// Where this region's process answers about itself.
+    pub fn region_admin(&self) -> SocketAddr {
+        self.address(REGION_HOST, ADMIN_PORT)
+    }
+
     /// Where this region reaches another one: its end of the wire.
     pub fn wire_address(&self, to: u16) -> SocketAddr {
         // There are far fewer regions than addresses.
@@ -89,6 +94,7 @@ impl Layout {
             instances: (0..=self.readers)
                 .map(|number| SocketAddr::new(self.instance_host(number), READERS_PORT))
                 .collect(),
+            admin: Some(self.region_admin()),
             readers: Some(ReadersConfig { listen: self.region_readers() }),
             trace: self.trace_file(name),
             insecure: false,
