@@ -16,6 +16,14 @@ pub enum EventKind {
     StartedSameAz(String),
     /// To another AZ, or from one that is not known.
     StartedCrossAz(String),
+    /// This storage process takes over a member of one that is lost.
+    StorageReplacing(String),
+    /// It has all that it must have, and counts.
+    StorageReplaced(String),
+    /// A replacement was undone, in this group.
+    StorageKept(String),
+    /// Nobody can take over from this storage process.
+    StorageNotReplaced(String),
 }
 
 /// An event.
@@ -30,11 +38,11 @@ pub struct Event {
 }
 
 impl Event {
-    pub(super) fn new(kind: EventKind, reason: &str) -> Event {
+    pub(crate) fn new(kind: EventKind, reason: &str) -> Event {
         Event { kind, reason: reason.to_owned() }
     }
 
-    /// Aurora's number of such an event.
+    /// Aurora's number of such an event; of what Aurora does not tell its users, a number of our own.
     pub fn id(&self) -> &'static str {
         match self.kind {
             EventKind::Failed => "RDS-EVENT-0069",
@@ -42,10 +50,14 @@ impl Event {
             EventKind::Completed(_) => "RDS-EVENT-0071",
             EventKind::StartedSameAz(_) => "RDS-EVENT-0072",
             EventKind::StartedCrossAz(_) => "RDS-EVENT-0073",
+            EventKind::StorageReplacing(_) => "AURIGA-EVENT-0001",
+            EventKind::StorageReplaced(_) => "AURIGA-EVENT-0002",
+            EventKind::StorageKept(_) => "AURIGA-EVENT-0003",
+            EventKind::StorageNotReplaced(_) => "AURIGA-EVENT-0004",
         }
     }
 
-    /// Aurora's text.
+    /// Aurora's text, or one of our own.
     pub fn message(&self) -> String {
         match &self.kind {
             EventKind::Failed => {
@@ -55,6 +67,10 @@ impl Event {
             EventKind::Completed(name) => format!("Completed failover to DB instance: {name}."),
             EventKind::StartedSameAz(name) => format!("Started same AZ failover to DB instance: {name}."),
             EventKind::StartedCrossAz(name) => format!("Started cross AZ failover to DB instance: {name}."),
+            EventKind::StorageReplacing(name) => format!("Started repair of storage onto process: {name}."),
+            EventKind::StorageReplaced(name) => format!("Completed repair of storage onto process: {name}."),
+            EventKind::StorageKept(group) => format!("Repair of storage was undone: {group}."),
+            EventKind::StorageNotReplaced(name) => format!("No storage process can take over from: {name}."),
         }
     }
 }
