@@ -1,6 +1,7 @@
 //! The TOML file of `auriga control`.
 
 use crate::controller::{Limits, Member};
+use crate::healing::HealingConfig;
 use auriga_admin::config::{StorageAddress, TlsConfig, is_false};
 use auriga_admin::looking::InstanceAddress;
 use auriga_admin::trust;
@@ -30,9 +31,13 @@ pub struct ControlConfig {
     /// How patient it is.
     #[serde(default)]
     pub limits: Limits,
+    /// What is done about storage processes that are lost.
+    #[serde(default)]
+    pub healing: HealingConfig,
     /// The instances of the cluster.
     pub instances: Vec<InstanceAddress>,
-    /// The storage processes, which it asks when a writer says that storage stalls for it.
+    /// The storage processes, those without a member of the volume included: spares. It looks at all of them, and asks
+    /// those that have one when a writer says that storage stalls for it.
     pub storage: Vec<StorageAddress>,
 }
 
@@ -65,7 +70,9 @@ mod tests {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
         let control: ControlConfig = read(&examples.join("control.toml")).expect("valid");
         let instance: InstanceConfig = read(&examples.join("instance.toml")).expect("valid");
-        assert_eq!((&control.cluster, &control.storage), (&instance.cluster, &instance.storage));
+        assert_eq!((&control.cluster, &control.storage[..6]), (&instance.cluster, &instance.storage[..]));
+        assert!(control.storage[6..].iter().all(|spare| !instance.storage.contains(spare)));
+        assert_eq!(control.healing, HealingConfig::default(), "the example shows what is usual");
         let first = control.instances.first().expect("an instance");
         assert_eq!((&first.name, first.admin), (&instance.name, instance.admin));
         assert_eq!(control.limits, Limits::default(), "the example shows what is usual");

@@ -6,12 +6,13 @@
 
 use crate::config::ControlConfig;
 use crate::controller::{Action, Controller, Event, Input, Kept, Look, Millis, Refusal, RoleSeen, Said};
+use crate::fleet::{self, Healer};
 use crate::store::{Store, StoreError};
 use auriga_admin::looking::{Looked, Looker, lets_clients_in};
 use auriga_admin::storage;
 use auriga_http::Method;
 use auriga_instance::node::{InstanceRole, InstanceStatus};
-use auriga_net::admin::Access;
+use auriga_net::admin::{Access, NodeStatus};
 use auriga_net::tls::CertifiedRole;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +30,8 @@ const LOOK_PATIENCE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_millis(50);
 /// The pause between two looks at storage, while a writer says that storage stalls for it.
 const STORAGE_PAUSE: Duration = Duration::from_millis(300);
+/// Copies of each page.
+const COPIES: usize = 6;
 /// Copies that a writer needs of its six.
 const WRITE_QUORUM: usize = 4;
 /// What is to be kept and was not written yet.
@@ -55,12 +58,16 @@ pub struct Control {
 
 struct State {
     controller: Controller,
+    healer: Healer,
     seen: BTreeMap<String, LastSeen>,
+    /// What each storage process has said last, where it answers.
+    processes: BTreeMap<String, Option<NodeStatus>>,
 }
 
-enum ToKeep {
+pub(crate) enum ToKeep {
     Event(Event),
     Kept(Kept),
+    Healing(fleet::Kept),
 }
 
 impl Control {
@@ -84,7 +91,9 @@ impl Control {
                 }
             })
             .map_err(|source| StoreError::Io { path: directory, source })?;
-        let state = Mutex::new(State { controller, seen: BTreeMap::new() });
+        let healer = Healer::new(config.processes(), config.healing.limits(), store.healing()?);
+        let state = State { controller, healer, seen: BTreeMap::new(), processes: BTreeMap::new() };
+        let state = Mutex::new(state);
         Ok(Arc::new(Control { config, access, began: Instant::now(), store, writing, state }))
     }
 
@@ -96,8 +105,12 @@ impl Control {
             tasks.spawn(self.clone().watch(instance.name.clone(), looker));
         }
         tasks.spawn(self.clone().watch_storage());
+        for process in &self.config.storage {
+            tasks.spawn(self.clone().watch_process(process.clone()));
+        }
         loop {
             self.step(Input::Tick);
+            self.heal(fleet::Input::Tick);
             sleep(TICK).await;
         }
     }
@@ -135,6 +148,9 @@ impl Control {
             let look = match looker.look(LOOK_PATIENCE).await {
                 Looked::Answered(status) => {
                     let said = said(&status);
+                    if said.role == RoleSeen::Writer && self.lock().controller.kept().writer.as_ref() == Some(&name) {
+                        self.view(asked, &status);
+                    }
                     self.lock().seen.insert(name.clone(), LastSeen { answers: true, status: Some(*status) });
                     Look::Said(said)
                 }
@@ -161,7 +177,7 @@ impl Control {
                 continue;
             }
             let mut asked = JoinSet::new();
-            for address in self.config.storage.iter().map(|storage| storage.address) {
+            for address in self.with_members() {
                 let access = self.access.clone();
                 asked.spawn(async move {
                     let status = tokio::time::timeout(LOOK_PATIENCE, storage::status(address, &access)).await;
@@ -185,10 +201,7 @@ impl Control {
                     self.turn(name, attempt, "promote", self.config.limits.promotion_ms)
                 }
                 Action::Demote { name, attempt } => self.turn(name, attempt, "demote", self.config.limits.demotion_ms),
-                Action::Log(event) => {
-                    tracing::info!(id = event.id(), reason = event.reason, "EVENT: {}", event.message());
-                    self.keep(ToKeep::Event(event));
-                }
+                Action::Log(event) => self.log(event),
                 Action::Persist(kept) => {
                     tracing::info!(writer = kept.writer, volume_epoch = kept.volume_epoch.0, "WRITER");
                     self.keep(ToKeep::Kept(kept));
@@ -219,7 +232,45 @@ impl Control {
         self.config.instances.iter().find(|instance| instance.name == name).map(|instance| instance.admin)
     }
 
-    fn keep(&self, what: ToKeep) {
+    /// The storage processes that have a member of the volume, as far as that is known: the first ones otherwise.
+    fn with_members(&self) -> Vec<SocketAddr> {
+        let homes = self.lock().healer.homes();
+        let first = || self.config.storage.iter().map(|storage| storage.address).take(COPIES).collect();
+        if homes.is_empty() { first() } else { homes }
+    }
+
+    /// Says what has happened, and keeps it.
+    pub(crate) fn log(&self, event: Event) {
+        tracing::info!(id = event.id(), reason = event.reason, "EVENT: {}", event.message());
+        self.keep(ToKeep::Event(event));
+    }
+
+    /// What is needed to ask the processes of the cluster.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Where the newest writer answers.
+    pub(crate) fn writer_admin(&self) -> Option<SocketAddr> {
+        let writer = self.lock().controller.kept().writer.clone()?;
+        self.admin_of(&writer)
+    }
+
+    pub(crate) fn remember_process(&self, name: &str, status: Option<NodeStatus>) {
+        self.lock().processes.insert(name.to_owned(), status);
+    }
+
+    /// What each storage process has said last, where it answers.
+    pub fn processes(&self) -> BTreeMap<String, Option<NodeStatus>> {
+        self.lock().processes.clone()
+    }
+
+    pub(crate) fn step_healer(&self, input: fleet::Input) -> Vec<fleet::Action> {
+        let now = self.now();
+        self.lock().healer.step(now, input)
+    }
+
+    pub(crate) fn keep(&self, what: ToKeep) {
         if self.writing.try_send(what).is_err() {
             tracing::warn!("the disk is too slow: an event is not kept");
         }
@@ -238,6 +289,7 @@ fn keep(store: &Store, what: &ToKeep) -> Result<(), StoreError> {
     match what {
         ToKeep::Event(event) => store.append(event).map(drop),
         ToKeep::Kept(kept) => store.persist(kept),
+        ToKeep::Healing(kept) => store.persist_healing(kept),
     }
 }
 

@@ -40,6 +40,27 @@ pub struct ClusterShown {
     pub failover_to: Option<String>,
     /// Everyone.
     pub instances: Vec<InstanceShown>,
+    /// The storage processes.
+    #[serde(default)]
+    pub storage: Vec<StorageShown>,
+    /// Whether lost storage processes are replaced.
+    #[serde(default)]
+    pub heals: bool,
+}
+
+/// A storage process as its controller sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StorageShown {
+    /// Its name.
+    pub name: String,
+    /// Its Availability Zone.
+    pub az: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether it answered when it was asked last.
+    pub answers: bool,
+    /// How many segments it holds; 0 of a spare.
+    pub segments: usize,
 }
 
 /// An instance as its controller sees it.
@@ -166,7 +187,20 @@ fn shown(control: &Control) -> ClusterShown {
             transitions: status.map(|status| status.transitions.clone()).unwrap_or_default(),
         }
     });
+    let processes = control.processes();
+    let storage = control.config().storage.iter().map(|storage| {
+        let status = processes.get(&storage.name).and_then(Option::as_ref);
+        StorageShown {
+            name: storage.name.clone(),
+            az: storage.az.clone(),
+            address: storage.address,
+            answers: status.is_some(),
+            segments: status.map_or(0, |status| status.segments.len()),
+        }
+    });
     ClusterShown {
+        storage: storage.collect(),
+        heals: control.config().healing.enabled,
         cluster: control.config().cluster.clone(),
         writer: kept.writer,
         volume_epoch: kept.volume_epoch.0,

@@ -4,6 +4,7 @@
 //! without it learns from the instances who writes.
 
 use crate::controller::{Event, Kept};
+use crate::fleet;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 const KEPT: &str = "kept";
+const HEALING: &str = "healing";
 /// Events that are kept.
 pub const EVENTS_MAX: u64 = 10_000;
 
@@ -119,13 +121,7 @@ impl Store {
     /// # Errors
     /// It can't be written.
     pub fn persist(&self, kept: &Kept) -> Result<(), StoreError> {
-        let write = self.database.begin_write().map_err(redb::Error::from)?;
-        {
-            let mut state = write.open_table(STATE).map_err(redb::Error::from)?;
-            let bytes = serde_json::to_vec(kept)?;
-            state.insert(KEPT, bytes.as_slice()).map_err(redb::Error::from)?;
-        }
-        Ok(write.commit().map_err(redb::Error::from)?)
+        self.put(KEPT, kept)
     }
 
     /// Who wrote last; nobody in a store that was just made.
@@ -133,11 +129,41 @@ impl Store {
     /// # Errors
     /// It can't be read.
     pub fn kept(&self) -> Result<Kept, StoreError> {
+        self.get(KEPT)
+    }
+
+    /// Keeps which replacements were begun here.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn persist_healing(&self, kept: &fleet::Kept) -> Result<(), StoreError> {
+        self.put(HEALING, kept)
+    }
+
+    /// Which replacements were begun here; none in a store that was just made.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn healing(&self) -> Result<fleet::Kept, StoreError> {
+        self.get(HEALING)
+    }
+
+    fn put(&self, key: &str, value: &impl Serialize) -> Result<(), StoreError> {
+        let write = self.database.begin_write().map_err(redb::Error::from)?;
+        {
+            let mut state = write.open_table(STATE).map_err(redb::Error::from)?;
+            let bytes = serde_json::to_vec(value)?;
+            state.insert(key, bytes.as_slice()).map_err(redb::Error::from)?;
+        }
+        Ok(write.commit().map_err(redb::Error::from)?)
+    }
+
+    fn get<T: serde::de::DeserializeOwned + Default>(&self, key: &str) -> Result<T, StoreError> {
         let read = self.database.begin_read().map_err(redb::Error::from)?;
         let state = read.open_table(STATE).map_err(redb::Error::from)?;
-        match state.get(KEPT).map_err(redb::Error::from)? {
+        match state.get(key).map_err(redb::Error::from)? {
             Some(bytes) => Ok(serde_json::from_slice(bytes.value())?),
-            None => Ok(Kept::default()),
+            None => Ok(T::default()),
         }
     }
 }
@@ -160,6 +186,7 @@ mod tests {
             let store = Store::open(dir.path()).expect("opened");
             assert_eq!(store.kept().expect("read"), Kept::default());
             store.persist(&kept).expect("kept");
+            store.persist_healing(&fleet::Kept { begun: [(3, 6)].into() }).expect("kept");
             for name in ["a", "b", "c"] {
                 store.append(&event(name)).expect("kept");
             }
@@ -167,6 +194,7 @@ mod tests {
         }
         let store = Store::open(dir.path()).expect("opened again");
         assert_eq!(store.kept().expect("read"), kept);
+        assert_eq!(store.healing().expect("read").begun, [(3, 6)].into());
         assert_eq!(store.append(&event("d")).expect("kept").number, 4);
         let names = |after, count| -> Vec<String> {
             store.events(after, count).expect("read").into_iter().map(|event| event.message).collect()

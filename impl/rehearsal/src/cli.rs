@@ -94,6 +94,10 @@ pub struct DemoArguments {
     /// Start no controller and no gateway beside readers: nobody takes over when the writer is gone
     #[arg(long, conflicts_with = "tour")]
     unwatched: bool,
+    /// Storage processes beside the six, which hold nothing until they take over from one that is lost for 5 s; none without
+    /// a controller
+    #[arg(long, default_value_t = layout::SPARES_USUAL, conflicts_with = "tour", value_parser = clap::value_parser!(u8).range(..=i64::from(layout::SPARES_MAX)))]
+    spares: u8,
     /// Run several regions, one database over them, and a network between them
     #[arg(long, conflicts_with_all = ["readers", "unwatched"])]
     global: bool,
@@ -216,11 +220,13 @@ fn demo(arguments: DemoArguments, stop_asked: StopAsked) -> Result<ExitCode, Fai
     println!("{}", starting(arguments.readers));
     let (tour, trace, seed) = (arguments.tour, arguments.place.traces(), arguments.seed);
     let options = arguments.place.options(if tour { "16MB" } else { "256MB" });
-    let demo =
-        match Demo::bring_up(Options { readers: arguments.readers, watched: !arguments.unwatched, ..options }, &stop) {
-            Err(DemoError::Interrupted) => return Ok(interrupted()),
-            demo => demo?,
-        };
+    // A tour begins with failures of which nobody is to take over.
+    let (watched, spares, heals) = (!arguments.unwatched, arguments.spares, !tour);
+    let options = Options { readers: arguments.readers, watched, spares, heals, ..options };
+    let demo = match Demo::bring_up(options, &stop) {
+        Err(DemoError::Interrupted) => return Ok(interrupted()),
+        demo => demo?,
+    };
     if !tour {
         demo.stay(&stop);
         return Ok(ExitCode::SUCCESS);
@@ -373,6 +379,8 @@ impl PlaceArguments {
             readers: 0,
             reader_settings: BTreeMap::new(),
             watched: false,
+            spares: 0,
+            heals: false,
             region: None,
         }
     }

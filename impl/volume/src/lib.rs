@@ -24,7 +24,8 @@ pub mod reader;
 mod waiters;
 
 pub use client::{
-    CreateError, FindError, RemoteVolume, VolumeConfig, VolumeStatus, create_volume, find_volume, fresh_volume_id,
+    CreateError, FindError, GroupShown, MemberShown, RemoteVolume, VolumeConfig, VolumeStatus, create_volume,
+    find_volume, fresh_volume_id,
 };
 pub use interface::{Callback, Changes, PageRead, Published, ReaderVolume, Volume, VolumeError};
 pub use memory_volume::{MemoryReader, MemoryVolume, MemoryVolumeConfig};

@@ -200,6 +200,13 @@ impl Healer {
         !self.kept.begun.is_empty()
     }
 
+    /// Where members of the volume live, as the writer said last.
+    pub fn homes(&self) -> Vec<SocketAddr> {
+        let groups = self.view.iter().flat_map(|view| &view.groups);
+        let homes: BTreeSet<SocketAddr> = groups.flat_map(|group| &group.members).map(|member| member.home).collect();
+        homes.into_iter().collect()
+    }
+
     fn decide(&mut self, now: Millis, actions: &mut Vec<Action>) {
         let fresh = |view: &View| now.since(view.asked) < self.limits.still_ms;
         let Some(view) = self.view.clone().filter(fresh) else { return };
@@ -209,7 +216,9 @@ impl Healer {
             if is_busy || pauses {
                 continue;
             }
-            if let Some((asked, why)) = self.to_undo(now, group).or_else(|| self.to_replace(now, group, actions)) {
+            if let Some((asked, why)) =
+                self.next_undo(now, group).or_else(|| self.next_replacement(now, group, actions))
+            {
                 tracing::info!(?asked, why, "asking the writer");
                 self.attempts += 1;
                 self.asked.insert(self.attempts, asked.clone());
@@ -219,7 +228,7 @@ impl Healer {
     }
 
     /// A replacement that is to be undone, and why.
-    fn to_undo(&self, now: Millis, group: &GroupSeen) -> Option<(Asked, String)> {
+    fn next_undo(&self, now: Millis, group: &GroupSeen) -> Option<(Asked, String)> {
         group.under_way.iter().find_map(|&(old, new)| {
             let (old, joiner) = (group.member(old)?, group.member(new)?);
             if !self.kept.begun.contains(&(group.pg, new)) {
@@ -237,7 +246,12 @@ impl Healer {
     }
 
     /// A member that is to be replaced, where, and why.
-    fn to_replace(&mut self, now: Millis, group: &GroupSeen, actions: &mut Vec<Action>) -> Option<(Asked, String)> {
+    fn next_replacement(
+        &mut self,
+        now: Millis,
+        group: &GroupSeen,
+        actions: &mut Vec<Action>,
+    ) -> Option<(Asked, String)> {
         if group.under_way.len() >= UNDER_WAY_MAX {
             return None;
         }

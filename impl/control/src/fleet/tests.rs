@@ -207,7 +207,7 @@ impl World {
         let away = self.away.get(&lost.process.name).is_some_and(|since| self.now - since >= AFTER);
         // Both have been away for long enough, each from one of the two who look.
         let owed = self.owed.get(&(pg, old)).is_some_and(|since| self.now - since >= AFTER);
-        if !away && !(owed && lost.is_cut_from_control) {
+        if !(away || owed && lost.is_cut_from_control) {
             self.violations.push(format!("{} was replaced though it was not lost", lost.process.name));
         }
         if of(home).is_none_or(|to| to.process.az != lost.process.az) {

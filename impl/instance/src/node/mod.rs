@@ -10,6 +10,7 @@ pub mod any;
 mod checkpointing;
 mod env;
 mod lineage;
+pub mod membership;
 mod opening;
 mod port;
 mod publishing;

@@ -6,11 +6,12 @@
 //! | `GET /health` | 200 while PostgreSQL accepts connections, 503 otherwise |
 //! | `POST /drop-caches` | the status; pages that are durable are forgotten first |
 //! | `POST /verifier?user=HEX` | the SCRAM verifier of a user, for a gateway that forwards what this user writes ([`verifier`](super::verifier)) |
+//! | `POST /replace`, `POST /undo-replace` | see [`membership`] |
 //! | `POST /promote`, `POST /demote` | the status, once it has been done; 409: it can't be asked; 503: it failed, and why |
 
 use super::shown::{InstanceStatus, Shown};
 use super::verifier::verifier;
-use super::{NodeError, Turn, io_error};
+use super::{NodeError, Turn, io_error, membership};
 use crate::admin;
 use crate::health::{HealthReport, Phase};
 use auriga_http::axum::extract::{Extension, State};
@@ -43,6 +44,8 @@ fn router(shown: Arc<Shown>) -> Router {
         .route("/health", get(health))
         .route("/drop-caches", post(drop_caches))
         .route("/verifier", post(verifier))
+        .route("/replace", post(membership::replace))
+        .route("/undo-replace", post(membership::undo))
         .route("/promote", post(|shown: Asked, peer: Extension<Peer>| turn(shown, peer, Turn::Promote)))
         .route("/demote", post(|shown: Asked, peer: Extension<Peer>| turn(shown, peer, Turn::Demote)))
         .with_state(shown)

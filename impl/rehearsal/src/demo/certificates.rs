@@ -2,7 +2,6 @@
 //!
 //! A real cluster keeps the authority's key apart from its processes. A demo is one user on one machine.
 
-use super::layout::STORAGE;
 use auriga_admin::config::TlsConfig;
 use auriga_certs::{AUTHORITY_CERTIFICATE, AUTHORITY_KEY, Authority, CertsError, USUAL_DAYS, Validity};
 use auriga_net::tls::{Certified, CertifiedRole};
@@ -19,11 +18,11 @@ const VOLUME: u64 = 1;
 ///
 /// # Errors
 /// They can't be written.
-pub fn prepare(dir: &Path, instance: &str) -> Result<(), CertsError> {
+pub fn prepare(dir: &Path, storage: &[String], instance: &str) -> Result<(), CertsError> {
     if !dir.join(AUTHORITY_KEY).exists() {
         Authority::init(dir)?;
     }
-    for name in STORAGE {
+    for name in storage {
         issue(dir, name, CertifiedRole::Storage)?;
     }
     of_instance(dir, instance)?;

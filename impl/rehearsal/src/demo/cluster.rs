@@ -1,7 +1,7 @@
 //! The processes of a demo, and what can be done to them.
 
 use super::certificates;
-use super::layout::{Layout, STORAGE};
+use super::layout::Layout;
 use super::watchers::{CONTROL, GATEWAY};
 use crate::process::Process;
 use auriga_admin::config;
@@ -90,7 +90,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Six storage processes, not started.
+    /// The storage processes, not started.
     ///
     /// # Errors
     /// The demo's directories can't be made.
@@ -101,16 +101,11 @@ impl Cluster {
             let path = layout.dir.join(name);
             std::fs::create_dir_all(&path).map_err(|source| ClusterError::Io { path, source })?;
         }
-        let members = STORAGE
-            .iter()
+        let members = layout
+            .storage_names()
+            .into_iter()
             .enumerate()
-            .map(|(number, name)| Member {
-                name: (*name).to_owned(),
-                role: Role::Storage,
-                number,
-                directory: None,
-                process: None,
-            })
+            .map(|(number, name)| Member { name, role: Role::Storage, number, directory: None, process: None })
             .collect();
         Ok(Cluster { layout, members, directories: 0 })
     }
@@ -126,7 +121,7 @@ impl Cluster {
         self.members.iter_mut().map(|member| describe(&layout, member)).collect()
     }
 
-    /// The names that `target` stands for: one member, `az-a` … `az-c`, `storage` (all six), `instance` (the one
+    /// The names that `target` stands for: one member, `az-a` … `az-c`, `storage` (all of them), `instance` (the one
     /// that writes), `readers` or `all`.
     ///
     /// # Errors

@@ -27,8 +27,16 @@ pub const READERS_PORT: u16 = 7402;
 pub const READERS_USUAL: u8 = 2;
 /// Most readers of a demo.
 pub const READERS_MAX: u8 = 15;
+/// Most spare storage processes of a demo.
+pub const SPARES_MAX: u8 = 9;
+/// Spare storage processes of a demo where nobody says how many, and a controller is there: one in each Availability Zone.
+pub const SPARES_USUAL: u8 = 3;
 /// The host part of the first instance's address.
 const FIRST_INSTANCE: u8 = 11;
+/// The host part of the first spare's address.
+const FIRST_SPARE: u8 = 61;
+/// The host part of the first storage process's address.
+const FIRST_STORAGE: u8 = 1;
 
 /// A demo's fixed facts.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -64,6 +72,12 @@ pub struct Layout {
     /// Whether a controller and a gateway belong to it.
     #[serde(default)]
     pub watched: bool,
+    /// Storage processes beside the six, which hold nothing at first.
+    #[serde(default)]
+    pub spares: u8,
+    /// Whether the controller replaces storage processes that are lost, from the beginning.
+    #[serde(default)]
+    pub heals: bool,
     /// Which region of a global database it is, where it is one.
     #[serde(default)]
     pub region: Option<RegionLayout>,
@@ -72,9 +86,35 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Address of the storage process with this index (0 to 5).
+    /// Address of the storage process with this index: 0 to 5, or 6 and on for the spares.
     pub fn storage_address(&self, index: usize) -> SocketAddr {
-        self.address(index as u8 + 1, STORAGE_PORT)
+        // There are far fewer than 256.
+        let host = match index.checked_sub(STORAGE.len()) {
+            None => FIRST_STORAGE + index as u8,
+            Some(spare) => FIRST_SPARE + spare as u8,
+        };
+        self.address(host, STORAGE_PORT)
+    }
+
+    /// The names of all storage processes, the spares last.
+    pub fn storage_names(&self) -> Vec<String> {
+        (0..STORAGE.len() + usize::from(self.spares)).map(Self::storage_name).collect()
+    }
+
+    /// The name of the storage process with this index.
+    fn storage_name(index: usize) -> String {
+        match STORAGE.get(index) {
+            Some(name) => (*name).to_owned(),
+            None => {
+                let spare = index - STORAGE.len();
+                format!("{}{}", ["a", "b", "c"][spare % 3], STORAGE.len() / 3 + 1 + spare / 3)
+            }
+        }
+    }
+
+    /// Whether a storage process has this name.
+    pub fn is_storage(&self, name: &str) -> bool {
+        self.storage_names().iter().any(|known| known == name)
     }
 
     /// Host of the instance with this number (0 is the first).
@@ -135,10 +175,10 @@ impl Layout {
 
     /// Configuration of the storage process with this index.
     pub fn storage_config(&self, index: usize) -> StorageConfig {
-        let name = STORAGE[index];
+        let name = &Self::storage_name(index);
         StorageConfig {
             cluster: self.cluster.clone(),
-            name: name.to_owned(),
+            name: name.clone(),
             az: Self::az(name),
             directory: self.storage().join(name),
             listen: self.storage_address(index),
@@ -199,14 +239,21 @@ impl Layout {
         }
     }
 
-    /// The storage processes, as the configurations of others name them.
+    /// The first six storage processes, as the configurations of others name them.
     pub(super) fn storage_addresses(&self) -> Vec<StorageAddress> {
-        let address = |(index, name): (usize, &&str)| StorageAddress {
-            name: (*name).to_owned(),
-            az: Self::az(name),
+        let mut all = self.fleet();
+        all.truncate(STORAGE.len());
+        all
+    }
+
+    /// All storage processes, the spares last.
+    pub fn fleet(&self) -> Vec<StorageAddress> {
+        let address = |(index, name): (usize, String)| StorageAddress {
+            az: Self::az(&name),
+            name,
             address: self.storage_address(index),
         };
-        STORAGE.iter().enumerate().map(address).collect()
+        self.storage_names().into_iter().enumerate().map(address).collect()
     }
 
     /// Another instance, as one called `name` follows it.
@@ -293,6 +340,8 @@ mod tests {
             readers,
             reader_settings: BTreeMap::new(),
             watched: false,
+            spares: 3,
+            heals: false,
             region: None,
             certificates: None,
         }
@@ -311,6 +360,16 @@ mod tests {
         let alone = config(0, 0);
         assert!(alone.readers.is_none() && alone.role == ConfiguredRole::Writer);
         assert!(config(0, 1).role == ConfiguredRole::Writer);
+    }
+
+    #[test]
+    fn spares_are_one_in_each_zone_and_nobody_elses_peers() {
+        let layout = layout(0);
+        assert_eq!(layout.storage_names()[5..], ["c2", "a3", "b3", "c3"]);
+        assert_eq!(Layout::storage_name(9), "a4");
+        let (spare, first) = (layout.storage_config(6), layout.storage_config(0));
+        assert!(spare.members == first.members && !spare.members.contains(&spare.listen));
+        assert_eq!((layout.storage_addresses().len(), layout.fleet().len()), (6, 9));
     }
 
     #[test]

@@ -102,6 +102,10 @@ pub struct Options {
     pub reader_settings: BTreeMap<String, String>,
     /// Whether there are a controller and a gateway, where there are readers.
     pub watched: bool,
+    /// Storage processes beside the six, where there is a controller.
+    pub spares: u8,
+    /// Whether the controller replaces storage processes that are lost, from the beginning.
+    pub heals: bool,
     /// Which region of a global database it is, where it is one.
     pub region: Option<RegionLayout>,
 }
@@ -197,7 +201,7 @@ impl Demo {
         place: Option<Place>,
     ) -> Result<Demo, DemoError> {
         if let Some(dir) = &layout.certificates {
-            certificates::prepare(dir, WRITER)?;
+            certificates::prepare(dir, &layout.storage_names(), WRITER)?;
         }
         let disk = volatile.map(|seed| mount_volatile(&layout, seed)).transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -236,15 +240,15 @@ impl Demo {
 
     /// Starts storage, and makes the volume where there is none.
     pub(crate) fn begin_storage(&self, stop: &Receiver<()>) -> Result<(), DemoError> {
-        for name in layout::STORAGE {
-            self.cluster().0.start(name)?;
+        for name in self.layout.storage_names() {
+            self.cluster().0.start(&name)?;
         }
         // A kept directory may hold the volume already.
         let mark = self.layout.identity_file();
         let exists = mark.exists();
         let mut absent = Vec::new();
-        for name in layout::STORAGE {
-            match self.wait_for_storage(name, Some(stop)) {
+        for name in self.layout.storage_names() {
+            match self.wait_for_storage(&name, Some(stop)) {
                 // A volume that exists needs no more than a write quorum.
                 Err(DemoError::Cluster(error)) if exists && absent.len() < layout::STORAGE.len() - WRITE_QUORUM => {
                     println!("{error}\n{name} is missing: going on without it");
@@ -270,7 +274,7 @@ impl Demo {
     /// Says which storage processes refuse their stores. The demo starts with the others; the volume says whether they are
     /// enough.
     fn show_refused(&self) {
-        for (name, index) in layout::STORAGE.iter().zip(0..) {
+        for (name, index) in self.layout.storage_names().iter().zip(0..) {
             let asked = storage::status(self.layout.storage_address(index), &self.access);
             let Ok(status) = self.runtime.block_on(asked) else { continue };
             if let Condition::Refused { found, advice } = status.condition {
@@ -347,7 +351,7 @@ impl Demo {
     /// It does not start, ends, or is not ready in time.
     pub fn start(&self, name: &str) -> Result<(), DemoError> {
         self.launch(name)?;
-        match layout::STORAGE.contains(&name) {
+        match self.layout.is_storage(name) {
             true => self.wait_for_storage(name, None),
             false => self.wait_for_instance(name, None),
         }
@@ -394,7 +398,7 @@ impl Demo {
         for (name, status) in ended {
             crashes.retain(|at: &Instant| at.elapsed() < CRASH_WINDOW);
             crashes.push(Instant::now());
-            let crashed = !layout::STORAGE.contains(&name.as_str()) && !ENDS_FOR_GOOD.contains(&status.code());
+            let crashed = !self.layout.is_storage(&name) && !ENDS_FOR_GOOD.contains(&status.code());
             if crashed && crashes.len() <= CRASHES_MAX {
                 println!("{whose}{name} has crashed ({status}): starting it again on an empty directory");
                 if let Err(error) = self.launch(&name) {

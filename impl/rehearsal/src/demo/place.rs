@@ -72,6 +72,8 @@ pub(crate) fn layout(options: Options) -> Result<Layout, DemoError> {
         readers: options.readers,
         reader_settings: options.reader_settings,
         watched: options.watched && options.readers > 0,
+        spares: if options.watched && options.readers > 0 { options.spares } else { 0 },
+        heals: options.heals,
         region: options.region,
         certificates,
     })

@@ -1,6 +1,6 @@
 //! Looks, before anything is started, whether a demo can run here; what is missing is named with the line that helps.
 
-use super::layout::{ADMIN_PORT, Layout, READERS_PORT, STORAGE};
+use super::layout::{ADMIN_PORT, Layout, READERS_PORT};
 use auriga_instance::postgres::user::RunAs;
 use auriga_instance::postgres::{find, settings};
 use std::fs::OpenOptions;
@@ -64,7 +64,7 @@ fn fuse_problem() -> Option<String> {
 }
 
 fn address_problems(layout: &Layout) -> Vec<String> {
-    let storage = (0..STORAGE.len()).map(|index| layout.storage_address(index));
+    let storage = layout.fleet().into_iter().map(|storage| storage.address);
     // The writer, the readers, and at least one that takes over.
     let instances = (0..=layout.readers.max(1)).flat_map(|number| {
         let host = layout.instance_host(number);

@@ -1,6 +1,6 @@
 //! What a person sees when a demo is up.
 
-use super::layout::{Layout, STORAGE};
+use super::layout::Layout;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -42,16 +42,17 @@ fn to_try(layout: &Layout) -> Vec<ToTry> {
 pub fn boxed(layout: &Layout, is_kept: bool, columns: Option<usize>) -> String {
     let storage: Vec<String> = ["a", "b", "c"]
         .map(|az| {
-            let names = STORAGE.iter().filter(|name| Layout::az(name) == az);
-            format!("AZ {az}: {}", names.copied().collect::<Vec<_>>().join(" "))
+            let names = layout.storage_names().into_iter().filter(|name| Layout::az(name) == az);
+            format!("AZ {az}: {}", names.collect::<Vec<_>>().join(" "))
         })
         .into();
     let [a, b, c] = layout.network;
+    let spares = if layout.spares > 0 { ", spares .61 and on" } else { "" };
     let mut lines = vec![
         "Auriga: PostgreSQL on six copies in three Availability Zones".to_owned(),
         String::new(),
         format!("connect   psql -h {} -p {} -U postgres", layout.instance_host(0), layout.port),
-        format!("storage   {}   ({a}.{b}.{c}.1 to .6)", storage.join(" · ")),
+        format!("storage   {}   ({a}.{b}.{c}.1 to .6{spares})", storage.join(" · ")),
         format!("logs      {}", layout.dir.join("logs").display()),
         String::new(),
         "try, in another terminal:".to_owned(),

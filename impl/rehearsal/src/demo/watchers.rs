@@ -4,10 +4,13 @@ use super::layout::{ADMIN_PORT, Layout};
 use auriga_admin::looking::InstanceAddress;
 use auriga_control::config::ControlConfig;
 use auriga_control::controller::Limits;
+use auriga_control::healing::HealingConfig;
 use auriga_gateway::config::{DnsConfig, GatewayConfig, connections_max, wait_s};
 use auriga_gateway::forward::settings::ForwardConfig;
 use std::net::SocketAddr;
 
+/// A storage process that is lost so long is replaced, in seconds.
+pub const REPLACE_AFTER_S: u64 = 5;
 /// The name of the controller.
 pub const CONTROL: &str = "control";
 /// The name of the gateway.
@@ -72,7 +75,8 @@ impl Layout {
             // Eleven processes and more share one machine: one that is starved for a second is not frozen.
             limits: Limits { silent_ms: 2_000, ..Limits::default() },
             instances: self.watched_instances(),
-            storage: self.storage_addresses(),
+            healing: HealingConfig { enabled: self.heals, replace_after_s: REPLACE_AFTER_S },
+            storage: self.fleet(),
         }
     }
 

@@ -18,6 +18,11 @@ impl Receiver for WriterReceiver {
                 let identity = ports.identity;
                 // Anything else is a late reply to an earlier writer of this process.
                 if envelope.to == Party::Writer(identity.volume, identity.writer) {
+                    if let Party::Segment(segment) = envelope.from
+                        && segment.volume == identity.volume
+                    {
+                        self.0.heard.speaks(segment.pg, segment.member);
+                    }
                     self.0.input(Input::Message { from: envelope.from, message: envelope.message });
                 }
                 Ok(())

@@ -19,12 +19,14 @@ mod find;
 mod followers;
 mod group_commit;
 mod inbound;
+mod members;
 mod ports;
 mod waiting;
 
 pub use config::VolumeConfig;
 pub use create::{CreateError, create_volume, fresh_volume_id};
 pub use find::{FindError, find_volume};
+pub use members::{GroupShown, MemberShown};
 
 use crate::{Callback, PageRead, Volume, VolumeError};
 use auriga_audit::recording::Happened;
@@ -32,9 +34,12 @@ use auriga_driver::{Driver, clock, lock, random};
 use auriga_net::traffic::MessageTraffic;
 use auriga_page::Delta;
 use auriga_protocol::writer::{Request, SubmitRefused, WriterIdentity, WriterRole, WriterStatus};
-use auriga_protocol::{Change, Effects, Input, Lsn, Micros, PageId, Token, VolumeEpoch, Writer, WriterId};
+use auriga_protocol::{Change, Effects, Input, Lsn, MemberId, Micros, PageId, Token, VolumeEpoch, Writer, WriterId};
 use group_commit::Flushing;
+use members::HeardMembers;
 use ports::WriterPorts;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -69,6 +74,9 @@ pub struct VolumeStatus {
     pub page_bytes_received: u64,
     /// Frames that were not sent because a node was unreachable or slow.
     pub dropped_frames: u64,
+    /// Who belongs to each group.
+    #[serde(default)]
+    pub groups: Vec<GroupShown>,
 }
 
 type WriterEffects = Effects<Writer<Delta>>;
@@ -83,6 +91,9 @@ struct Client {
     next_read: AtomicU64,
     /// Since when something waits, and nothing has become durable.
     stalled: Mutex<Option<Stall>>,
+    heard: HeardMembers,
+    /// Where the first members live.
+    configured: BTreeMap<MemberId, SocketAddr>,
 }
 
 struct Stall {
@@ -130,6 +141,8 @@ impl RemoteVolume {
             flushing: Flushing::default(),
             next_read: AtomicU64::new(1),
             stalled: Mutex::default(),
+            heard: HeardMembers::default(),
+            configured: config.members.clone(),
         });
         let mut tasks = JoinSet::new();
         connections::follow(&client, &config);
@@ -153,8 +166,10 @@ impl RemoteVolume {
         let traffic = &self.client.driver.ports().traffic;
         let by_name = traffic.by_name();
         let of = |name: &str| by_name.iter().find(|kind| kind.message == name);
+        let writer = self.client.driver.inspect(Writer::status);
         VolumeStatus {
-            writer: self.client.driver.inspect(Writer::status),
+            groups: members::groups(&writer, &self.client.heard, &self.client.configured),
+            writer,
             log_bytes_sent: of("Write").map_or(0, |kind| kind.sent.bytes),
             page_bytes_received: of("Page").map_or(0, |kind| kind.received.bytes),
             dropped_frames: traffic.dropped(),
