@@ -21,10 +21,10 @@ pub const PEERS_MAX: usize = 256;
 /// Where segments are, of those that are not where configuration says.
 pub type Homes = BTreeMap<SegmentId, SocketAddr>;
 
-/// Tells where the members of a group are, those of both sides of a step, as far as it says it.
-pub fn homes_of(volume: VolumeId, pg: PgId, step: &Step) -> Homes {
-    let at = |member| Some((SegmentId { volume, pg, member }, step.home(member)?));
-    step.members().iter().filter_map(at).collect()
+/// Tells where the members of a group are, as far as its membership says it.
+pub fn homes_of(volume: VolumeId, pg: PgId, membership: &Step) -> Homes {
+    let at = |member| Some((SegmentId { volume, pg, member }, membership.home(member)?));
+    membership.members().iter().filter_map(at).collect()
 }
 
 /// See the [module](self).

@@ -119,8 +119,9 @@ impl StorageNode {
         let credentials = node.config.credentials.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(connections::follow_memberships(node.clone(), address));
-        if let Some((me, _)) = node.config.members.iter().find(|(_, listens)| **listens == address) {
-            tasks.spawn(adoption::adopt(node.clone(), *me));
+        let me = node.config.members.iter().find(|(_, listens)| **listens == address).map(|(me, _)| *me);
+        if !node.config.members.is_empty() {
+            tasks.spawn(adoption::adopt(node.clone(), me, address));
         }
         let acceptor = Arc::new(Inbound(node.clone()));
         tasks.spawn(listen(listener, own, credentials, node.config.limits, traffic, acceptor));

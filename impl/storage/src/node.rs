@@ -11,8 +11,8 @@ use auriga_driver::{Driver, clock, lock, random};
 use auriga_net::{Encoded, Outbox, Traffic, is_page_traffic};
 use auriga_page::Delta;
 use auriga_protocol::message::Envelope;
-use auriga_protocol::segment::{Outcome, Survived};
-use auriga_protocol::{AppendId, Input, MemberId, Message, Note, Party, PgId, Segment, SegmentId, VolumeId};
+use auriga_protocol::segment::{Outcome, PageRange, Survived, Task};
+use auriga_protocol::{AppendId, Input, MemberId, Message, Note, Party, PgId, Segment, SegmentId, Token, VolumeId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
@@ -119,6 +119,24 @@ impl Node {
         tracing::info!(segment = %id, "hosting");
     }
 
+    /// Lets go of a segment whose member has left its group for good, and of what it has on the disk.
+    pub fn retire(self: &Arc<Self>, id: SegmentId) {
+        let node = self.clone();
+        // Elsewhere: the segment's own effects are being handed over.
+        self.runtime.spawn_blocking(move || {
+            let gone = node.segments.write().expect("no holder panics").remove(&id);
+            let Some(gone) = gone else { return };
+            tracing::warn!(segment = %id, "ROLE retired: another member has taken its place; what it has here is deleted");
+            // What stays is its name, and that it has left: a journal never misses a page file.
+            let through = gone.inspect(|segment| segment.status().scl);
+            let all = PageRange { after: None, through: None };
+            let (pages, unchanged) = (Vec::new(), Vec::new());
+            let (replace, floor, ceiling) = (Some(all), Some(through), through);
+            node.disk().start(id, Task::PutBases { token: Token(0), pages, unchanged, replace, floor, ceiling });
+            node.memberships.notify_one();
+        });
+    }
+
     /// A message for one of the segments here.
     pub fn deliver(&self, envelope: Envelope<Delta>) {
         let hosted = match envelope.to {
@@ -204,6 +222,7 @@ impl Node {
     /// two.
     pub fn warn_of(&self, note: &Note) {
         match note {
+            Note::Membership(_) => self.memberships.notify_one(),
             Note::Contradicted { segment, from, lsn, held, came } => {
                 let (held, came) = (format!("{held:016x}"), format!("{came:016x}"));
                 tracing::error!(%segment, %from, %lsn, held, came, "two records of one LSN differ: this segment has stopped");

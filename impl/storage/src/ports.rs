@@ -47,8 +47,10 @@ impl Ports<Segment<Delta>> for SegmentPorts {
     }
 
     fn start(&self, task: Task<Delta>) {
-        if let Some(node) = self.node.upgrade() {
-            node.disk().start(self.id, task);
+        let Some(node) = self.node.upgrade() else { return };
+        match task {
+            Task::Retire => node.retire(self.id),
+            task => node.disk().start(self.id, task),
         }
     }
 

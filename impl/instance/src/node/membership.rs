@@ -9,7 +9,9 @@ use super::shown::Shown;
 use auriga_http::axum::Json;
 use auriga_http::axum::extract::{Extension, State};
 use auriga_http::{Peer, Refused, StatusCode};
+use auriga_protocol::membership::ReplaceRefused;
 use auriga_protocol::{MemberId, PgId};
+use auriga_volume::RemoteVolume;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,8 +53,9 @@ pub(super) async fn replace(
     Json(ask): Json<Replace>,
 ) -> Answer {
     peer.may_change()?;
-    let _ = (shown, ask);
-    Err(Refused::new(StatusCode::CONFLICT, "this build replaces no member"))
+    let new = writer(&shown)?.replace(ask.pg, ask.old, ask.home).map_err(refused)?;
+    tracing::info!(pg = %ask.pg, old = %ask.old, %new, home = %ask.home, "ROLE a member of the volume is being replaced");
+    Ok(Json(Replaced { new: Some(new) }))
 }
 
 pub(super) async fn undo(
@@ -61,6 +64,16 @@ pub(super) async fn undo(
     Json(ask): Json<Undo>,
 ) -> Answer {
     peer.may_change()?;
-    let _ = (shown, ask);
-    Err(Refused::new(StatusCode::CONFLICT, "this build replaces no member"))
+    writer(&shown)?.undo_replace(ask.pg, ask.new).map_err(refused)?;
+    tracing::info!(pg = %ask.pg, new = %ask.new, "ROLE a replacement of a member of the volume is taken back");
+    Ok(Json(Replaced { new: None }))
+}
+
+fn writer(shown: &Shown) -> Result<Arc<RemoteVolume>, Refused> {
+    let volume = shown.parts().volume.clone();
+    volume.ok_or_else(|| Refused::new(StatusCode::CONFLICT, "this instance does not write the volume"))
+}
+
+fn refused(why: ReplaceRefused) -> Refused {
+    Refused::new(StatusCode::CONFLICT, why.to_string())
 }

@@ -40,9 +40,10 @@ pub(super) async fn follow_memberships(client: Arc<Client>, config: VolumeConfig
     }
 }
 
-fn homes(_client: &Client, config: &VolumeConfig) -> Homes {
-    let groups = config.writer.geometry.group_ids();
-    groups.flat_map(|pg| homes_of(config.volume, pg, &Step::first(config.writer.membership.clone()))).collect()
+fn homes(client: &Client, config: &VolumeConfig) -> Homes {
+    client
+        .driver
+        .inspect(|writer| writer.memberships().flat_map(|(pg, step)| homes_of(config.volume, pg, step)).collect())
 }
 
 fn dial(

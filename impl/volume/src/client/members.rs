@@ -1,7 +1,7 @@
 //! The volume's members as its writer's process sees them: where they live, who is silent, who comes and who goes.
 
 use auriga_driver::lock;
-use auriga_protocol::writer::WriterStatus;
+use auriga_protocol::writer::{GroupStatus, WriterStatus};
 use auriga_protocol::{Lsn, MemberId, PgId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +34,8 @@ pub struct MemberShown {
     pub scl: Lsn,
     /// Milliseconds since it was heard; 0 where it was a moment ago.
     pub silent_ms: u64,
+    /// Whether it joins: it is written to, and not read yet.
+    pub joins: bool,
     /// Whether it joins, and has all that it must have.
     pub hydrated: bool,
 }
@@ -61,21 +63,22 @@ pub(super) fn groups(
     heard: &HeardMembers,
     configured: &BTreeMap<MemberId, SocketAddr>,
 ) -> Vec<GroupShown> {
-    let shown = |pg: PgId| GroupShown {
-        pg,
+    let shown = |group: &GroupStatus| GroupShown {
+        pg: group.pg,
         members: writer
             .members
             .iter()
-            .filter(|seen| seen.pg == pg)
+            .filter(|seen| seen.pg == group.pg)
             .map(|seen| MemberShown {
                 member: seen.member,
-                home: configured.get(&seen.member).copied(),
+                home: group.membership.home(seen.member).or_else(|| configured.get(&seen.member).copied()),
                 scl: seen.scl,
-                silent_ms: heard.silence(pg, seen.member),
-                hydrated: false,
+                silent_ms: heard.silence(group.pg, seen.member),
+                joins: seen.joining,
+                hydrated: seen.joining && seen.counts,
             })
             .collect(),
-        under_way: Vec::new(),
+        under_way: group.membership.next.replacements.iter().map(|it| (it.old, it.new)).collect(),
     };
-    writer.pgcl.iter().map(|(pg, _)| shown(*pg)).collect()
+    writer.groups.iter().map(shown).collect()
 }

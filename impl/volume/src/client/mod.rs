@@ -21,6 +21,7 @@ mod group_commit;
 mod inbound;
 mod members;
 mod ports;
+mod replacing;
 mod waiting;
 
 pub use config::VolumeConfig;

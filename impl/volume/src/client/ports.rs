@@ -2,6 +2,7 @@
 
 use super::VolumeConfig;
 use super::followers::ReaderRoutes;
+use super::replacing::Changes;
 use crate::pending_reads::PendingReads;
 use crate::{PageRead, VolumeError};
 use auriga_audit::recording::{Happened, outputs};
@@ -26,6 +27,7 @@ pub(super) struct Ways {
 pub(super) struct WriterPorts {
     pub identity: WriterIdentity,
     pub ways: Ways,
+    pub changes: Changes,
     /// Told when a group's membership may have changed.
     pub memberships: Notify,
     pub traffic: Arc<Traffic>,
@@ -46,6 +48,7 @@ impl WriterPorts {
             identity,
             ways: Ways { log: peers(), pages: peers() },
             memberships: Notify::new(),
+            changes: Changes::default(),
             timers: Timers::default(),
             trace: config.trace.clone(),
             touched: Mutex::default(),
@@ -147,9 +150,11 @@ impl Ports<Writer<Delta>> for WriterPorts {
             }
             Answer::NotRead(SubmitRefused::Fenced { by }) => self.reads.finish(token, Err(VolumeError::Fenced { by })),
             Answer::NotRead(SubmitRefused::BackPressure | SubmitRefused::NotOpen) => self.reads.postpone(token),
+            Answer::Replacing { new } => self.changes.answer(token, Ok(Some(new))),
+            Answer::Undoing => self.changes.answer(token, Ok(None)),
+            Answer::NotReplaced(why) => self.changes.answer(token, Err(why)),
             // Submits don't take the way of requests.
             Answer::Submitted(_) | Answer::NotSubmitted(_) | Answer::Published => {}
-            Answer::Replacing { .. } | Answer::Undoing | Answer::NotReplaced(_) => {}
         }
     }
 }

@@ -31,9 +31,10 @@ pub(super) async fn follow_memberships(client: Arc<Client>, config: RemoteReader
     }
 }
 
-fn homes(_client: &Client, config: &RemoteReaderConfig) -> Homes {
-    let groups = config.reader.geometry.group_ids();
-    groups.flat_map(|pg| homes_of(config.volume, pg, &Step::first(config.reader.membership.clone()))).collect()
+fn homes(client: &Client, config: &RemoteReaderConfig) -> Homes {
+    client
+        .driver
+        .inspect(|reader| reader.memberships().flat_map(|(pg, step)| homes_of(config.volume, pg, step)).collect())
 }
 
 fn dial(
