@@ -3,7 +3,7 @@
 #[cfg(feature = "rehearsal")]
 use crate::signals;
 use crate::status::gather::Where;
-use crate::{accept_loss, backup, certs, global, roles, set_aside, snapshot, status, watchers};
+use crate::{accept_loss, backup, certs, drain, global, roles, set_aside, snapshot, status, watchers};
 use auriga_admin::config::{self, InstanceConfig, StorageConfig};
 use auriga_admin::member::parse_region;
 use auriga_admin::{storage, trust};
@@ -93,6 +93,24 @@ enum Command {
         #[arg(long)]
         allow_data_loss: bool,
         /// A controller's configuration, or a region's
+        #[arg(long, conflicts_with = "dir")]
+        config: Option<PathBuf>,
+        /// The demo's directory, where several run
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Move every copy off a storage process, healthy or lost, onto others of its Availability Zone, and wait until it holds
+    /// none
+    Drain {
+        /// Which one
+        name: String,
+        /// Onto this one; the one with the fewest segments where absent
+        #[arg(long, conflicts_with = "undo")]
+        onto: Option<String>,
+        /// Take back what has not ended
+        #[arg(long)]
+        undo: bool,
+        /// A controller's configuration
         #[arg(long, conflicts_with = "dir")]
         config: Option<PathBuf>,
         /// The demo's directory, where several run
@@ -220,6 +238,10 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Events { count, json, config, dir } => {
             watchers::events(&watchers::find(config.as_deref(), dir)?, count.into(), json)
+        }
+        Command::Drain { name, onto, undo, config, dir } => {
+            let place = drain::Place::find(config.as_deref(), dir)?;
+            drain::run(&place, &name, onto.as_deref(), undo)
         }
         Command::CreateVolume { config } => {
             let config: InstanceConfig = config::read(&config)?;

@@ -27,6 +27,7 @@ mod accept_loss;
 mod backup;
 mod certs;
 mod cli;
+mod drain;
 mod global;
 mod log;
 mod lost;

@@ -191,6 +191,10 @@ pub fn run(command: Command, stop_asked: StopAsked) -> Result<ExitCode, Failure>
             if scenario == Scenario::Failovers {
                 (options.readers, options.watched) = (rehearse::failovers::READERS, true);
             }
+            if scenario == Scenario::Repair {
+                let (readers, spares) = (rehearse::repair::READERS, layout::SPARES_USUAL);
+                options = Options { readers, watched: true, spares, heals: true, ..options };
+            }
             if scenario == Scenario::ByteFlips {
                 options.scrub_journal_s = 1;
             }

@@ -5,10 +5,11 @@ use auriga_admin::member::{Described, Role, State};
 use auriga_admin::postgres::connect;
 use auriga_admin::{instance, storage, trust};
 use auriga_instance::node::InstanceStatus;
-use auriga_net::admin::NodeStatus;
+use auriga_net::admin::{Access, NodeStatus};
 #[cfg(feature = "rehearsal")]
 use auriga_rehearsal::demo::control::{self, Ask, Reply};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 #[cfg(feature = "rehearsal")]
 use std::path::PathBuf;
@@ -121,7 +122,27 @@ pub async fn gather(place: &Where) -> std::io::Result<Report> {
             Role::Control | Role::Gateway | Role::Region => report.watchers.push(member),
         }
     }
+    add_further(&mut report, &access).await;
     Ok(report)
+}
+
+/// Adds the storage processes that only the volume's membership names: those that took over from others.
+async fn add_further(report: &mut Report, access: &Access) {
+    let volume = report.serving().and_then(|serving| serving.status.as_ref()).and_then(|status| status.volume.as_ref());
+    let members = volume.into_iter().flat_map(|volume| &volume.groups).flat_map(|group| &group.members);
+    let known = |home: &SocketAddr| report.storage.iter().any(|storage| storage.member.address == *home);
+    let homes: BTreeSet<SocketAddr> = members.filter_map(|member| member.home).filter(|home| !known(home)).collect();
+    for address in homes {
+        let (status, silent_because) = match storage::status(address, access).await {
+            Ok(status) => (Some(status), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let named = status.as_ref().map(|status| (status.node.clone(), status.az.clone()));
+        let (name, az) = named.unwrap_or_else(|| (address.to_string(), String::new()));
+        let (role, state) = (Role::Storage, State::Up);
+        let member = Described { name, role, az, address, postgres: None, pid: None, state, faults: Vec::new() };
+        report.storage.push(Storage { member, status, silent_because });
+    }
 }
 
 /// Returns every configured member as up: without a demo to ask, one that doesn't answer is shown as silent.

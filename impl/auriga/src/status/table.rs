@@ -10,6 +10,7 @@ use auriga_protocol::writer::MemberStatus;
 use auriga_protocol::{Lsn, MemberId, PgId, SegmentId, VolumeId};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -30,7 +31,7 @@ pub fn render(report: &Report, columns: Option<usize>) -> String {
     let mut text = fold(text.trim_end());
     text.push_str("\n\n");
     text.push_str(&fitting(report, columns));
-    for remark in remarks(report) {
+    for remark in moves(report).into_iter().chain(remarks(report)) {
         text.push_str(&format!("\n{}", fold(&remark)));
     }
     if let Some(rates) = &report.rates {
@@ -192,14 +193,15 @@ fn segments(report: &Report, without: &[&str]) -> Table {
             continue;
         };
         if status.segments.is_empty() {
-            table.add_row([member.az.as_str(), &member.name, &with_faults(without_segments(status), member)]);
+            let state = if is_spare(report, storage) { "spare" } else { without_segments(status) };
+            table.add_row([member.az.as_str(), &member.name, &with_faults(state, member)]);
         }
         for (id, segment) in &status.segments {
             let seen = seen_by_writer(report, *id);
             let cells = [
                 member.az.clone(),
                 member.name.clone(),
-                with_faults(if status.warnings.is_empty() { condition(segment) } else { "refused" }, member),
+                with_faults(if status.warnings.is_empty() { condition(segment, seen) } else { "refused" }, member),
                 format!("{}/{}", id.pg, id.member),
                 segment.scl.to_string(),
                 (highest[&(id.volume, id.pg)].0 - segment.scl.0).to_string(),
@@ -242,6 +244,7 @@ fn remarks(report: &Report) -> Vec<String> {
         let Some(status) = &storage.status else { continue };
         match &status.condition {
             Condition::Refused { found, advice } => remarks.push(format!("{name}: refused: {found}. {advice}")),
+            Condition::Blank { .. } if is_spare(report, storage) => {}
             Condition::Blank { answered, peers } => remarks.push(format!(
                 "{name}: blank: it holds no segment, and asks its peers what it should have; {answered} of {peers} answer"
             )),
@@ -252,6 +255,40 @@ fn remarks(report: &Report) -> Vec<String> {
     remarks
 }
 
+/// Whether no member of the volume lives there, as its writer says.
+fn is_spare(report: &Report, storage: &Storage) -> bool {
+    let volume = || report.serving()?.status.as_ref()?.volume.as_ref();
+    volume().is_some_and(|volume| {
+        !volume.groups.iter().flat_map(|group| &group.members).any(|member| member.home == Some(storage.member.address))
+    })
+}
+
+/// Who comes and who goes, and how far who comes is; a line for each.
+fn moves(report: &Report) -> Vec<String> {
+    let name = |home: Option<SocketAddr>| {
+        let found = report.storage.iter().find(|storage| Some(storage.member.address) == home);
+        found.map_or_else(|| home.map(|home| home.to_string()).unwrap_or_default(), |found| found.member.name.clone())
+    };
+    let pages = |home: Option<SocketAddr>| {
+        let found = report.storage.iter().find(|storage| Some(storage.member.address) == home);
+        found.and_then(|storage| storage.status.as_ref()).map_or(0, |status| status.disk.pages)
+    };
+    let volume = report.serving().and_then(|serving| serving.status.as_ref()).and_then(|status| status.volume.as_ref());
+    let groups = volume.into_iter().flat_map(|volume| &volume.groups);
+    groups
+        .flat_map(|group| {
+            let home = |number| group.members.iter().find(|member| member.member == number).and_then(|it| it.home);
+            let hydrated = |number| group.members.iter().any(|member| member.member == number && member.hydrated);
+            group.under_way.iter().map(move |(old, new)| {
+                let state =
+                    if hydrated(*new) { "hydrated".to_owned() } else { format!("{} pages there", pages(home(*new))) };
+                let (pg, gone, joiner) = (group.pg, name(home(*old)), name(home(*new)));
+                format!("{pg}: member {old} on {gone} gives way to member {new} on {joiner}: {state}")
+            })
+        })
+        .collect()
+}
+
 /// How the writer sees a segment.
 fn seen_by_writer(report: &Report, id: SegmentId) -> Option<&MemberStatus> {
     let volume = report.serving()?.status.as_ref()?.volume.as_ref()?;
@@ -259,9 +296,11 @@ fn seen_by_writer(report: &Report, id: SegmentId) -> Option<&MemberStatus> {
     volume.writer.members.iter().find(|m| same(id.member, m))
 }
 
-fn condition(segment: &SegmentStatus) -> &'static str {
+fn condition(segment: &SegmentStatus, seen: Option<&MemberStatus>) -> &'static str {
     match segment {
         SegmentStatus { contradiction: Some(_), .. } => "CONTRADICTED",
+        SegmentStatus { retired: true, .. } => "retired",
+        _ if seen.is_some_and(|seen| seen.joining) => "joining",
         SegmentStatus { rejoining: true, .. } => "rejoining",
         SegmentStatus { unregistered: true, .. } => "asks peers",
         SegmentStatus { hydrating: true, .. } => "hydrating",

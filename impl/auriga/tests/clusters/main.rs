@@ -19,6 +19,7 @@ mod global_readers;
 mod operators;
 mod outside;
 mod readers;
+mod repair;
 mod sql;
 mod stuck;
 mod stumbles;

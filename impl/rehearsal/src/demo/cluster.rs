@@ -264,6 +264,18 @@ impl Cluster {
         self.forget_directory(name)
     }
 
+    /// Deletes the directory of a storage process that is not running.
+    ///
+    /// # Errors
+    /// It can't be deleted.
+    pub fn forget_storage(&mut self, name: &str) -> Result<(), ClusterError> {
+        let path = self.layout.storage().join(name);
+        match std::fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(ClusterError::Io { path, source }),
+            _ => Ok(()),
+        }
+    }
+
     /// SIGKILL to every process, as near to one moment as signals are.
     pub fn kill_all(&mut self) {
         for process in self.members.iter().filter_map(|m| m.process.as_ref()) {

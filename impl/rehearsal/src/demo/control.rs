@@ -46,6 +46,8 @@ pub enum Ask {
 pub enum Action {
     /// SIGKILL; an instance's local directory is deleted as well
     Kill,
+    /// SIGKILL, and the directory of a storage process is deleted: it is lost for good
+    Lose,
     /// SIGSTOP, with everything below it
     Freeze,
     /// Undo `freeze`
@@ -71,6 +73,7 @@ impl Action {
             Action::Partition => " (cut off until `inject heal`)".to_owned(),
             Action::Wan => format!(" ({ms} ms there and back)"),
             Action::Kill => " (down until `inject restart`)".to_owned(),
+            Action::Lose => " (down, and its directory is gone)".to_owned(),
             Action::Resume | Action::Restart | Action::Heal => String::new(),
         }
     }

@@ -68,7 +68,7 @@ impl Faults {
             Action::Heal => self.heal(cluster, runtime, names)?,
             // See above.
             Action::Wan => {}
-            Action::Kill | Action::Freeze | Action::Resume | Action::Restart => {
+            Action::Kill | Action::Lose | Action::Freeze | Action::Resume | Action::Restart => {
                 for name in names {
                     self.signal(cluster, runtime, name, action)?;
                 }
@@ -82,6 +82,8 @@ impl Faults {
         let is_storage = member.role == Role::Storage;
         match (action, member.state) {
             (Action::Restart, _) => None,
+            (Action::Lose, _) if !is_storage => Some("only storage processes have a directory to lose"),
+            (Action::Lose, _) => None,
             (Action::Kill | Action::Freeze | Action::Resume, State::Down) => Some("it is not running"),
             (Action::Freeze, State::Frozen) => Some("it is frozen already"),
             (Action::Resume, State::Up) => Some("it is not frozen"),
@@ -128,6 +130,9 @@ impl Faults {
                 cluster.kill(name)?;
                 self.cuts.remove(name);
                 self.slow.remove(name);
+                if action == Action::Lose {
+                    cluster.forget_storage(name)?;
+                }
                 if action == Action::Restart {
                     cluster.start(name)?;
                     if let Some(number) = cluster.instance_number(name) {

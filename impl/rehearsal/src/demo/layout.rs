@@ -29,8 +29,8 @@ pub const READERS_USUAL: u8 = 2;
 pub const READERS_MAX: u8 = 15;
 /// Most spare storage processes of a demo.
 pub const SPARES_MAX: u8 = 9;
-/// Spare storage processes of a demo where nobody says how many.
-pub const SPARES_USUAL: u8 = 0;
+/// Spare storage processes of a demo where nobody says how many, and a controller is there: one in each Availability Zone.
+pub const SPARES_USUAL: u8 = 3;
 /// The host part of the first instance's address.
 const FIRST_INSTANCE: u8 = 11;
 /// The host part of the first spare's address.

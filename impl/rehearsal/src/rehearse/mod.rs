@@ -13,6 +13,7 @@ mod healing;
 mod operators;
 mod power_cut;
 pub mod readers;
+pub mod repair;
 
 use crate::bank::Bank;
 use crate::bank::verify::{Verdict, verify};
@@ -72,6 +73,9 @@ pub enum Scenario {
     /// The writer is killed, frozen, loses its Availability Zone, or is asked to hand over: a reader takes over, and clients that
     /// know one address go on
     Failovers,
+    /// A storage process is lost for good, or comes back late; the controller has a spare take over, with a second failure in
+    /// the middle
+    Repair,
     /// Of several regions: a region, its processes or the network between fail, and the role moves, planned and unplanned, with
     /// processes that die in the middle; what is lost is exactly what is named
     Regions,
@@ -118,6 +122,7 @@ struct Rehearsal<'a> {
     /// Kinds of failovers that are to come.
     kinds: Vec<failovers::Kind>,
     waits: failovers::Waits,
+    repairs: repair::Repairs,
 }
 
 /// Runs rounds of `scenario` until `length`, or until asked to stop. Returns whether nothing was lost or unexplained.
@@ -140,7 +145,7 @@ pub fn run(
         return readers::run(demo, length, seed, stop);
     }
     let server = match scenario {
-        Scenario::Failovers => demo.layout().writer_endpoint(),
+        Scenario::Failovers | Scenario::Repair => demo.layout().writer_endpoint(),
         _ => demo.postgres(0),
     };
     demo.runtime().block_on(Bank::create(server)).map_err(postgres("creating the bank"))?;
@@ -157,6 +162,7 @@ pub fn run(
         flips: byte_flips::Counts::default(),
         kinds: Vec::new(),
         waits: failovers::Waits::default(),
+        repairs: repair::Repairs::default(),
     };
     let (mut bad_rounds, mut round, started) = (0, 0, Instant::now());
     while !length.reached(round, started.elapsed()) {
@@ -186,6 +192,7 @@ pub fn run(
     }
     rehearsal.flips.show();
     rehearsal.waits.show();
+    rehearsal.repairs.show();
     println!(
         "{} commits acknowledged, {} lost, {} unexplained, {} wrong balances in the final database; {bad_rounds} bad rounds",
         verdict.acknowledged, verdict.lost, verdict.unexplained, verdict.wrong_balances
@@ -232,6 +239,7 @@ impl Rehearsal<'_> {
             Scenario::RollingRestart => self.restart_rolling(),
             Scenario::Readers | Scenario::Regions => Err(TourError::Unexpected("it has rounds of its own".to_owned())),
             Scenario::Failovers => self.fail_over(round),
+            Scenario::Repair => self.repair(round),
         }
     }
 

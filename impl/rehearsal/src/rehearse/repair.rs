@@ -1,0 +1,229 @@
+//! A storage process is lost for good, and the controller has another one of its zone take over, while clients write;
+//! sometimes a second failure falls into the middle, or the old one comes back.
+
+use super::Rehearsal;
+use crate::demo::layout::Layout;
+use crate::demo::watchers::CONTROL;
+use crate::instances;
+use crate::tour::TourError;
+use auriga_admin::config::StorageAddress;
+use auriga_admin::instance;
+use auriga_volume::GroupShown;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// Readers of the demo.
+pub const READERS: u8 = 1;
+/// Every group is whole again within this time.
+const WHOLE_LIMIT: Duration = Duration::from_secs(180);
+/// A replacement is begun within this time.
+const BEGUN_LIMIT: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What happens beside the loss.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// Nothing.
+    Lost,
+    /// The writer is killed in the middle.
+    Writer,
+    /// The controller is killed in the middle, and started again.
+    Control,
+    /// The one that takes over is killed in the middle, and started again.
+    Joiner,
+    /// Another member is killed in the middle, and started again.
+    Another,
+    /// The old one comes back in the middle, with its directory.
+    BackBefore,
+    /// The old one comes back after the end, with its directory.
+    BackAfter,
+}
+
+impl Kind {
+    const ALL: [Kind; 7] =
+        [Kind::Lost, Kind::Writer, Kind::Control, Kind::Joiner, Kind::Another, Kind::BackBefore, Kind::BackAfter];
+
+    fn keeps_directory(self) -> bool {
+        matches!(self, Kind::BackBefore | Kind::BackAfter)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Kind::Lost => "lost for good",
+            Kind::Writer => "and the writer killed",
+            Kind::Control => "and control killed",
+            Kind::Joiner => "and the joiner killed",
+            Kind::Another => "and another killed",
+            Kind::BackBefore => "back before the end",
+            Kind::BackAfter => "back after the end",
+        })
+    }
+}
+
+/// How long it took until every group was whole, and how many commits there were, by what had happened.
+#[derive(Debug, Default)]
+pub struct Repairs(BTreeMap<Kind, Vec<(Duration, f64, f64)>>);
+
+impl Repairs {
+    /// Shows them, where there are any.
+    pub fn show(&mut self) {
+        if self.0.is_empty() {
+            return;
+        }
+        println!(
+            "{:<24}{:>8}{:>12}{:>12}{:>14}{:>14}",
+            "repair", "rounds", "median", "most", "tps before", "tps meanwhile"
+        );
+        for (kind, repairs) in &mut self.0 {
+            repairs.sort_by_key(|(took, ..)| *took);
+            let at = |index: usize| format!("{:.1} s", repairs[index].0.as_secs_f64());
+            let mean =
+                |of: fn(&(Duration, f64, f64)) -> f64| repairs.iter().map(of).sum::<f64>() / repairs.len() as f64;
+            println!(
+                "{:<24}{:>8}{:>12}{:>12}{:>14.0}{:>14.0}",
+                kind.to_string(),
+                repairs.len(),
+                at(repairs.len() / 2),
+                at(repairs.len() - 1),
+                mean(|(_, before, _)| *before),
+                mean(|(_, _, meanwhile)| *meanwhile),
+            );
+        }
+    }
+}
+
+impl Rehearsal<'_> {
+    /// One loss, and every group whole again afterwards.
+    pub(super) fn repair(&mut self, round: u32) -> Result<String, TourError> {
+        let kind = Kind::ALL[(round as usize - 1) % Kind::ALL.len()];
+        self.wait_until_whole(None)?;
+        let groups = self.groups().ok_or_else(|| TourError::Unexpected("no instance shows the volume".to_owned()))?;
+        let lives = |process: &StorageAddress| {
+            groups.iter().flat_map(|group| &group.members).any(|member| member.home == Some(process.address))
+        };
+        let mut with_members: Vec<StorageAddress> = self.demo.layout().fleet().into_iter().filter(lives).collect();
+        self.random.shuffle(&mut with_members);
+        let victim = with_members[0].clone();
+        let another = with_members.iter().find(|process| process.az != victim.az).cloned();
+        let before = self.rate_for(Duration::from_secs(2));
+        let (begun, acknowledged) = (Instant::now(), self.bank.ledger().acknowledged());
+        self.demo.cluster().0.kill(&victim.name)?;
+        if !kind.keeps_directory() {
+            self.demo.cluster().0.forget_storage(&victim.name)?;
+        }
+        let joiner = self.wait_until_begun(&victim)?;
+        match kind {
+            Kind::Lost | Kind::BackAfter => {}
+            Kind::Writer => {
+                let writer = instances::writer(self.demo)?;
+                self.demo.cluster().0.kill(&writer)?;
+                instances::successor(self.demo, &writer)?;
+                self.demo.start(&writer)?;
+            }
+            Kind::Control => {
+                self.demo.cluster().0.kill(CONTROL)?;
+                std::thread::sleep(Duration::from_millis(self.random.u64(0..2000)));
+                self.demo.cluster().0.start(CONTROL)?;
+            }
+            Kind::Joiner => self.kill_for_a_moment(joiner.as_deref())?,
+            Kind::Another => self.kill_for_a_moment(another.as_ref().map(|process| process.name.as_str()))?,
+            Kind::BackBefore => self.demo.start(&victim.name)?,
+        }
+        let without = if kind == Kind::BackBefore { None } else { Some(&victim) };
+        self.wait_until_whole(without)?;
+        let took = begun.elapsed();
+        let commits = self.bank.ledger().acknowledged() - acknowledged;
+        let meanwhile = commits as f64 / took.as_secs_f64();
+        self.repairs.0.entry(kind).or_default().push((took, before, meanwhile));
+        // It is the zone's spare from now on; with its directory, it finds out that its member has left.
+        self.demo.start(&victim.name)?;
+        self.wait_for_commits()?;
+        Ok(format!("{} {kind}: whole after {:.1} s", victim.name, took.as_secs_f64()))
+    }
+
+    fn kill_for_a_moment(&mut self, name: Option<&str>) -> Result<(), TourError> {
+        let Some(name) = name else { return Ok(()) };
+        self.demo.cluster().0.kill(name)?;
+        std::thread::sleep(Duration::from_millis(self.random.u64(0..2000)));
+        Ok(self.demo.start(name)?)
+    }
+
+    fn rate_for(&self, time: Duration) -> f64 {
+        let before = self.bank.ledger().acknowledged();
+        std::thread::sleep(time);
+        (self.bank.ledger().acknowledged() - before) as f64 / time.as_secs_f64()
+    }
+
+    /// The volume's groups, as the instance that writes shows them.
+    fn groups(&self) -> Option<Vec<GroupShown>> {
+        let layout = self.demo.layout();
+        let asked = (0..=layout.readers).filter_map(|number| {
+            let asked = instance::status(layout.admin_address(number), self.demo.access(), instance::PATIENCE);
+            self.demo.runtime().block_on(asked).ok()?.volume
+        });
+        asked.max_by_key(|volume| volume.writer.volume_epoch).map(|volume| volume.groups)
+    }
+
+    /// Waits until a member that lived there is being replaced, or has been. Returns where the new one lives.
+    fn wait_until_begun(&self, victim: &StorageAddress) -> Result<Option<String>, TourError> {
+        let deadline = Instant::now() + BEGUN_LIMIT;
+        loop {
+            for group in self.groups().unwrap_or_default() {
+                let home = |number| group.members.iter().find(|member| member.member == number)?.home;
+                if let Some((_, new)) = group.under_way.iter().find(|(old, _)| home(*old) == Some(victim.address)) {
+                    let fleet = self.demo.layout().fleet();
+                    return Ok(fleet.into_iter().find(|process| Some(process.address) == home(*new)).map(|it| it.name));
+                }
+                if !group.members.is_empty() && group.members.iter().all(|member| member.home != Some(victim.address)) {
+                    return Ok(None);
+                }
+            }
+            if Instant::now() >= deadline {
+                let why = format!("nobody began to replace {} within {} s", victim.name, BEGUN_LIMIT.as_secs());
+                return Err(TourError::Unexpected(why));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Waits until each group has six members, two in each zone, on processes that answer, none of them `without`, and
+    /// each has what the highest had a moment before.
+    fn wait_until_whole(&self, without: Option<&StorageAddress>) -> Result<(), TourError> {
+        let deadline = Instant::now() + WHOLE_LIMIT;
+        let mut target = None;
+        loop {
+            let groups = self.groups().unwrap_or_default();
+            let is_well = |group: &GroupShown| {
+                let mut zones: Vec<String> = group.members.iter().filter_map(|member| self.zone(member.home)).collect();
+                zones.sort();
+                let away = without.map(|process| process.address);
+                group.under_way.is_empty()
+                    && zones == ["a", "a", "b", "b", "c", "c"]
+                    && group
+                        .members
+                        .iter()
+                        .all(|member| member.silent_ms == 0 && (away.is_none() || member.home != away))
+            };
+            if !groups.is_empty() && groups.iter().all(is_well) {
+                let scls = groups.iter().flat_map(|group| &group.members).map(|member| member.scl.0);
+                let (lowest, highest) = (scls.clone().min().unwrap_or(0), scls.max().unwrap_or(0));
+                if lowest >= *target.get_or_insert(highest) {
+                    return Ok(());
+                }
+            }
+            if Instant::now() >= deadline {
+                let why = format!("the volume is not whole within {} s: {groups:?}", WHOLE_LIMIT.as_secs());
+                return Err(TourError::Unexpected(why));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn zone(&self, home: Option<std::net::SocketAddr>) -> Option<String> {
+        let fleet = self.demo.layout().fleet();
+        fleet.into_iter().find(|process| Some(process.address) == home).map(|process| Layout::az(&process.name))
+    }
+}
