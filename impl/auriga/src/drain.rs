@@ -214,7 +214,7 @@ impl Place {
         &self,
         writer: SocketAddr,
         path: &str,
-        ask: &impl serde::Serialize,
+        ask: &(impl serde::Serialize + Sync),
     ) -> Result<Replaced, String> {
         let mut client = auriga_http::Client::new(writer, &self.access, CertifiedRole::Instance);
         client.ask(Method::POST, path, Some(ask), PATIENCE).await.map_err(|error| error.to_string())

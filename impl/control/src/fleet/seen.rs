@@ -33,7 +33,7 @@ pub struct View {
 pub struct GroupSeen {
     /// Its number.
     pub pg: u16,
-    /// Everyone, joining and leaving ones included.
+    /// Everyone, those included who join or are being replaced.
     pub members: Vec<MemberSeen>,
     /// The replacements under way: who goes, who comes.
     pub under_way: Vec<(u8, u8)>,

@@ -99,7 +99,7 @@ impl Rehearsal<'_> {
     /// One loss, and every group whole again afterwards.
     pub(super) fn repair(&mut self, round: u32) -> Result<String, TourError> {
         let kind = Kind::ALL[(round as usize - 1) % Kind::ALL.len()];
-        self.wait_until_whole(None)?;
+        self.wait_until_repaired(None)?;
         let groups = self.groups().ok_or_else(|| TourError::Unexpected("no instance shows the volume".to_owned()))?;
         let lives = |process: &StorageAddress| {
             groups.iter().flat_map(|group| &group.members).any(|member| member.home == Some(process.address))
@@ -133,7 +133,7 @@ impl Rehearsal<'_> {
             Kind::BackBefore => self.demo.start(&victim.name)?,
         }
         let without = if kind == Kind::BackBefore { None } else { Some(&victim) };
-        self.wait_until_whole(without)?;
+        self.wait_until_repaired(without)?;
         let took = begun.elapsed();
         let commits = self.bank.ledger().acknowledged() - acknowledged;
         let meanwhile = commits as f64 / took.as_secs_f64();
@@ -191,7 +191,7 @@ impl Rehearsal<'_> {
 
     /// Waits until each group has six members, two in each zone, on processes that answer, none of them `without`, and
     /// each has what the highest had a moment before.
-    fn wait_until_whole(&self, without: Option<&StorageAddress>) -> Result<(), TourError> {
+    fn wait_until_repaired(&self, without: Option<&StorageAddress>) -> Result<(), TourError> {
         let deadline = Instant::now() + WHOLE_LIMIT;
         let mut target = None;
         loop {

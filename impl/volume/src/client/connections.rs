@@ -6,7 +6,6 @@ use super::{Client, VolumeConfig};
 use auriga_net::dialler::keep_connected;
 use auriga_net::peers::homes_of;
 use auriga_net::{ConnectionRole, Hello, Homes, Outbox};
-use auriga_protocol::membership::Step;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

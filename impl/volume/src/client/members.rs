@@ -17,7 +17,7 @@ const SILENT_AFTER: Duration = Duration::from_secs(1);
 pub struct GroupShown {
     /// Which one.
     pub pg: PgId,
-    /// Everyone, joining and leaving ones included.
+    /// Everyone, those included who join or are being replaced. Who has given way is none of them any more.
     pub members: Vec<MemberShown>,
     /// The replacements under way: who goes, who comes.
     pub under_way: Vec<(MemberId, MemberId)>,
@@ -68,7 +68,7 @@ pub(super) fn groups(
         members: writer
             .members
             .iter()
-            .filter(|seen| seen.pg == group.pg)
+            .filter(|seen| seen.pg == group.pg && group.membership.next.members().contains(seen.member))
             .map(|seen| MemberShown {
                 member: seen.member,
                 home: group.membership.home(seen.member).or_else(|| configured.get(&seen.member).copied()),
