@@ -129,6 +129,7 @@ impl Transaction {
                 self.items.extend(texts.iter().map(|done| done.text.clone()));
                 self.is_stuck |= self.items.len() > ITEMS_MAX || self.bytes() > BYTES_MAX;
                 self.items.truncate(ITEMS_MAX);
+                self.prepared.truncate(ITEMS_MAX);
             }
         }
     }

@@ -6,7 +6,7 @@ use super::login::Proof;
 use super::messages::{self, Told};
 use super::pipe::{MESSAGE_MAX, Message, Piece, Pipe};
 use super::relay::{Broken, Relayed, ToClient, relay};
-use super::server::Server;
+use super::server::{Server, described};
 use super::settings::Mode;
 use super::shared::{Key, Open, Shared};
 use super::unit::{Batch, End, Prepared, Unit};
@@ -21,6 +21,8 @@ use tokio::time::Instant;
 
 /// Statements that are remembered as ones for the writer.
 const LEARNT_MAX: usize = 1024;
+/// Statements between two `Sync`s.
+const DONE_MAX: usize = 1 << 16;
 /// Fails in any transaction, and says why in the server's log.
 const FAIL: Bytes = Bytes::from_static(b"auriga: the gateway has failed this transaction");
 
@@ -247,7 +249,12 @@ impl Session {
             )));
         };
         let texts: Vec<Bytes> = items.into_iter().map(|(_, text)| text).collect();
-        self.reader.ask(&texts).await.map_err(Ended::Reader)?;
+        let answers = self.reader.ask(&texts).await.map_err(Ended::Reader)?;
+        if let Some(error) = answers.into_iter().find_map(Result::err) {
+            // Reads as another role, say, are worse than none.
+            let text = format!("the reader did not take over the session's settings: {}", described(&error));
+            return Err(Ended::Told(Told::fatal("08004", text)));
+        }
         self.reader.journal = self.journal.last();
         Ok(())
     }
@@ -257,6 +264,9 @@ impl Session {
         self.transaction.has_cursor |= relayed.has_paused;
         self.done.extend(relayed.done);
         if end == End::Flush {
+            if self.done.len() > DONE_MAX {
+                return Err(Ended::Told(Told::fatal("54000", "too many statements without a Sync")));
+            }
             self.segment = Some(Segment { at, has_failed: relayed.has_failed });
             return self.flush().await;
         }

@@ -37,14 +37,12 @@ pub enum NoWriter {
 #[derive(Clone, Debug)]
 pub struct Writers {
     places: Vec<Place>,
-    /// Since when a writer that is used has not been seen to write.
-    unseen_since: Option<Instant>,
 }
 
 impl Writers {
     /// Looks for the writer in these regions.
     pub fn new(places: Vec<Place>) -> Writers {
-        Writers { places, unseen_since: None }
+        Writers { places }
     }
 
     /// The one that writes.
@@ -72,19 +70,16 @@ impl Writers {
 
     /// Waits until a writer is gone: it was replaced, or has not been seen to write for so long.
     pub async fn gone(&mut self, origin: Origin, patience: Duration) {
-        loop {
-            if self.has_replaced(origin) {
-                return;
-            }
+        let mut unseen_since = None;
+        while !self.has_replaced(origin) {
             let place = self.places.get(origin.region);
-            let is_seen = place.is_some_and(|place| place.topology.borrow().writer.is_some());
-            let unseen_until = self.unseen_since.get_or_insert_with(Instant::now).checked_add(patience);
-            if is_seen {
-                self.unseen_since = None;
+            if place.is_some_and(|place| place.topology.borrow().writer.is_some()) {
+                unseen_since = None;
                 self.changed().await;
-            } else if let Some(until) = unseen_until
-                && timeout_at(until, self.changed()).await.is_err()
-            {
+                continue;
+            }
+            let until = *unseen_since.get_or_insert_with(Instant::now) + patience;
+            if timeout_at(until, self.changed()).await.is_err() {
                 return;
             }
         }

@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 const CLIENTS: usize = 4;
 /// Reads of all clients together, of which each one is checked.
-const READS: usize = 240;
+const READS: usize = 160;
 
 /// What all clients know.
 #[derive(Default)]
@@ -122,7 +122,7 @@ async fn run(mode: &'static str, crashes: usize, never_waits: bool) -> Vec<Strin
         (0..CLIENTS).map(|own| tokio::spawn(client(world.clone(), known.clone(), own, mode))).collect();
     let begun = Instant::now();
     for phase in 1..=crashes + 1 {
-        while known.reads.load(SeqCst) < READS * phase / (crashes + 1) {
+        while known.reads.load(SeqCst) < READS * phase / 3 {
             assert!(begun.elapsed() < PATIENCE * 2, "{} reads", known.reads.load(SeqCst));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

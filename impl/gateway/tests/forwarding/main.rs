@@ -3,6 +3,7 @@
 mod consistency;
 mod history;
 mod logins;
+mod measure;
 mod servers;
 mod transactions;
 

@@ -28,7 +28,22 @@ async fn a_transaction_goes_on_at_the_writer() {
     many_at_one_time(&client).await;
     prepared_in_sql(&client).await;
     a_writer_that_is_replaced(&world, &client).await;
+    what_cannot_be_told(&world).await;
     limits(&world).await;
+}
+
+/// A setting that the writer can't be given is never left out.
+async fn what_cannot_be_told(world: &World) {
+    let client = world.session().await;
+    client.query_one("select set_config('my.tenant', $1, false)", &[&"ann"]).await.expect("set");
+    assert_eq!(read(&client, "select current_setting('my.tenant')").await, "ann");
+    assert_eq!(code(&client, "insert into t values (500, current_setting('my.tenant'))").await, "08004");
+    let client = world.session().await;
+    read(&client, "begin").await;
+    client.query_one("select set_config('my.tenant', $1, true)", &[&"ann"]).await.expect("set");
+    assert_eq!(code(&client, "insert into t values (500, 'without')").await, "0A000");
+    read(&client, "rollback").await;
+    assert_eq!(read(&client, "select count(*) from t where a = 500").await, "0");
 }
 
 async fn settings_are_the_same(client: &Client) {
