@@ -38,6 +38,7 @@ impl Message {
 
 /// What a member makes durable.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model has few entries")]
 pub enum Entry {
     /// A step.
     Step(Step),

@@ -42,6 +42,7 @@ pub type Mtr = Vec<Change<Delta>>;
 
 /// What a frame holds.
 #[derive(Clone, PartialEq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every frame is of the largest kind, and none is kept")]
 pub enum Frame {
     /// A message of the protocol.
     Protocol(Envelope<Delta>),
