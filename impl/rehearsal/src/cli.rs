@@ -225,7 +225,7 @@ fn demo(arguments: DemoArguments, stop_asked: StopAsked) -> Result<ExitCode, Fai
     let (tour, trace, seed) = (arguments.tour, arguments.place.traces(), arguments.seed);
     let options = arguments.place.options(if tour { "16MB" } else { "256MB" });
     // A tour begins with failures of which nobody is to take over.
-    let (watched, spares) = (!arguments.unwatched, arguments.spares);
+    let (watched, spares) = (!arguments.unwatched, if tour { 0 } else { arguments.spares });
     let heals = !tour && spares > 0;
     let options = Options { readers: arguments.readers, watched, spares, heals, ..options };
     let demo = match Demo::bring_up(options, &stop) {

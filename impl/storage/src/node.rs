@@ -137,10 +137,21 @@ impl Node {
         });
     }
 
+    /// The segment here that a message is for. A candidate may know only the members that its volume was made with, and
+    /// where they lived: whoever is here of the group answers its seal, and so tells it who its members are (R-MEMBER-6).
+    fn receiver(&self, id: SegmentId, message: &Message<Delta>) -> Option<Arc<Hosted>> {
+        self.hosted(id).or_else(|| {
+            let (first, last) = (SegmentId { member: MemberId(0), ..id }, SegmentId { member: MemberId::MAX, ..id });
+            let segments = self.segments.read().expect("no holder panics");
+            let mut of_group = segments.range(first..=last).map(|(_, segment)| segment.clone());
+            of_group.next().filter(|_| matches!(message, Message::Seal { .. }))
+        })
+    }
+
     /// A message for one of the segments here.
     pub fn deliver(&self, envelope: Envelope<Delta>) {
         let hosted = match envelope.to {
-            Party::Segment(id) => self.hosted(id),
+            Party::Segment(id) => self.receiver(id, &envelope.message),
             Party::Writer(..) | Party::Reader(..) => None,
         };
         match hosted {

@@ -65,19 +65,23 @@ impl fmt::Display for Kind {
 
 /// How long it took until every group was whole, and how many commits there were, by what had happened.
 #[derive(Debug, Default)]
-pub struct Repairs(BTreeMap<Kind, Vec<(Duration, f64, f64)>>);
+pub struct Repairs {
+    done: BTreeMap<Kind, Vec<(Duration, f64, f64)>>,
+    /// Kinds that are to come.
+    to_come: Vec<Kind>,
+}
 
 impl Repairs {
     /// Shows them, where there are any.
     pub fn show(&mut self) {
-        if self.0.is_empty() {
+        if self.done.is_empty() {
             return;
         }
         println!(
             "{:<24}{:>8}{:>12}{:>12}{:>14}{:>14}",
             "repair", "rounds", "median", "most", "tps before", "tps meanwhile"
         );
-        for (kind, repairs) in &mut self.0 {
+        for (kind, repairs) in &mut self.done {
             repairs.sort_by_key(|(took, ..)| *took);
             let at = |index: usize| format!("{:.1} s", repairs[index].0.as_secs_f64());
             let mean =
@@ -98,7 +102,12 @@ impl Repairs {
 impl Rehearsal<'_> {
     /// One loss, and every group whole again afterwards.
     pub(super) fn repair(&mut self, round: u32) -> Result<String, TourError> {
-        let kind = Kind::ALL[(round as usize - 1) % Kind::ALL.len()];
+        // Each kind equally often, in another order each time.
+        if (round as usize - 1).is_multiple_of(Kind::ALL.len()) {
+            self.repairs.to_come = Kind::ALL.to_vec();
+            self.random.shuffle(&mut self.repairs.to_come);
+        }
+        let kind = self.repairs.to_come.pop().unwrap_or(Kind::Lost);
         self.wait_until_repaired(None)?;
         let groups = self.groups().ok_or_else(|| TourError::Unexpected("no instance shows the volume".to_owned()))?;
         let lives = |process: &StorageAddress| {
@@ -137,7 +146,7 @@ impl Rehearsal<'_> {
         let took = begun.elapsed();
         let commits = self.bank.ledger().acknowledged() - acknowledged;
         let meanwhile = commits as f64 / took.as_secs_f64();
-        self.repairs.0.entry(kind).or_default().push((took, before, meanwhile));
+        self.repairs.done.entry(kind).or_default().push((took, before, meanwhile));
         // It is the zone's spare from now on; with its directory, it finds out that its member has left.
         self.demo.start(&victim.name)?;
         self.wait_for_commits()?;
