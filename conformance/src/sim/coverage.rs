@@ -1,6 +1,7 @@
 //! Counters of what a run has exercised. A simulation that never met a recovery with a tail proves nothing about tails:
 //! [`Coverage::missing`] names what a campaign was supposed to meet at least once and did not.
 
+use auriga_protocol::membership::MembershipNote;
 use auriga_protocol::{Lsn, Message, Note, Payload, Refusal};
 
 macro_rules! counted {
@@ -129,8 +130,18 @@ counted! {
     StaleVolumeEpoch = "refusal StaleVolumeEpoch", true;
     /// `Refusal::NotInstalled`.
     NotInstalled = "refusal NotInstalled", true;
-    /// `Refusal::StaleMembership`: the simulation does not change membership yet.
-    StaleMembership = "refusal StaleMembership", false;
+    /// `Refusal::StaleMembership`.
+    StaleMembership = "refusal StaleMembership", true;
+    /// A step came into force.
+    Changed = "note Changed", true;
+    /// A new member's segment was made.
+    Made = "note Made", true;
+    /// A member has left.
+    Left = "note Left", true;
+    /// A member's process and disk were lost for good.
+    LostForGood = "member lost for good", true;
+    /// A replacement was taken back.
+    Undone = "replacement undone", true;
     /// `Refusal::AboveScl`: a writer asks current segments only, so this takes a segment that fell behind.
     AboveScl = "refusal AboveScl", false;
     /// `Refusal::BelowFloor`.
@@ -222,7 +233,10 @@ impl Coverage {
             Note::Fenced { .. } => Counted::Fenced,
             // The simulation has no readers on other instances.
             Note::ReadPoint { .. } => return,
-            // The simulation has one region, and its groups keep their members.
+            Note::Membership(MembershipNote::Changed { .. }) => Counted::Changed,
+            Note::Membership(MembershipNote::Made { .. }) => Counted::Made,
+            Note::Membership(MembershipNote::Left { .. }) => Counted::Left,
+            // The simulation has one region, and writers change its groups' members.
             Note::Global(_) | Note::Membership(_) => return,
             // No operator is here.
             Note::LossAccepted { .. } => return,

@@ -3,6 +3,7 @@
 use super::coverage::Counted;
 use super::node::{VOLUME, WriterNode};
 use super::payload::Mark;
+use super::settings::COPIES;
 use super::world::{Event, Told, World, writer_index};
 use crate::notation;
 use auriga_protocol::segment::{Outcome, Segment, Task};
@@ -61,6 +62,7 @@ impl World<'_> {
                     self.segments[node].disk.append(id, entry);
                     self.start_sync(node);
                 }
+                Effect::Start(Task::Retire) => self.retire(node),
                 Effect::Start(task) => {
                     self.tell(|names| format!("{} task {}", names.party(from), notation::task(&task)));
                     if let Task::PutBases { floor, .. } = &task {
@@ -119,7 +121,8 @@ impl World<'_> {
         let id = WriterId(self.writers.len() as u64 + 1);
         let mut effects = Effects::default();
         let identity = WriterIdentity { volume: VOLUME, writer: id };
-        let machine = Writer::boot(&self.writer_config, identity, (), Micros(self.now), &mut effects);
+        let config = self.config_with_hints();
+        let machine = Writer::boot(&config, identity, (), Micros(self.now), &mut effects);
         self.writers.push(WriterNode { machine: Some(machine), ..WriterNode::created(id) });
         let writer = self.writers.len() - 1;
         self.tell(|_| format!("{id} starts"));
@@ -261,6 +264,9 @@ impl World<'_> {
         self.sent += 1;
         let serial = self.sent;
         let known = match to {
+            Party::Segment(id) if id.member.0 >= COPIES && !self.is_there(id) => {
+                return self.coverage.count(Counted::ToNobody); // Not made yet.
+            }
             Party::Segment(id) => self.index(id) < self.segments.len(),
             Party::Writer(_, id) => id.0 >= 1 && writer_index(id) < self.writers.len(),
             Party::Reader(..) => false,

@@ -5,9 +5,9 @@ use super::node::SegmentNode;
 use super::world::World;
 
 /// Longest time, in virtual microseconds, from the end of all troubles to each milestone.
-const PATIENCE: u64 = 20_000_000;
+pub(super) const PATIENCE: u64 = 20_000_000;
 /// How often the finale looks, in virtual microseconds.
-const LOOK_EVERY: u64 = 5_000;
+pub(super) const LOOK_EVERY: u64 = 5_000;
 
 impl World<'_> {
     /// Runs the finale; what doesn't happen in time is a failure.
@@ -45,7 +45,8 @@ impl World<'_> {
         });
         self.read_back(writer);
         self.wait_for(writer, "every page is read", |world| world.unread == 0);
-        let ailing = |node: &&SegmentNode| node.forgetful() || node.unsound();
+        self.members_are_whole(writer);
+        let ailing = |node: &&SegmentNode| !node.dead && !node.left && (node.forgetful() || node.unsound());
         self.wait_for(writer, "every segment is whole again", |world| !world.segments.iter().any(|node| ailing(&node)));
         let statuses =
             self.segments.iter().filter(ailing).map(|node| node.machine.as_ref().map(|it| (it.id(), it.status())));
@@ -55,7 +56,7 @@ impl World<'_> {
         }
     }
 
-    fn wait_for(&mut self, writer: usize, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+    pub(super) fn wait_for(&mut self, writer: usize, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let deadline = self.now + PATIENCE;
         while self.failure.is_none() && self.writers[writer].in_the_running() && !holds(self) {
             if self.now >= deadline {

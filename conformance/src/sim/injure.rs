@@ -8,10 +8,10 @@ use super::settings::COPIES;
 use super::world::{Event, World};
 use auriga_protocol::message::Install;
 use auriga_protocol::segment::Outcome;
-use auriga_protocol::{Input, Membership, Note, Party, QuorumSet, WriterId};
+use auriga_protocol::{Input, Membership, Note, Party, PgId, QuorumSet, SegmentId, WriterId};
 
 /// Members of a group that may be forgetful when one more becomes so.
-const FORGETFUL_MAX: usize = 1;
+pub(super) const FORGETFUL_MAX: usize = 1;
 
 impl World<'_> {
     /// The fault with this number strikes.
@@ -86,9 +86,10 @@ impl World<'_> {
 
     fn targets(&self, target: Target) -> Vec<usize> {
         let strikes = |node: usize| {
-            let (group, member) = (node / usize::from(COPIES), (node % usize::from(COPIES)) as u8);
+            let SegmentId { pg: PgId(group), member, .. } = self.segments[node].id;
+            let member = member.0 % COPIES;
             match target {
-                Target::Segment(pg, of) => group == usize::from(pg) && member == of,
+                Target::Segment(pg, of) => group == pg && member == of,
                 Target::Node(of) => member == of,
                 Target::Zone(zone) => member / 2 == zone,
             }
@@ -112,7 +113,7 @@ impl World<'_> {
     }
 
     /// Stops a segment and says when it starts again.
-    fn stop_segment(&mut self, node: usize, keep: usize, down: u64) {
+    pub(super) fn stop_segment(&mut self, node: usize, keep: usize, down: u64) {
         let it = &mut self.segments[node];
         if it.machine.is_none() {
             return;
@@ -133,19 +134,36 @@ impl World<'_> {
         self.queue.push(self.now + down, Event::Restart { node, life });
     }
 
-    fn group_of(&self, group: u16) -> std::ops::Range<usize> {
-        let first = usize::from(group) * usize::from(COPIES);
-        first..first + usize::from(COPIES)
+    /// The group's members, as they know it themselves.
+    fn group_of(&self, group: u16) -> Vec<usize> {
+        if self.plan.settings.replace_every == 0 {
+            let first = usize::from(group) * usize::from(COPIES);
+            return (first..first + usize::from(COPIES)).collect();
+        }
+        let members = self.step_of(PgId(group)).members();
+        let is_one = |node: &usize| {
+            let id = self.segments[*node].id;
+            id.pg == PgId(group) && members.contains(id.member) && !self.segments[*node].left
+        };
+        (0..self.segments.len()).filter(is_one).collect()
+    }
+
+    /// The member's node, or that of who took its place.
+    fn node_of(&self, group: u16, member: u8) -> Option<usize> {
+        let nodes = self.group_of(group);
+        let node = nodes.iter().copied().find(|node| self.segments[*node].id.member.0 % COPIES == member);
+        node.filter(|node| !self.segments[*node].dead)
     }
 
     /// How many members of a group do not count now, this one left out.
-    fn forgetful(&self, group: u16, node: usize) -> usize {
-        self.group_of(group).filter(|other| *other != node && self.segments[*other].forgetful()).count()
+    pub(super) fn forgetful(&self, group: u16, node: usize) -> usize {
+        let others = self.group_of(group).into_iter().filter(|other| *other != node);
+        others.filter(|other| self.segments[*other].forgetful()).count()
     }
 
     /// Two members of a group at a time may forget: what rejoining promises (`specs/rules.md`).
     fn amnesia(&mut self, group: u16, member: u8, lose: Lose, down: u64) {
-        let node = self.group_of(group).start + usize::from(member);
+        let Some(node) = self.node_of(group, member) else { return self.coverage.count(Counted::FaultSkipped) };
         if self.forgetful(group, node) >= FORGETFUL_MAX {
             return self.coverage.count(Counted::FaultSkipped);
         }
@@ -162,7 +180,7 @@ impl World<'_> {
 
     /// An operator makes a member again, on an empty disk; under the same promise.
     fn remake(&mut self, group: u16, member: u8, down: u64) {
-        let node = self.group_of(group).start + usize::from(member);
+        let Some(node) = self.node_of(group, member) else { return self.coverage.count(Counted::FaultSkipped) };
         let others = self.forgetful(group, node);
         let founding = others + 1 == usize::from(COPIES) && !std::mem::replace(&mut self.remade_early, true);
         if (others >= FORGETFUL_MAX && !founding) || !self.pages_may_go(group, node) {
@@ -173,13 +191,19 @@ impl World<'_> {
         }
         self.stop_segment(node, usize::MAX, down);
         self.coverage.count(Counted::SegmentRemade);
-        self.segments[node].disk.remake(Membership::initial(QuorumSet::aurora()));
+        let id = self.segments[node].id;
+        if self.joined.contains_key(&id) {
+            let membership = self.step_of(id.pg).next;
+            self.segments[node].disk.remake_joining(membership);
+        } else {
+            self.segments[node].disk.remake(Membership::initial(QuorumSet::aurora()));
+        }
     }
 
     /// An operator puts an old copy of a member's disk back; under the same promise. Only a copy of an earlier life than
     /// the last one is promised to be found out.
     fn restore(&mut self, group: u16, member: u8, down: u64) {
-        let node = self.group_of(group).start + usize::from(member);
+        let Some(node) = self.node_of(group, member) else { return self.coverage.count(Counted::FaultSkipped) };
         let it = &self.segments[node];
         let copy = it.copy.clone().filter(|copy| it.copy_is_of_an_earlier_life() && !copy.unsound());
         let others = self.forgetful(group, node) >= FORGETFUL_MAX;
@@ -192,12 +216,13 @@ impl World<'_> {
         self.coverage.count(Counted::WentBack);
     }
 
-    fn pages_may_go(&self, group: u16, node: usize) -> bool {
-        self.group_of(group).filter(|other| *other != node && self.segments[*other].unsound()).count() < 2
+    pub(super) fn pages_may_go(&self, group: u16, node: usize) -> bool {
+        let others = self.group_of(group).into_iter().filter(|other| *other != node);
+        others.filter(|other| self.segments[*other].unsound()).count() < 2
     }
 
     fn rot_page(&mut self, group: u16, member: u8, nth: usize) {
-        let node = self.group_of(group).start + usize::from(member);
+        let Some(node) = self.node_of(group, member) else { return self.coverage.count(Counted::FaultSkipped) };
         if !self.pages_may_go(group, node) || self.segments[node].disk.rot_page(nth).is_none() {
             return self.coverage.count(Counted::FaultSkipped);
         }
@@ -205,7 +230,7 @@ impl World<'_> {
     }
 
     fn lose_pages(&mut self, group: u16, member: u8, down: u64) {
-        let node = self.group_of(group).start + usize::from(member);
+        let Some(node) = self.node_of(group, member) else { return self.coverage.count(Counted::FaultSkipped) };
         if !self.pages_may_go(group, node) {
             return self.coverage.count(Counted::FaultSkipped);
         }
@@ -220,6 +245,9 @@ impl World<'_> {
         for node in 0..self.segments.len() {
             let full = self.segments[node].ails.full_until > self.now;
             self.segments[node].ails = Ailments::default();
+            if self.segments[node].dead || self.segments[node].left {
+                continue;
+            }
             if self.segments[node].machine.is_none() {
                 self.boot_segment(node);
             } else if full {

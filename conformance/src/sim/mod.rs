@@ -22,6 +22,7 @@ pub mod faults;
 mod finale;
 mod injure;
 pub mod judge;
+mod members;
 mod node;
 pub mod payload;
 mod queue;

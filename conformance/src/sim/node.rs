@@ -32,6 +32,10 @@ pub struct SegmentNode {
     pub copy: Option<Disk<Mark>>,
     /// The copy was put back, and it has not rejoined since.
     pub went_back: bool,
+    /// Its process and its disk are gone for good.
+    pub dead: bool,
+    /// It has left its group, and was deleted.
+    pub left: bool,
     /// What ails it.
     pub ails: Ailments,
 }
@@ -76,8 +80,15 @@ impl SegmentNode {
             hydrating: false,
             copy: None,
             went_back: false,
+            dead: false,
+            left: false,
             ails: Ailments::default(),
         }
+    }
+
+    /// The segment of a new member.
+    pub fn joining(id: SegmentId, membership: Membership) -> Self {
+        SegmentNode { disk: Disk::joining(membership), ..SegmentNode::created(id, true) }
     }
 
     /// Stops; of the pending appends the oldest `keep` survive.
@@ -93,7 +104,7 @@ impl SegmentNode {
 
     /// Whether it may not count now: it lost journal entries, or has none, or old ones, and has not rejoined.
     pub fn forgetful(&self) -> bool {
-        if self.went_back {
+        if self.went_back || self.dead {
             return true;
         }
         match &self.machine {
@@ -122,7 +133,7 @@ impl SegmentNode {
     /// Whether its base pages are not all sound.
     pub fn unsound(&self) -> bool {
         let healing = self.machine.as_ref().map(Segment::status);
-        self.disk.unsound() || healing.is_some_and(|status| status.hydrating || status.damaged_pages > 0)
+        self.dead || self.disk.unsound() || healing.is_some_and(|status| status.hydrating || status.damaged_pages > 0)
     }
 }
 

@@ -61,6 +61,9 @@ pub struct Settings {
     pub renew_life_every: u64,
     /// Whether a restart finds the journal cleaned: trimmed to the floor, the newest entry of each kind only.
     pub cleaned: bool,
+    /// How often a member of some group is replaced; zero: never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replace_every: u64,
     /// Whether the volume is new: its members have no journals, and have still to found it.
     #[serde(default)]
     pub blank: bool,
@@ -145,7 +148,7 @@ impl Settings {
         let slow_network = rng.u8(..8) == 0;
         let lossy = rng.u8(..3) == 0;
         let retry_every = rng.u64(4_000..20_000);
-        Settings {
+        let mut settings = Settings {
             groups: *pick(rng, &[1, 1, 2, 3]),
             pages: rng.u64(2..7),
             length: rng.u64(100_000..400_000),
@@ -170,9 +173,18 @@ impl Settings {
             scrub_every: rng.u64(10_000..40_000),
             renew_life_every: rng.u64(10_000..80_000),
             cleaned: rng.bool(),
+            replace_every: 0,
             blank: rng.u8(..4) == 0,
-        }
+        };
+        // Not a number of its own, either.
+        let changes = settings.think % 3 == 1 && !settings.blank;
+        settings.replace_every = if changes { 8 * settings.think + 2 * settings.retry_every } else { 0 };
+        settings
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn pick<'a, T>(rng: &mut Rng, options: &'a [T]) -> &'a T {

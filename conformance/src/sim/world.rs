@@ -15,8 +15,9 @@ use auriga_protocol::{
     Change, Effects, Input, MemberId, Message, Note, Party, PgId, QuorumSet, SegmentConfig, SegmentId, WriterConfig,
     WriterId,
 };
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::net::SocketAddr;
 
 /// Something that will happen.
 pub(super) enum Event {
@@ -31,6 +32,7 @@ pub(super) enum Event {
     StartWriter,
     CrashNewestWriter,
     Users { writer: usize },
+    ChangeMembers,
 }
 
 /// Receives the lines of a trace.
@@ -60,6 +62,10 @@ pub struct World<'a> {
     pub(super) queue: Queue<Event>,
     pub(super) rng: fastrand::Rng,
     pub(super) segments: Vec<SegmentNode>,
+    /// Members that joined, by their places in `segments`.
+    pub(super) joined: BTreeMap<SegmentId, usize>,
+    /// Where new members are to live, and whether a process is there.
+    pub(super) homes: Vec<(SocketAddr, bool)>,
     pub(super) writers: Vec<WriterNode>,
     pub(super) judge: Judge<Mark>,
     pub(super) coverage: Coverage,
@@ -98,6 +104,8 @@ impl<'a> World<'a> {
             queue: Queue::default(),
             rng: fastrand::Rng::with_seed(plan.seed),
             segments: Vec::new(),
+            joined: BTreeMap::new(),
+            homes: Vec::new(),
             writers: Vec::new(),
             judge: Judge::new(QuorumSet::aurora()),
             coverage: Coverage::default(),
@@ -130,6 +138,9 @@ impl<'a> World<'a> {
             world.queue.push(fault.at, Event::Fault(index));
         }
         world.start_writer();
+        if plan.settings.replace_every > 0 {
+            world.queue.push(plan.settings.replace_every, Event::ChangeMembers);
+        }
         world
     }
 
@@ -173,7 +184,8 @@ impl<'a> World<'a> {
             Event::Fault(_) | Event::StartWriter | Event::CrashNewestWriter if self.healed => {}
             Event::Fault(index) => self.strike(index),
             Event::Restart { node, life } => {
-                if self.segments[node].life == life && self.segments[node].machine.is_none() {
+                let gone = self.segments[node].dead || self.segments[node].left;
+                if self.segments[node].life == life && self.segments[node].machine.is_none() && !gone {
                     self.boot_segment(node);
                 }
             }
@@ -185,6 +197,7 @@ impl<'a> World<'a> {
             Event::StartWriter => self.start_writer(),
             Event::CrashNewestWriter => self.crash_writer(self.writers.len() - 1),
             Event::Users { writer } => self.users(writer),
+            Event::ChangeMembers => self.change_members(),
         }
     }
 
@@ -280,7 +293,15 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn index(&self, id: SegmentId) -> usize {
+        if let Some(node) = self.joined.get(&id) {
+            return *node;
+        }
         usize::from(id.pg.0) * usize::from(COPIES) + usize::from(id.member.0)
+    }
+
+    /// Whether there is, or was, such a segment.
+    pub(super) fn is_there(&self, id: SegmentId) -> bool {
+        id.member.0 < COPIES || self.joined.contains_key(&id)
     }
 }
 

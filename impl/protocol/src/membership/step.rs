@@ -39,6 +39,8 @@ pub enum ReplaceRefused {
     NoSuchGroup,
     /// A step is on its way, or as many replacements as may be are under way. Ask again.
     Busy,
+    /// So few members answer that the group could not write, or could not lose one more (R-MEMBER-11).
+    TooFewAnswer,
     /// It is no member that can be replaced: none at all, one that joins, or one that is being replaced.
     NotAMember,
     /// It does not join: it never did, or the replacement is complete, or it was undone.
@@ -57,6 +59,7 @@ impl fmt::Display for ReplaceRefused {
             ReplaceRefused::NotOpen => "the volume's writer does not serve",
             ReplaceRefused::NoSuchGroup => "the volume has no such protection group",
             ReplaceRefused::Busy => "a change of the group's members is under way: ask again",
+            ReplaceRefused::TooFewAnswer => "too few members answer: the group could not bear to lose one more",
             ReplaceRefused::NotAMember => "it is no member that can be replaced",
             ReplaceRefused::NotJoining => "it is not joining",
             ReplaceRefused::HomeTaken => "another member of the group lives there",

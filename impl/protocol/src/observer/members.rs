@@ -1,7 +1,7 @@
 //! Who is in each group, as writers say, and whether that can be (R-MEMBER).
 
 use super::{Verdict, require};
-use crate::ids::{MemberId, MembershipEpoch, PgId, SegmentId, VolumeEpoch, VolumeId};
+use crate::ids::{Lsn, MemberId, MembershipEpoch, PgId, SegmentId, VolumeEpoch, VolumeId};
 use crate::membership::MembershipNote;
 use crate::quorum::{Membership, QuorumSet};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,8 @@ pub(super) struct Members {
     groups: BTreeMap<(VolumeId, PgId), Changes>,
     left: BTreeSet<SegmentId>,
     made: BTreeMap<SegmentId, SocketAddr>,
+    /// How far a group was complete when a writer changed its members.
+    complete: BTreeMap<(VolumeId, PgId, VolumeEpoch), Lsn>,
 }
 
 /// What was said to be in force, by the volume epoch of the writer that said it.
@@ -27,6 +29,17 @@ impl Members {
         let changes = &self.groups.get(&(volume, pg))?.0;
         let known = changes.range(..=(volume_epoch, MembershipEpoch(u64::MAX))).next_back();
         known.map(|(_, membership)| &membership.quorum)
+    }
+
+    /// Through here the writer had counted by an earlier membership.
+    pub fn complete(&self, volume: VolumeId, pg: PgId, volume_epoch: VolumeEpoch) -> Lsn {
+        self.complete.get(&(volume, pg, volume_epoch)).copied().unwrap_or_default()
+    }
+
+    /// The writer counted by what was in force until now.
+    pub fn completes(&mut self, volume: VolumeId, pg: PgId, volume_epoch: VolumeEpoch, point: Lsn) {
+        let complete = self.complete.entry((volume, pg, volume_epoch)).or_default();
+        *complete = point.max(*complete);
     }
 
     pub fn has_left(&self, segment: SegmentId) -> bool {

@@ -21,6 +21,7 @@ mod members;
 mod unheard;
 
 use crate::ids::{Lsn, MemberId, PageId, PgId, ReaderId, SegmentId, VolumeEpoch, VolumeId, WriterId};
+use crate::membership::MembershipNote;
 use crate::note::Note;
 use crate::quorum::QuorumSet;
 use crate::truncation::TruncationList;
@@ -166,7 +167,16 @@ impl Observer {
             Note::WentBack { .. } | Note::LossAccepted { .. } => Ok(()),
             // Judged by `GlobalObserver`: volumes of different regions share nothing.
             Note::Global(_) => Ok(()),
-            Note::Membership(note) => self.members.observe(note),
+            Note::Membership(note) => {
+                if let MembershipNote::Changed { volume, pg, volume_epoch, .. } = note {
+                    let point = self.complete_point(*volume, *pg, *volume_epoch);
+                    self.members.completes(*volume, *pg, *volume_epoch, point);
+                }
+                let unsure = |volume| self.unheard.vdl_is_unsure(volume);
+                // Its writer may have been killed before it could say so.
+                let excused = matches!(note, MembershipNote::Left { segment } if unsure(segment.volume));
+                self.members.observe(note).or_else(|broken| if excused { Ok(()) } else { Err(broken) })
+            }
             Note::Fenced { volume_epoch, by, .. } => {
                 require(by >= volume_epoch, "R-FENCE-1", || format!("{volume_epoch} fenced by older {by}"))
             }
@@ -349,20 +359,8 @@ impl Observer {
             else {
                 continue;
             };
-            let point = self.quorum_of(volume, pg, volume_epoch).write_point(|member: MemberId| {
-                let id = SegmentId { volume, pg, member };
-                if self.unheard.segments.contains(&id) {
-                    return Lsn(u64::MAX);
-                }
-                let segment = self.segments.get(&id);
-                segment.map_or(Lsn::ZERO, |segment| match segment.installed.cmp(&volume_epoch) {
-                    Ordering::Less => Lsn::ZERO,
-                    Ordering::Equal => segment.acknowledged_here,
-                    // What it acknowledged before is not kept: the benefit of the doubt. A writer that calls too much
-                    // durable behind a newer one is found when that one opens.
-                    Ordering::Greater => Lsn(u64::MAX),
-                })
-            });
+            let point = self.complete_point(volume, pg, volume_epoch);
+            let point = point.max(self.members.complete(volume, pg, volume_epoch));
             require(point >= last, "R-QUORUM-1", || {
                 format!(
                     "{volume}@{volume_epoch} called {vdl} durable, but {pg} has {last} on no write quorum ({point})"
@@ -370,6 +368,24 @@ impl Observer {
             })?;
         }
         Ok(())
+    }
+
+    /// How far a write quorum has acknowledged to the writer of this volume epoch.
+    fn complete_point(&self, volume: VolumeId, pg: PgId, volume_epoch: VolumeEpoch) -> Lsn {
+        self.quorum_of(volume, pg, volume_epoch).write_point(|member: MemberId| {
+            let id = SegmentId { volume, pg, member };
+            if self.unheard.segments.contains(&id) {
+                return Lsn(u64::MAX);
+            }
+            let segment = self.segments.get(&id);
+            segment.map_or(Lsn::ZERO, |segment| match segment.installed.cmp(&volume_epoch) {
+                Ordering::Less => Lsn::ZERO,
+                Ordering::Equal => segment.acknowledged_here,
+                // What it acknowledged before is not kept: the benefit of the doubt. A writer that calls too much
+                // durable behind a newer one is found when that one opens.
+                Ordering::Greater => Lsn(u64::MAX),
+            })
+        })
     }
 
     /// The last record of `page` at or below `read_point` that is in force for a reader of `volume_epoch`.

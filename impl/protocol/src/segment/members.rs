@@ -11,7 +11,7 @@
 //! A member that is neither on the one side nor on the other of a settled membership, and whose number was given, has
 //! left for good. It answers nothing any more but that, and its process deletes it (R-MEMBER-10).
 
-use super::{Entry, Out, Reply, Segment};
+use super::{Entry, Out, Reply, Segment, Task};
 use crate::defect::Defect;
 use crate::ids::{MembershipEpoch, Party, SegmentId, VolumeEpoch};
 use crate::membership::{MembershipNote, Step};
@@ -161,14 +161,23 @@ impl<P: Payload> Segment<P> {
 
     /// R-MEMBER-10: nothing is answered any more, and once that is durable everything is deleted.
     fn leave(&mut self, settled: Step, out: &mut Out<P>) {
-        out.note(Note::Membership(MembershipNote::Left { segment: self.id }));
         if self.config.defects.has(Defect::RetiredMemberAnswers) {
-            return;
+            return self.tell_of_leaving(out);
         }
         self.waiting.clear();
         let append = self.append(Entry::Step(settled.clone()), out);
         self.membership = settled;
         self.waiting.push((append, Reply::Left));
+    }
+
+    /// It is durable that this member has left.
+    pub(super) fn retire(&self, out: &mut Out<P>) {
+        self.tell_of_leaving(out);
+        out.start(Task::Retire);
+    }
+
+    fn tell_of_leaving(&self, out: &mut Out<P>) {
+        out.note(Note::Membership(MembershipNote::Left { segment: self.id }));
     }
 
     /// What a member that has left says to everybody.

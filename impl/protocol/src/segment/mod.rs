@@ -198,7 +198,7 @@ impl<P: Payload> Machine for Segment<P> {
         }
         segment.renew_target();
         if segment.has_left() {
-            out.start(Task::Retire);
+            segment.retire(out);
             return segment;
         }
         if !segment.knows_nothing() {
@@ -215,6 +215,9 @@ impl<P: Payload> Machine for Segment<P> {
 
     fn step(&mut self, _now: Micros, input: Input<Self>, out: &mut Out<P>) {
         if self.contradiction.is_some() {
+            return;
+        }
+        if self.has_left() && !matches!(input, Input::Message { .. } | Input::Durable(_)) {
             return;
         }
         match input {

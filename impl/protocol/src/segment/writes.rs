@@ -1,6 +1,6 @@
 //! What writers ask: seal, install, write. And the one place where answers leave, when an append is durable.
 
-use super::{Entry, Out, Reply, Segment, Task};
+use super::{Entry, Out, Reply, Segment};
 use crate::defect::Defect;
 use crate::identity::{Charter, Shape};
 use crate::ids::{Lsn, MembershipEpoch, Party, SegmentId, VolumeEpoch};
@@ -233,7 +233,7 @@ impl<P: Payload> Segment<P> {
             Reply::Membership { to, volume_epoch, epochs } if volume_epoch == self.promised => {
                 self.tell_membership(to, volume_epoch, epochs, out);
             }
-            Reply::Left => out.start(Task::Retire),
+            Reply::Left => self.retire(out),
             Reply::Rejoined => self.on_rejoined(out),
             Reply::LossAccepted => self.tell_of_acceptance(out),
             Reply::Founded => {

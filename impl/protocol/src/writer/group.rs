@@ -29,6 +29,9 @@ pub(super) struct Member {
     pub epochs: (MembershipEpoch, MembershipEpoch),
     /// Whether it counts, as it says: of one that joins, whether it is hydrated.
     pub counts: bool,
+    /// Retries since it was heard. Says only whether a replacement is begun.
+    #[serde(skip)]
+    pub unheard: u8,
 }
 
 /// One protection group: its members, and the records that are above VDL.
@@ -89,6 +92,7 @@ impl<P: Payload> Group<P> {
     /// Takes an acknowledgement. Returns whether PGCL moved.
     pub fn acknowledge(&mut self, from: MemberId, scl: Lsn, point_of: impl Fn(&Self) -> Lsn) -> bool {
         let Some(member) = self.members.get_mut(&from) else { return false };
+        member.unheard = 0;
         if !core::mem::replace(&mut member.installed, true) {
             member.epochs = member.epochs.max(self.carried);
         }

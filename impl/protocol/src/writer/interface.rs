@@ -125,6 +125,9 @@ pub struct WriterConfig {
     pub geometry: Geometry,
     /// The groups' membership as the topology says; sealed segments may know better.
     pub membership: Membership,
+    /// Later memberships of some groups, as processes said that were asked: for whom to ask, and nothing more.
+    #[serde(default)]
+    pub hints: Vec<(PgId, Membership)>,
     /// LAL: no LSN is allocated more than this above VDL (17 §4.2.1). The same for every writer of a volume, ever.
     pub allocation_limit: u64,
     /// Bytes that may wait for their quorum at one time.
@@ -151,6 +154,7 @@ impl Default for WriterConfig {
         WriterConfig {
             geometry: Geometry { groups: 1, extent_blocks: 1024 },
             membership: Membership::initial(crate::quorum::QuorumSet::aurora()),
+            hints: Vec::new(),
             allocation_limit: 1 << 20,
             in_flight_weight_max: 64 << 20,
             batch_weight_max: 1 << 20,
@@ -165,6 +169,16 @@ impl Default for WriterConfig {
 }
 
 impl WriterConfig {
+    /// Whom a recovery asks first in a group.
+    pub(super) fn membership_of(&self, pg: PgId) -> Membership {
+        let hints = self.hints.iter().filter(|(of, hint)| *of == pg && hint.is_sound()).map(|(_, hint)| hint);
+        hints
+            .chain([&self.membership])
+            .max_by_key(|hint| hint.membership_epoch)
+            .cloned()
+            .unwrap_or_else(|| self.membership.clone())
+    }
+
     /// What of it every writer of the volume must have alike.
     pub fn shape(&self) -> Shape {
         Shape { geometry: self.geometry, allocation_limit: self.allocation_limit }

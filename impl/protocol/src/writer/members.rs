@@ -20,10 +20,13 @@ use crate::ids::{MemberId, MembershipEpoch, Party, PgId, SegmentId, VolumeEpoch}
 use crate::membership::{MembershipNote, ReplaceRefused, Step};
 use crate::message::{Message, Standing};
 use crate::note::Note;
-use crate::quorum::{MemberSet, Membership};
+use crate::quorum::{MemberSet, Membership, QuorumSet};
 use crate::record::Payload;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+
+/// A member that was not heard for so many retries is away.
+const ANSWERS_WITHIN: u8 = 10;
 
 impl<P: Payload> Group<P> {
     /// A segment says which step it has. What the configuration says gives way to what any segment says (R-MEMBER-6).
@@ -54,6 +57,24 @@ impl<P: Payload> Group<P> {
     /// Whether the group's members were never changed: then there is nothing to tell anybody.
     pub fn is_as_founded(&self) -> bool {
         self.membership.is_settled() && self.membership.next.is_first()
+    }
+
+    /// Members that answer.
+    fn answering(&self) -> MemberSet {
+        let answers = |(_, member): &(&MemberId, &Member)| member.installed && member.unheard < ANSWERS_WITHIN;
+        self.members.iter().filter(answers).map(|(id, _)| *id).collect()
+    }
+
+    /// A retry: who does not answer it is away.
+    pub fn count_silence(&mut self) {
+        self.members.values_mut().for_each(|member| member.unheard = member.unheard.saturating_add(1));
+    }
+
+    /// R-MEMBER-11: whether a replacement leaves the group able to write, and able to lose as many members as before.
+    fn bears(&self, next: &Membership) -> bool {
+        let (now, here) = (&self.membership.next.quorum, self.answering());
+        let bears_one = |quorum: &QuorumSet| here.iter().all(|one| quorum.write_met(here.without(one)));
+        next.quorum.write_met(here) && (bears_one(&next.quorum) || !bears_one(now))
     }
 
     /// Members that have the step, or a later one.
@@ -93,6 +114,9 @@ impl<P: Payload> Writer<P> {
             settled.next_member = Membership::initial(settled.quorum.clone()).next_member;
         }
         let (next, new) = settled.replacing(old, home, defects)?;
+        if !self.group(pg).bears(&next) {
+            return Err(ReplaceRefused::TooFewAnswer);
+        }
         self.begin_step(pg, next, out);
         Ok(new)
     }
@@ -151,7 +175,13 @@ impl<P: Payload> Writer<P> {
         }
     }
 
+    /// The writer opens: says by what it counts, where that was ever changed, and goes on with what is under way.
     pub(super) fn settle_all(&mut self, out: &mut Out<P>) {
+        let (volume, volume_epoch) = (self.id.volume, self.volume_epoch);
+        for group in self.groups.iter().filter(|group| group.membership.is_settled() && !group.is_as_founded()) {
+            let (pg, membership) = (group.pg, group.membership.next.clone());
+            out.note(Note::Membership(MembershipNote::Changed { volume, pg, volume_epoch, membership }));
+        }
         for index in 0..self.groups.len() {
             self.settle(self.groups[index].pg, out);
         }
@@ -172,6 +202,7 @@ impl<P: Payload> Writer<P> {
         let group = self.group(from.pg);
         let own = group.membership.epochs();
         if let Some(member) = group.members.get_mut(&from.member).filter(|_| epochs <= own) {
+            member.unheard = 0;
             member.epochs = member.epochs.max(epochs);
             member.counts = counts;
         }

@@ -97,7 +97,7 @@ impl<P: Payload> Machine for Writer<P> {
     type Answer = Answer<P>;
 
     fn boot(config: &WriterConfig, id: WriterIdentity, (): (), _now: Micros, out: &mut Out<P>) -> Self {
-        let groups = config.geometry.group_ids().map(|pg| Group::new(pg, config.membership.clone())).collect();
+        let groups = config.geometry.group_ids().map(|pg| Group::new(pg, config.membership_of(pg))).collect();
         let mut writer = Writer {
             id,
             config: config.clone(),
@@ -310,6 +310,7 @@ impl<P: Payload> Writer<P> {
                 self.resend_records(out);
             }
             WriterRole::Open => {
+                self.groups.iter_mut().for_each(Group::count_silence);
                 self.send_memberships(out);
                 self.resend_records(out);
                 self.send_progress(out);
