@@ -51,7 +51,6 @@ pub struct Recorded {
 /// A boot, an input, or what came of the inputs since the last such.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "most variants are the machines' own inputs")]
-#[expect(clippy::large_enum_variant, reason = "one at a time is written or read, and none is kept")]
 pub enum Happened {
     /// With this configuration (planted defects left out), on what survived.
     SegmentBooted(SegmentConfig, Survived<Delta>),
