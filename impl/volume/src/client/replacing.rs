@@ -1,6 +1,6 @@
 //! Has the writer replace a member of a group, or take a replacement back.
 
-use super::RemoteVolume;
+use super::{MemberShown, RemoteVolume};
 use auriga_driver::lock;
 use auriga_protocol::membership::ReplaceRefused;
 use auriga_protocol::writer::Request;
@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::SeqCst;
+
+/// Members of the first six that stay: a read quorum of them.
+const FIRST_MEMBERS_MIN: usize = 3;
 
 /// What the writer answered: who comes, of a replacement.
 type Answered = Result<Option<MemberId>, ReplaceRefused>;
@@ -39,6 +42,14 @@ impl RemoteVolume {
         let group = groups.iter().find(|group| group.pg == pg).ok_or(ReplaceRefused::NoSuchGroup)?;
         if group.members.iter().any(|member| member.home == Some(home)) {
             return Err(ReplaceRefused::HomeTaken);
+        }
+        // A candidate begins with the first members, and so far finds the others through a read quorum of them only.
+        let stays = |member: &&MemberShown| {
+            let goes = group.under_way.iter().any(|(going, _)| *going == member.member) || member.member == old;
+            self.client.configured.contains_key(&member.member) && !goes
+        };
+        if self.client.configured.contains_key(&old) && group.members.iter().filter(stays).count() < FIRST_MEMBERS_MIN {
+            return Err(ReplaceRefused::NoIdsLeft);
         }
         let new = self.change(Request::Replace { pg, old, home })?;
         new.ok_or(ReplaceRefused::NotOpen)
