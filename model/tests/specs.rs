@@ -25,9 +25,9 @@ fn every_invariant_names_properties_that_its_scope_checks() {
     assert!(text == invariants_page(&text), "specs/invariants.md: run `auriga-model defects --write`");
 }
 
-/// A recovery after segments coalesced beyond an annulled range, two losses, a disk that is made again or put back, and pages
-/// on their way to another segment: the model has none of these.
-const NOT_IN_THE_MODEL: [Defect; 17] = [
+/// A recovery after segments coalesced beyond an annulled range, two losses, a disk that is made again or put back, pages
+/// on their way to another segment, and members that are changed by one writer after the other: the model has none of these.
+const NOT_IN_THE_MODEL: [Defect; 21] = [
     Defect::ForgetsAboveFloors,
     Defect::LossesForgotten,
     Defect::StaleAnswerCounts,
@@ -45,6 +45,10 @@ const NOT_IN_THE_MODEL: [Defect; 17] = [
     Defect::HydrationKeepsForgotten,
     Defect::HydrationGoesBack,
     Defect::HydrationServesMixed,
+    Defect::StepIgnoresVolumeEpoch,
+    Defect::MemberIdUsedAgain,
+    Defect::SegmentMadeBeforeInForce,
+    Defect::RetiredMemberAnswers,
 ];
 
 /// What `defects.md` says was found, the other table says too; that it is found is what `defects` checks.

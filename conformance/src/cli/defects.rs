@@ -77,7 +77,7 @@ pub fn run(options: &DefectsOptions) -> Result<ExitCode, String> {
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The simulated cluster is one region whose groups keep their members: other defects can't show in it. Nor do its users
+/// The simulated cluster is one region: defects between regions can't show in it. Nor do its users
 /// read below a ceiling, as no read point there is in use; `tests/healing.rs` does. It has no readers on other instances. No copy is put back there in the life in
 /// which it was made, so no recovery hears one that its peers do not find out. Two that take several
 /// losses, and a writer that holds an old report between them, are left to the golden scripts that name them.
@@ -87,7 +87,6 @@ fn is_simulated(defect: Defect) -> bool {
         && !matches!(defect, Defect::ReaderAboveVdl | Defect::CollectionIgnoresReaders)
         && !defect.rule().starts_with("R-READER")
         && !defect.rule().starts_with("R-GLOBAL")
-        && !defect.rule().starts_with("R-MEMBER")
 }
 
 /// Runs whose notes alone, less what kills took with them, show the defect.

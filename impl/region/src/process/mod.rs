@@ -81,7 +81,7 @@ pub struct RegionStatus {
     pub others: Vec<RegionId>,
     /// How far each other region is, as a primary has heard.
     pub arrived: BTreeMap<RegionId, Lsn>,
-    /// The RPO lag of each of those (see [`RpoGate`](auriga_protocol::global::RpoGate)).
+    /// The RPO lag of each of those (see [`RpoGate`]).
     pub lags: BTreeMap<RegionId, Micros>,
     /// The last lost suffix, and where it lies in the volume.
     pub lost: Option<KeptSuffix>,
