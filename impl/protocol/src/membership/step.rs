@@ -51,6 +51,8 @@ pub enum ReplaceRefused {
     InvalidHome,
     /// The group has had as many members as a group can have in its life.
     NoIdsLeft,
+    /// Too few of the members with which the group was made would stay: a writer that starts finds the others through them.
+    FirstMembersStay,
 }
 
 impl fmt::Display for ReplaceRefused {
@@ -64,6 +66,10 @@ impl fmt::Display for ReplaceRefused {
             ReplaceRefused::NotJoining => "it is not joining",
             ReplaceRefused::HomeTaken => "another member of the group lives there",
             ReplaceRefused::InvalidHome => "no process can be reached at this address",
+            ReplaceRefused::FirstMembersStay => {
+                "too few of the members with which the group was made would stay: a writer that starts finds the others \
+                 through three of them"
+            }
             ReplaceRefused::NoIdsLeft => "the group has had as many members as a group can have in its life",
         })
     }

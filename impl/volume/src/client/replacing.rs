@@ -49,7 +49,7 @@ impl RemoteVolume {
             self.client.configured.contains_key(&member.member) && !goes
         };
         if self.client.configured.contains_key(&old) && group.members.iter().filter(stays).count() < FIRST_MEMBERS_MIN {
-            return Err(ReplaceRefused::NoIdsLeft);
+            return Err(ReplaceRefused::FirstMembersStay);
         }
         let new = self.change(Request::Replace { pg, old, home })?;
         new.ok_or(ReplaceRefused::NotOpen)
