@@ -224,9 +224,9 @@ fn demo(arguments: DemoArguments, stop_asked: StopAsked) -> Result<ExitCode, Fai
     println!("{}", starting(arguments.readers));
     let (tour, trace, seed) = (arguments.tour, arguments.place.traces(), arguments.seed);
     let options = arguments.place.options(if tour { "16MB" } else { "256MB" });
-    // A tour begins with failures of which nobody is to take over.
-    let (watched, spares) = (!arguments.unwatched, if tour { 0 } else { arguments.spares });
-    let heals = !tour && spares > 0;
+    // A tour kills storage processes of the AZs b and c, for which nobody is to take over: its spare is in AZ a.
+    let (watched, spares) = (!arguments.unwatched, if tour { 1 } else { arguments.spares });
+    let heals = spares > 0;
     let options = Options { readers: arguments.readers, watched, spares, heals, ..options };
     let demo = match Demo::bring_up(options, &stop) {
         Err(DemoError::Interrupted) => return Ok(interrupted()),

@@ -5,6 +5,7 @@
 //! | [`demo`] | six storage processes and instances, each a real process on a loopback address of its own |
 //! | [`bank`] | the load, and its judge: clients that write down outside the database what was acknowledged |
 //! | [`instances`] | who writes, where several instances may, and whether all is whole |
+//! | `members` | who is in the volume's groups, and whether all of them are there |
 //! | [`tour`] | a fixed walk through failures |
 //! | [`regions`] | several such clusters, one database over them, and the network between |
 //! | [`rehearse`] | long runs of one kind of failure |
@@ -38,6 +39,7 @@ pub mod cli;
 pub mod demo;
 mod fuse;
 pub mod instances;
+mod members;
 pub mod process;
 pub mod regions;
 pub mod rehearse;

@@ -1,7 +1,7 @@
 //! How a session that its reader has let in is let in by the writer.
 //!
 //! Both have the same users and verifiers: they are one database. What the client has shown to the reader is shown to the
-//! writer; with SCRAM, after its key was taken out of what it has shown ([`scram`](super::scram)).
+//! writer; with SCRAM, after its key was taken out of what it has shown ([`scram`]).
 
 use super::messages::{self, Told};
 use super::scram::{self, Exchange, Keys, METHOD};

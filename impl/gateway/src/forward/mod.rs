@@ -11,7 +11,7 @@
 //!
 //! **Where to go next.** [`start`] (a session begins), [`session`] (which server does what), [`relay`] (one unit, done by one
 //! server), [`writing`], [`waiting`], [`words`] (what is seen of a statement), [`journal`] (what the other server must be told),
-//! [`writers`], [`board`], [`shared`], [`settings`], and the protocol: [`pipe`], [`messages`], [`unit`], [`server`],
+//! [`writers`], [`board`], [`shared`], [`settings`], and the protocol: [`pipe`], [`messages`], [`mod@unit`], [`server`],
 //! [`login`], [`scram`].
 
 pub mod board;

@@ -2,24 +2,17 @@
 //! sometimes a second failure falls into the middle, or the old one comes back.
 
 use super::Rehearsal;
-use crate::demo::layout::Layout;
 use crate::demo::watchers::CONTROL;
 use crate::instances;
+use crate::members::{groups, wait_until_begun, wait_until_whole};
 use crate::tour::TourError;
 use auriga_admin::config::StorageAddress;
-use auriga_admin::instance;
-use auriga_volume::GroupShown;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Readers of the demo.
 pub const READERS: u8 = 1;
-/// Every group is whole again within this time.
-const WHOLE_LIMIT: Duration = Duration::from_secs(180);
-/// A replacement is begun within this time.
-const BEGUN_LIMIT: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// What happens beside the loss.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -108,8 +101,9 @@ impl Rehearsal<'_> {
             self.random.shuffle(&mut self.repairs.to_come);
         }
         let kind = self.repairs.to_come.pop().unwrap_or(Kind::Lost);
-        self.wait_until_repaired(None)?;
-        let groups = self.groups().ok_or_else(|| TourError::Unexpected("no instance shows the volume".to_owned()))?;
+        wait_until_whole(self.demo, None)?;
+        let groups =
+            groups(self.demo).ok_or_else(|| TourError::Unexpected("no instance shows the volume".to_owned()))?;
         let lives = |process: &StorageAddress| {
             groups.iter().flat_map(|group| &group.members).any(|member| member.home == Some(process.address))
         };
@@ -123,7 +117,7 @@ impl Rehearsal<'_> {
         if !kind.keeps_directory() {
             self.demo.cluster().0.forget_storage(&victim.name)?;
         }
-        let joiner = self.wait_until_begun(&victim)?;
+        let joiner = wait_until_begun(self.demo, &victim)?;
         match kind {
             Kind::Lost | Kind::BackAfter => {}
             Kind::Writer => {
@@ -142,7 +136,7 @@ impl Rehearsal<'_> {
             Kind::BackBefore => self.demo.start(&victim.name)?,
         }
         let without = if kind == Kind::BackBefore { None } else { Some(&victim) };
-        self.wait_until_repaired(without)?;
+        wait_until_whole(self.demo, without)?;
         let took = begun.elapsed();
         let commits = self.bank.ledger().acknowledged() - acknowledged;
         let meanwhile = commits as f64 / took.as_secs_f64();
@@ -164,75 +158,5 @@ impl Rehearsal<'_> {
         let before = self.bank.ledger().acknowledged();
         std::thread::sleep(time);
         (self.bank.ledger().acknowledged() - before) as f64 / time.as_secs_f64()
-    }
-
-    /// The volume's groups, as the instance that writes shows them.
-    fn groups(&self) -> Option<Vec<GroupShown>> {
-        let layout = self.demo.layout();
-        let asked = (0..=layout.readers).filter_map(|number| {
-            let asked = instance::status(layout.admin_address(number), self.demo.access(), instance::PATIENCE);
-            self.demo.runtime().block_on(asked).ok()?.volume
-        });
-        asked.max_by_key(|volume| volume.writer.volume_epoch).map(|volume| volume.groups)
-    }
-
-    /// Waits until a member that lived there is being replaced, or has been. Returns where the new one lives.
-    fn wait_until_begun(&self, victim: &StorageAddress) -> Result<Option<String>, TourError> {
-        let deadline = Instant::now() + BEGUN_LIMIT;
-        loop {
-            for group in self.groups().unwrap_or_default() {
-                let home = |number| group.members.iter().find(|member| member.member == number)?.home;
-                if let Some((_, new)) = group.under_way.iter().find(|(old, _)| home(*old) == Some(victim.address)) {
-                    let fleet = self.demo.layout().fleet();
-                    return Ok(fleet.into_iter().find(|process| Some(process.address) == home(*new)).map(|it| it.name));
-                }
-                if !group.members.is_empty() && group.members.iter().all(|member| member.home != Some(victim.address)) {
-                    return Ok(None);
-                }
-            }
-            if Instant::now() >= deadline {
-                let why = format!("nobody began to replace {} within {} s", victim.name, BEGUN_LIMIT.as_secs());
-                return Err(TourError::Unexpected(why));
-            }
-            std::thread::sleep(PAUSE);
-        }
-    }
-
-    /// Waits until each group has six members, two in each zone, on processes that answer, none of them `without`, and
-    /// each has what the highest had a moment before.
-    fn wait_until_repaired(&self, without: Option<&StorageAddress>) -> Result<(), TourError> {
-        let deadline = Instant::now() + WHOLE_LIMIT;
-        let mut target = None;
-        loop {
-            let groups = self.groups().unwrap_or_default();
-            let is_well = |group: &GroupShown| {
-                let mut zones: Vec<String> = group.members.iter().filter_map(|member| self.zone(member.home)).collect();
-                zones.sort();
-                let away = without.map(|process| process.address);
-                group.under_way.is_empty()
-                    && zones == ["a", "a", "b", "b", "c", "c"]
-                    && group
-                        .members
-                        .iter()
-                        .all(|member| member.silent_ms == 0 && (away.is_none() || member.home != away))
-            };
-            if !groups.is_empty() && groups.iter().all(is_well) {
-                let scls = groups.iter().flat_map(|group| &group.members).map(|member| member.scl.0);
-                let (lowest, highest) = (scls.clone().min().unwrap_or(0), scls.max().unwrap_or(0));
-                if lowest >= *target.get_or_insert(highest) {
-                    return Ok(());
-                }
-            }
-            if Instant::now() >= deadline {
-                let why = format!("the volume is not whole within {} s: {groups:?}", WHOLE_LIMIT.as_secs());
-                return Err(TourError::Unexpected(why));
-            }
-            std::thread::sleep(PAUSE);
-        }
-    }
-
-    fn zone(&self, home: Option<std::net::SocketAddr>) -> Option<String> {
-        let fleet = self.demo.layout().fleet();
-        fleet.into_iter().find(|process| Some(process.address) == home).map(|process| Layout::az(&process.name))
     }
 }

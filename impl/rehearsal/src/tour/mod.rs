@@ -95,7 +95,8 @@ pub fn run(demo: &Demo, started: Duration, seed: u64) -> Result<bool, TourError>
     tour.step("7", "the new writer frozen, resumed beside its successor", Shown::Readers, failovers::writer_frozen)?;
     tour.step("8", "a failover that is asked for", Shown::Readers, failovers::asked_for)?;
     tour.step("9", "the writer's AZ lost, the controller with it", Shown::Readers, failovers::zone_lost)?;
-    tour.step("10", "clients stopped: the final database", Shown::Readers, |tour| {
+    tour.step("10", "a storage process lost for good (a2): a spare takes over", Shown::Readers, steps::one_lost)?;
+    tour.step("11", "clients stopped: the final database", Shown::Readers, |tour| {
         tour.demo.runtime().block_on(tour.bank.close());
         Ok(Vec::new())
     })?;

@@ -3,6 +3,7 @@
 use super::{Tour, TourError, postgres};
 use crate::bank::Bank;
 use crate::instances;
+use crate::members;
 use auriga_admin::instance;
 use auriga_admin::postgres::connect;
 use std::net::SocketAddr;
@@ -105,4 +106,28 @@ pub(super) fn volume_epoch(tour: &Tour, instance: &str) -> Result<auriga_protoco
         Some(volume) => Ok(volume.writer.volume_epoch),
         None => Err(TourError::Unexpected(format!("{instance} has no open volume"))),
     }
+}
+
+/// A process and its directory are gone. Its member of each group is replaced by a new one on the spare of its AZ.
+pub fn one_lost(tour: &mut Tour) -> Seen {
+    const LOST: &str = "a2";
+    members::wait_until_whole(tour.demo, None)?;
+    let fleet = tour.demo.layout().fleet();
+    let unknown = || TourError::Unexpected(format!("there is no storage process {LOST}"));
+    let lost = fleet.iter().find(|process| process.name == LOST).ok_or_else(unknown)?;
+    let begun = Instant::now();
+    tour.demo.cluster().0.kill(LOST)?;
+    tour.demo.cluster().0.forget_storage(LOST)?;
+    tour.wait_for_commits(1)?;
+    members::wait_until_begun(tour.demo, lost)?;
+    let noticed = begun.elapsed();
+    members::wait_until_whole(tour.demo, Some(lost))?;
+    let whole = begun.elapsed();
+    tour.wait_for_commits(1)?;
+    let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
+    Ok(vec![format!(
+        "killed, its directory deleted: replaced by the controller from {} on, six copies again after {}",
+        seconds(noticed),
+        seconds(whole)
+    )])
 }
