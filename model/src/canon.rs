@@ -6,6 +6,7 @@
 //!
 //! What is left out, by field name, and why it can't matter:
 //! - `config`, `membership`, `quorum`: the same in every state of a model;
+//! - `is_hint`: whether `membership` may be replaced by what a segment says, which is the same;
 //! - `gossip_next`: the model asks every peer in turn by itself (see `world.rs`);
 //! - `next_token`: only ever compared with itself, and never given twice;
 //! - `boot` and `questions` of a segment, for the same reason (a `Question` that was asked keeps both);
@@ -18,9 +19,10 @@ use serde::Serialize;
 use serde::ser;
 use std::fmt;
 
-const LEFT_OUT: [&str; 11] = [
+const LEFT_OUT: [&str; 12] = [
     "config",
     "membership",
+    "is_hint",
     "quorum",
     "gossip_next",
     "next_token",

@@ -108,10 +108,18 @@ mod tests {
         }
     }
 
+    /// Of one writer after the other, which this model has not: golden scripts and the simulation find them.
+    const ELSEWHERE: [Defect; 4] = [
+        Defect::StepIgnoresVolumeEpoch,
+        Defect::MemberIdUsedAgain,
+        Defect::SegmentMadeBeforeInForce,
+        Defect::RetiredMemberAnswers,
+    ];
+
     #[test]
     fn every_defect_of_these_rules_has_a_scope() {
         let planted: BTreeSet<Defect> = planted().into_iter().map(|(defect, ..)| defect).collect();
         let ours = Defect::ALL.iter().copied().filter(|defect| defect.rule().starts_with("R-MEMBER-"));
-        assert_eq!(planted, ours.collect());
+        assert_eq!(planted, ours.filter(|defect| !ELSEWHERE.contains(defect)).collect());
     }
 }

@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_byte_of_its_own() {
         let kinds: Vec<_> = (0..=u8::MAX).filter_map(FrameKind::from_byte).collect();
-        assert_eq!(kinds.len(), 9 + 16 + 16);
+        assert_eq!(kinds.len(), 9 + 64 + 64);
         assert!(kinds.iter().all(|kind| FrameKind::from_byte(kind.to_byte()) == Some(*kind)));
     }
 
