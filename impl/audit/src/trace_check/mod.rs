@@ -22,6 +22,7 @@
 mod reading;
 mod replay;
 
+use auriga_protocol::membership::MembershipNote;
 use auriga_protocol::observer::Observer;
 use auriga_protocol::observer::hindsight::Hindsight;
 use auriga_protocol::{Lsn, Note, QuorumSet, SegmentId, VolumeEpoch, VolumeId};
@@ -261,6 +262,7 @@ fn segment_of(note: &Note) -> Option<SegmentId> {
         | Note::LossAccepted { segment, .. }
         | Note::Implausible { segment, .. }
         | Note::Contradicted { segment, .. }
+        | Note::Membership(MembershipNote::Left { segment })
         | Note::Rejoined { segment, .. } => Some(*segment),
         _ => None,
     }
@@ -272,6 +274,7 @@ fn writer_of(note: &Note) -> Option<(VolumeId, VolumeEpoch)> {
         | Note::Opened { volume, volume_epoch, .. }
         | Note::Durable { volume, volume_epoch, .. }
         | Note::Read { volume, volume_epoch, .. }
+        | Note::Membership(MembershipNote::Changed { volume, volume_epoch, .. })
         | Note::Fenced { volume, volume_epoch, .. } => Some((*volume, *volume_epoch)),
         _ => None,
     }

@@ -3,7 +3,7 @@
 use super::messages::{self, Told};
 use super::session::{Ended, Point, Session};
 use super::settings::Mode;
-use super::unit::Unit;
+use super::unit::{Step, Unit};
 use super::words::{self, Kind};
 use super::writing::end_of_record;
 use bytes::Bytes;
@@ -29,7 +29,9 @@ type Waited = Result<Result<(), Told>, Ended>;
 impl Session {
     /// Waits until the reader shows what a unit must see.
     pub(super) async fn wait_before(&mut self, unit: &Unit) -> Waited {
-        let reads = unit.texts.iter().any(|text| words::kind(text) != Kind::Settings);
+        // What is prepared is looked up among the tables that there are.
+        let prepares = unit.steps.iter().any(|step| matches!(step, Step::Parse(..)));
+        let reads = prepares || unit.texts.iter().any(|text| words::kind(text) != Kind::Settings);
         if !reads || self.reader_writes || self.shared.never_waits {
             return Ok(Ok(()));
         }

@@ -74,6 +74,15 @@ async fn reads_wait_for_what_their_mode_says() {
     writer.batch_execute("insert into t values (5)").await.expect("written");
     waits(&world, &other, "5").await;
     other.batch_execute("commit").await.expect("ended");
+    // What is prepared reads the catalogs.
+    pause(&world).await;
+    writer.batch_execute("create table just_made (a int)").await.expect("made");
+    {
+        let mut preparing = std::pin::pin!(other.prepare("select count(*) from just_made"));
+        assert!(timeout(Duration::from_millis(300), &mut preparing).await.is_err(), "it must wait");
+        resume(&world).await;
+        timeout(PATIENCE, preparing).await.expect("in time").expect("prepared");
+    }
 
     set_mode(&client, "off").await;
     let error = client.simple_query("insert into t values (6)").await.expect_err("refused");
