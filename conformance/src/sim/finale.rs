@@ -3,6 +3,8 @@
 
 use super::node::SegmentNode;
 use super::world::World;
+use auriga_protocol::SegmentId;
+use std::collections::BTreeMap;
 
 /// Longest time, in virtual microseconds, from the end of all troubles to each milestone.
 pub(super) const PATIENCE: u64 = 20_000_000;
@@ -46,7 +48,13 @@ impl World<'_> {
         self.read_back(writer);
         self.wait_for(writer, "every page is read", |world| world.unread == 0);
         self.members_are_whole(writer);
-        let ailing = |node: &&SegmentNode| !node.dead && !node.left && (node.forgetful() || node.unsound());
+        // One that left its group while it was away may never hear of it: it counts for nothing.
+        let members: Vec<_> = self.writers[writer].machine.iter().flat_map(|it| it.memberships()).collect();
+        let members: BTreeMap<_, _> = members.into_iter().map(|(pg, step)| (pg, step.members())).collect();
+        let is_member = |id: SegmentId| members.get(&id.pg).is_none_or(|members| members.contains(id.member));
+        let ailing = |node: &&SegmentNode| {
+            !node.dead && !node.left && is_member(node.id) && (node.forgetful() || node.unsound())
+        };
         self.wait_for(writer, "every segment is whole again", |world| !world.segments.iter().any(|node| ailing(&node)));
         let statuses =
             self.segments.iter().filter(ailing).map(|node| node.machine.as_ref().map(|it| (it.id(), it.status())));

@@ -35,9 +35,9 @@ use serde::Serialize;
 /// Gossip rounds for which a peer's pages are waited for.
 ///
 /// Each round asks the next peer, and the peer whose turn it is then is asked to go on with the pass. So this must
-/// share no divisor with the number of peers, five or six, or two segments that both lost their pages would ask each
+/// share no divisor with the number of peers, five to seven, or two segments that both lost their pages would ask each
 /// other forever.
-const PATIENCE_ROUNDS: u8 = 7;
+const PATIENCE_ROUNDS: u8 = 11;
 
 /// Pages are being fetched: a pass.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]

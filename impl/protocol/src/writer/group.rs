@@ -29,9 +29,26 @@ pub(super) struct Member {
     pub epochs: (MembershipEpoch, MembershipEpoch),
     /// Whether it counts, as it says: of one that joins, whether it is hydrated.
     pub counts: bool,
-    /// Retries since it was heard. Says only whether a replacement is begun.
+    /// Retries since it was heard.
     #[serde(skip)]
-    pub unheard: u8,
+    pub unheard: Silence,
+}
+
+/// How often a member did not answer. Says only whether a replacement is begun, so two writers that differ in nothing else
+/// are taken for the same: a model that replaces nobody need not tell them apart.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Silence(pub u8);
+
+impl PartialEq for Silence {
+    fn eq(&self, _: &Silence) -> bool {
+        true
+    }
+}
+
+impl Eq for Silence {}
+
+impl core::hash::Hash for Silence {
+    fn hash<H: core::hash::Hasher>(&self, _: &mut H) {}
 }
 
 /// One protection group: its members, and the records that are above VDL.
@@ -92,7 +109,7 @@ impl<P: Payload> Group<P> {
     /// Takes an acknowledgement. Returns whether PGCL moved.
     pub fn acknowledge(&mut self, from: MemberId, scl: Lsn, point_of: impl Fn(&Self) -> Lsn) -> bool {
         let Some(member) = self.members.get_mut(&from) else { return false };
-        member.unheard = 0;
+        member.unheard.0 = 0;
         if !core::mem::replace(&mut member.installed, true) {
             member.epochs = member.epochs.max(self.carried);
         }

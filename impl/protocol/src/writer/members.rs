@@ -61,13 +61,13 @@ impl<P: Payload> Group<P> {
 
     /// Members that answer.
     fn answering(&self) -> MemberSet {
-        let answers = |(_, member): &(&MemberId, &Member)| member.installed && member.unheard < ANSWERS_WITHIN;
+        let answers = |(_, member): &(&MemberId, &Member)| member.installed && member.unheard.0 < ANSWERS_WITHIN;
         self.members.iter().filter(answers).map(|(id, _)| *id).collect()
     }
 
     /// A retry: who does not answer it is away.
     pub fn count_silence(&mut self) {
-        self.members.values_mut().for_each(|member| member.unheard = member.unheard.saturating_add(1));
+        self.members.values_mut().for_each(|member| member.unheard.0 = member.unheard.0.saturating_add(1));
     }
 
     /// R-MEMBER-11: whether a replacement leaves the group able to write, and able to lose as many members as before.
@@ -202,7 +202,7 @@ impl<P: Payload> Writer<P> {
         let group = self.group(from.pg);
         let own = group.membership.epochs();
         if let Some(member) = group.members.get_mut(&from.member).filter(|_| epochs <= own) {
-            member.unheard = 0;
+            member.unheard.0 = 0;
             member.epochs = member.epochs.max(epochs);
             member.counts = counts;
         }
