@@ -11,7 +11,8 @@
 //!
 //! The same code runs under the stateright model checker (`model/`), under a seeded simulation (`conformance/`), and
 //! over tokio, real disks and real sockets (`impl/driver`, `impl/storage`, `impl/volume`, `impl/region`). What was checked of
-//! segment, writer and region is what runs. Membership is checked, and does not run on a network yet.
+//! segment, writer and region is what runs. Of membership, the model has a small machine of its own; what runs is in the
+//! simulation.
 //!
 //! Where to go next, in reading order:
 //! 1. [`ids`], [`record`], [`quorum`], [`truncation`]: the nouns; [`limits`]: how large they may be.
