@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// Clients at one time that are told that there are too many; further ones are closed at once.
-pub(crate) const TURNED_AWAY_MAX: usize = 64;
+const TURNED_AWAY_MAX: usize = 64;
 
 /// What a client has connected to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +92,24 @@ pub async fn serve(
     wait: Duration,
 ) {
     let places = Arc::new(Places::default());
+    accept(listener, free, |client, from| {
+        let (topology, places) = (topology.clone(), places.clone());
+        async move {
+            if let Err(error) = session::serve(client, endpoint, &places, topology, wait).await {
+                tracing::debug!(%from, ?endpoint, %error, "a connection has ended");
+            }
+        }
+    })
+    .await;
+}
+
+/// Accepts connections and serves each by `serve`, until the future is dropped, which ends every session. Where no place
+/// is `free` a client is told so.
+pub(crate) async fn accept<S: Future<Output = ()> + Send + 'static>(
+    listener: TcpListener,
+    free: Arc<Semaphore>,
+    serve: impl Fn(TcpStream, SocketAddr) -> S,
+) {
     let turning_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
     let mut sessions = JoinSet::new();
     loop {
@@ -105,13 +123,11 @@ pub async fn serve(
             }
         };
         while sessions.try_join_next().is_some() {}
-        let (topology, places) = (topology.clone(), places.clone());
         if let Ok(place) = free.clone().try_acquire_owned() {
+            let session = serve(client, from);
             sessions.spawn(async move {
                 let _place = place;
-                if let Err(error) = session::serve(client, endpoint, &places, topology, wait).await {
-                    tracing::debug!(%from, ?endpoint, %error, "a connection has ended");
-                }
+                session.await;
             });
         } else if let Ok(place) = turning_away.clone().try_acquire_owned() {
             sessions.spawn(async move {

@@ -10,7 +10,7 @@ use auriga_driver::lock;
 use auriga_http::axum::extract::State;
 use auriga_http::axum::routing::get;
 use auriga_http::axum::{Json, Router};
-use auriga_http::{Client, HttpError, Method, Refused, StatusCode, ask};
+use auriga_http::{Client, Method, Refused, StatusCode};
 use auriga_net::admin::Access;
 use auriga_net::tls::CertifiedRole;
 use auriga_protocol::global::RegionRole;
@@ -152,12 +152,4 @@ pub fn watch(address: Option<SocketAddr>, access: Access) -> io::Result<RegionSa
         })?;
     }
     Ok(Arc::new(move || lock(&said).clone()))
-}
-
-/// Asks a region's process.
-///
-/// # Errors
-/// It does not answer within `patience`, or looks at its volume.
-pub async fn ask_region(address: SocketAddr, access: &Access, patience: Duration) -> Result<RegionReport, HttpError> {
-    ask(address, access, CertifiedRole::Replication, Method::GET, "/status", patience).await
 }

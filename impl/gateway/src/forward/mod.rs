@@ -32,15 +32,13 @@ pub mod words;
 pub mod writers;
 pub mod writing;
 
-use crate::endpoints::{Places, TURNED_AWAY_MAX};
+use crate::endpoints::{Places, accept};
 use crate::topology::Topology;
-use crate::wire::TOO_MANY_CONNECTIONS;
 use shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// How often what has happened is logged.
@@ -54,46 +52,16 @@ pub async fn serve(
     free: Arc<Semaphore>,
     wait: Duration,
 ) {
-    tokio::join!(accept(listener, shared.clone(), topology, free, wait), show(&shared));
-}
-
-async fn accept(
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    topology: watch::Receiver<Topology>,
-    free: Arc<Semaphore>,
-    wait: Duration,
-) {
     let places = Arc::new(Places::default());
-    let turning_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
-    let mut sessions = JoinSet::new();
-    loop {
-        let (client, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, most likely.
-                tracing::warn!(%error, "a connection could not be accepted");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        while sessions.try_join_next().is_some() {}
+    let accepting = accept(listener, free, |client, from| {
         let (topology, places, shared) = (topology.clone(), places.clone(), shared.clone());
-        if let Ok(place) = free.clone().try_acquire_owned() {
-            sessions.spawn(async move {
-                let _place = place;
-                if let Err(error) = start::serve(client, &shared, &places, topology, wait).await {
-                    tracing::debug!(%from, %error, "a forwarding session has ended");
-                }
-            });
-        } else if let Ok(place) = turning_away.clone().try_acquire_owned() {
-            sessions.spawn(async move {
-                let _place = place;
-                let text = "the gateway has too many connections";
-                let _ = crate::session::turn_away(client, TOO_MANY_CONNECTIONS, text).await;
-            });
+        async move {
+            if let Err(error) = start::serve(client, &shared, &places, topology, wait).await {
+                tracing::debug!(%from, %error, "a forwarding session has ended");
+            }
         }
-    }
+    });
+    tokio::join!(accepting, show(&shared));
 }
 
 /// Logs what has happened, now and then.

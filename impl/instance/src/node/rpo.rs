@@ -28,7 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// The least bound, as in Aurora.
 const SECONDS_MIN: u64 = 20;
-/// What is set for all roles, which a session that is connected does not see; then what the server began with.
+/// What is set for all roles, of both settings: a session that is connected does not see it otherwise.
 const QUESTION: &str = "SELECT concat_ws(',', \
     coalesce((SELECT split_part(c, '=', 2) FROM pg_db_role_setting, unnest(setconfig) c \
       WHERE setdatabase = 0 AND setrole = 0 AND c LIKE 'rds.global\\_db\\_rpo=%'), ''), \
